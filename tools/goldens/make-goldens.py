@@ -1,0 +1,205 @@
+"""Makes the reference values in test/golden with Hugging Face transformers, in float32 on the CPU.
+
+    python tools/goldens/make-goldens.py tiny            # the tiny random checkpoints and their goldens
+    python tools/goldens/make-goldens.py demo            # goldens of models/demo
+    python tools/goldens/make-goldens.py tiny --check    # remake in memory, compare with what is committed
+
+The test suite reads only the JSON. Greedy output is compared by equality, so every prompt here is one whose 64 greedy
+steps each have a clear winner: the smallest gap between the best and the second logit is recorded as `minMargin`, and
+prompts with a gap below the limit are not taken. The same steps in float64 show how far float32 rounding reaches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+
+sys.path.insert(0, str(Path(__file__).parent))
+from demo_goldens import PROMPTS, chat_template_goldens, tokenizer_goldens  # noqa: E402
+from tiny_checkpoints import CHECKPOINTS, TinyCheckpoint, write_checkpoint  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "test" / "golden"
+DEMO = ROOT / "models" / "demo"
+
+NEW_TOKEN_COUNT = 64
+PROMPT_LENGTHS = (1, 2, 3, 7, 16, 24, 33, 60)
+"""The prompt whose logits are kept at every position, not only the last."""
+ALL_POSITIONS_INDEX = 3
+MIN_MARGIN_TINY = 0.02
+MIN_DISTINCT_TOKENS = 24
+MAX_DRAWS = 2000
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+    # The end of a turn must not end the comparison: what follows it is as good a test as what precedes it.
+    model.generation_config.eos_token_id = None
+    model.generation_config.pad_token_id = 0
+    return model
+
+
+@torch.no_grad()
+def greedy(model: torch.nn.Module, token_ids: list[int]) -> tuple[list[int], float]:
+    """64 greedy tokens by `generate`, and the smallest gap between the two best logits on the way."""
+    prompt = torch.tensor([token_ids])
+    out = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        max_new_tokens=NEW_TOKEN_COUNT,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    best = torch.cat(out.logits).topk(2, dim=-1).values
+    return out.sequences[0, len(token_ids):].tolist(), float((best[:, 0] - best[:, 1]).min())
+
+
+@torch.no_grad()
+def logits_of(model: torch.nn.Module, token_ids: list[int]) -> torch.Tensor:
+    """[positions, vocabulary]"""
+    return model(torch.tensor([token_ids])).logits[0]
+
+
+def rounded(values: torch.Tensor) -> list:
+    """Six decimals: a thousand times finer than the tolerance that tests use, and a third of the digits."""
+    return [rounded(row) if row.dim() else round(float(row), 6) for row in values]
+
+
+def golden(model, exact, token_ids: list[int], all_positions: bool) -> dict:
+    tokens, margin = greedy(model, token_ids)
+    logits = logits_of(model, token_ids)
+    # The float64 twin walks the same path, so one forward pass over all of it gives the deviation at every step.
+    path = token_ids + tokens[:-1]
+    deviation = float((logits_of(model, path).double() - logits_of(exact, path)).abs().max())
+    made = {
+        "tokenIds": token_ids,
+        "greedy": tokens,
+        "minMargin": round(margin, 6),
+        "float64Deviation": float(f"{deviation:.2g}"),
+        "lastLogits": rounded(logits[-1]),
+    }
+    return made | ({"allLogits": rounded(logits)} if all_positions else {})
+
+
+def tiny_prompts(checkpoint: TinyCheckpoint, model) -> list[list[int]]:
+    random = torch.Generator().manual_seed(checkpoint.seed + 1)
+    prompts = []
+    for length in PROMPT_LENGTHS:
+        for _ in range(MAX_DRAWS):
+            # Any id may come first or anywhere: an engine has no business with what ids mean.
+            drawn = torch.randint(0, checkpoint.config["vocab_size"], (length,), generator=random).tolist()
+            tokens, margin = greedy(model, drawn)
+            if margin >= MIN_MARGIN_TINY and len(set(tokens)) >= MIN_DISTINCT_TOKENS:
+                prompts.append(drawn)
+                break
+        else:
+            raise SystemExit(f"{checkpoint.name}: no prompt of {length} tokens with clear winners; change its seed")
+    return prompts
+
+
+def header(about: str) -> dict:
+    return {
+        "about": about,
+        "madeBy": "tools/goldens/make-goldens.py",
+        "transformers": transformers.__version__,
+        "torch": torch.__version__.split("+")[0],
+        "dtype": "float32",
+        "newTokenCount": NEW_TOKEN_COUNT,
+    }
+
+
+def make_tiny(checkpoint: TinyCheckpoint) -> dict:
+    folder = GOLDEN / checkpoint.name
+    write_checkpoint(checkpoint, folder)
+    model, exact = load(folder), load(folder, torch.float64)
+    prompts = tiny_prompts(checkpoint, model)
+    goldens = [golden(model, exact, ids, index == ALL_POSITIONS_INDEX) for index, ids in enumerate(prompts)]
+    return header(checkpoint.about) | {"seed": checkpoint.seed, "prompts": goldens}
+
+
+def make_demo() -> dict:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(DEMO)
+    model, exact = load(DEMO), load(DEMO, torch.float64)
+    prompts = []
+    for index, prompt in enumerate(PROMPTS):
+        if "messages" in prompt:
+            text = tokenizer.apply_chat_template(prompt["messages"], tokenize=False, add_generation_prompt=True)
+        else:
+            text = prompt["text"]
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        made = golden(model, exact, ids, index == ALL_POSITIONS_INDEX)
+        answer = tokenizer.decode(made["greedy"], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        prompts.append(prompt | {"rendered": text, "answer": answer} | made)
+    return header("models/demo: text prompts, raw and through its chat template") | {"prompts": prompts}
+
+
+def show(name: str, made: dict) -> None:
+    for prompt in made["prompts"]:
+        print(
+            f"{name}: {len(prompt['tokenIds']):3d} tokens, {len(set(prompt['greedy'])):2d} distinct, "
+            f"least margin {prompt['minMargin']:.4f}, float64 deviation {prompt['float64Deviation']:.1e}"
+        )
+
+
+def write(file: Path, made: dict) -> None:
+    """One line for each prompt's field: a diff shows which prompt moved, and the file stays small."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in made.items()
+             if key != "prompts"]
+    prompts = [
+        "    {\n" + ",\n".join(
+            f"      {json.dumps(key)}: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}"
+            for key, value in prompt.items()
+        ) + "\n    }"
+        for prompt in made.get("prompts", [])
+    ]
+    if prompts:
+        lines.append('  "prompts": [\n' + ",\n".join(prompts) + "\n  ]")
+    file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def agree(made: dict, committed: dict) -> bool:
+    """Same tokens, and logits within the tests' own tolerance: another machine rounds differently."""
+    return len(made["prompts"]) == len(committed["prompts"]) and all(
+        ours["tokenIds"] == theirs["tokenIds"]
+        and ours["greedy"] == theirs["greedy"]
+        and max(abs(a - b) for a, b in zip(ours["lastLogits"], theirs["lastLogits"], strict=True)) < 1e-3
+        for ours, theirs in zip(made["prompts"], committed["prompts"], strict=True)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("which", choices=["tiny", "demo"])
+    parser.add_argument("--check", action="store_true", help="compare with the committed goldens, write none")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+
+    if options.which == "tiny":
+        jobs = [(GOLDEN / c.name / "goldens.json", lambda c=c: make_tiny(c)) for c in CHECKPOINTS]
+    else:
+        jobs = [(GOLDEN / "demo" / "goldens.json", make_demo)]
+    for file, make in jobs:
+        made = make()
+        show(file.parent.name, made)
+        if options.check:
+            if not agree(made, json.loads(file.read_text(encoding="utf-8"))):
+                raise SystemExit(f"{file}: what transformers says now differs from what is committed")
+        else:
+            write(file, made)
+    if options.which == "demo" and not options.check:
+        write(GOLDEN / "demo" / "tokenizer.json", header("ids for strings") | tokenizer_goldens(DEMO))
+        write(GOLDEN / "demo" / "chat-template.json", header("rendered chats") | chat_template_goldens(DEMO))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+//go:build tools
+
+// Package tools names the command that build.ts builds, so that `go mod tidy` keeps its checksums.
+package tools
+
+import _ "go.etcd.io/etcd/server/v3"

@@ -1,0 +1,11 @@
+//go:build tools
+
+// Package tools names the commands that build.ts builds, so that `go mod tidy` keeps their checksums.
+package tools
+
+import (
+	_ "k8s.io/kubernetes/cmd/kube-apiserver"
+	_ "k8s.io/kubernetes/cmd/kube-controller-manager"
+	_ "k8s.io/kubernetes/cmd/kube-scheduler"
+	_ "k8s.io/kubernetes/cmd/kubectl"
+)
