@@ -1,0 +1,24 @@
+/**
+ * Who a certificate says its holder is. One URI in the subject alternative name, checked against the plan: a rank talks
+ * only to the ranks of its own chain, to gateways, to the operator and to auditors.
+ */
+import { type Result, ok, refuse } from "./result.ts";
+
+export type Identity =
+  | { readonly kind: "operator" | "gateway" | "ledger"; readonly name: string }
+  | { readonly kind: "rank"; readonly name: string };
+
+const PATTERN = /^spiffe:\/\/tessellate\.dev\/(operator|gateway|ledger|rank)\/([a-z0-9]([-a-z0-9./]*[a-z0-9])?)$/;
+
+/** `spiffe://tessellate.dev/rank/default/assistant-0-1-0`; a rank's name is `<namespace>/<model>-<chain>-<segment>-<rank>`. */
+export const identityUri = (identity: Identity): string => `spiffe://tessellate.dev/${identity.kind}/${identity.name}`;
+
+/** Exact match of the whole URI; anything else is refused as `UnknownIdentity`. */
+export function parseIdentity(uri: string): Result<Identity, "UnknownIdentity"> {
+  const found = PATTERN.exec(uri);
+  const kind = found?.[1];
+  const name = found?.[2];
+  if (name === undefined) return refuse("UnknownIdentity", `certificate names ${JSON.stringify(uri)}, which is no tessellate identity`);
+  if (kind === "operator" || kind === "gateway" || kind === "ledger" || kind === "rank") return ok({ kind, name });
+  return refuse("UnknownIdentity", `certificate names the unknown kind ${JSON.stringify(kind)}`);
+}
