@@ -1,0 +1,51 @@
+/**
+ * What one rank is told at start: a JSON file that the operator (in a Secret) or local mode (in its state directory)
+ * writes and `shard-runtime/main.ts` reads. Everything in it follows from the plan.
+ */
+import type { LayerRange } from "./ranges.ts";
+
+/** Where a checkpoint in Hugging Face layout is read from. Exactly one of the four forms. */
+export type ModelSource =
+  | { readonly path: string } // a folder, relative to the runtime's working directory
+  | { readonly url: string } // http(s)://… of a folder whose files answer range requests
+  | {
+      readonly huggingFace: {
+        readonly repo: string; // owner/name
+        readonly revision: string; // branch, tag or commit
+        readonly endpoint?: string; // another hub of the same URL layout
+      };
+    }
+  | { readonly persistentVolumeClaim: { readonly claimName: string; readonly path?: string } };
+
+export const QUANTIZATIONS = ["f32", "int8", "int4"] as const;
+export type Quantization = (typeof QUANTIZATIONS)[number];
+
+export const HAND_OFF_DTYPES = ["f32", "f16"] as const;
+export type HandOffDtype = (typeof HAND_OFF_DTYPES)[number];
+
+export type RankConfig = {
+  readonly name: string; // <namespace>/<model>-<chain>-<segment>-<rank>
+  readonly model: {
+    readonly name: string;
+    readonly source: ModelSource;
+    readonly root: string; // sha256:… of the manifest; nothing else is accepted
+    readonly manifestUrl?: string; // where the manifest lies if not beside the model
+  };
+  readonly layers: LayerRange;
+  readonly rankIndex: number; // within the segment
+  readonly sliceWeights: readonly number[]; // one per rank of the segment; its length is the tensor-parallel degree
+  readonly quantization: Quantization;
+  readonly device: string; // cpu | webgpu | cuda
+  readonly contextLength: number; // positions per slot
+  readonly slotCount: number; // sessions at once
+  readonly threadCount: number;
+  readonly spin: boolean; // spin only where the cores are exclusive
+  readonly provider: string;
+  readonly node: string;
+  readonly neighbours: readonly string[]; // rank names that may connect: segments before and after, own group
+  readonly signer: string; // gRPC target of the node's signer: unix:/… or host:port
+  readonly listen: { readonly host: string; readonly port: number; readonly metricsPort: number }; // port 0: any free one
+  readonly tls: { readonly caFile: string; readonly certificateFile: string; readonly keyFile: string };
+  readonly cacheDirectory: string; // content-addressed, shared by the node's ranks
+  readonly hubTokenFile?: string;
+};

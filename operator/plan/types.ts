@@ -1,0 +1,112 @@
+/**
+ * The nouns of planning: a World as observed, a Plan as decided. All of it is data that can be printed; no field is
+ * filled from a clock or a wire in here.
+ */
+import type { LayerRange } from "../../core/ranges.ts";
+import type { ModelConfig } from "../../core/model-config.ts";
+import type { HandOffDtype, ModelSource, Quantization } from "../../core/rank-config.ts";
+
+/** What the user asked for, defaults filled in. */
+export type ModelSpec = {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly generation: number;
+  readonly source: ModelSource;
+  readonly digest?: string; // sha256:…, if the user pinned it
+  readonly quantization: Quantization;
+  readonly contextLength: number;
+  readonly slotCount: number; // sessions per chain
+  readonly replicas: number; // chains
+  readonly handOffDtype: HandOffDtype;
+  readonly placement: {
+    readonly providersMin: number;
+    readonly providersMaxSharePercent: number; // of the layers of one chain
+    readonly providersAllow: readonly string[]; // empty: all
+    readonly providersDeny: readonly string[];
+    readonly tensorParallelMax: number;
+    readonly tensorParallelAcrossProviders: boolean;
+    readonly nodeSelector: Readonly<Record<string, string>>;
+  };
+  readonly pricePerMillionTokens: bigint; // micro-credits
+  readonly epochSeconds: number;
+  readonly maxQueue: number;
+};
+
+/** What the checkpoint is, read from its manifest. */
+export type ModelFacts = {
+  readonly root: string; // sha256:…
+  readonly config: ModelConfig;
+};
+
+export type NodeFacts = {
+  readonly name: string;
+  readonly provider: string;
+  readonly providerAdmitted: boolean;
+  readonly ready: boolean;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly device: string; // cpu | webgpu | cuda
+  readonly gpuResource?: string; // extended resource that a rank requests, such as nvidia.com/gpu
+  readonly freeBytes: number; // for weights and KV, apart from what our own ranks hold
+  readonly memoryBytesPerSecond: number; // measured bandwidth; 0: unknown
+  readonly threadCount: number;
+  readonly signer: string; // gRPC target of the node's signer
+};
+
+/** A rank as it is now: what it was told to hold, and how it is. */
+export type RankState = {
+  readonly name: string; // <model>-<chain>-<segment>-<rank>: the pod's name
+  readonly assignment: Assignment;
+  readonly phase: "Starting" | "Ready" | "Failed" | "Lost" | "Leaving"; // Lost: its node is gone
+  readonly address?: string; // host:port of its gRPC door
+  readonly detail: string; // why it is not ready, in its own words
+};
+
+/** Which shard goes to which node. */
+export type Assignment = {
+  readonly chain: number;
+  readonly segment: number;
+  readonly rank: number; // within its segment
+  readonly node: string;
+  readonly provider: string;
+  readonly layers: LayerRange;
+  readonly sliceWeights: readonly number[]; // one per rank of the segment
+  readonly weightBytes: number;
+  readonly kvBytes: number;
+};
+
+export type World = {
+  readonly model: ModelSpec;
+  readonly facts: ModelFacts | { readonly code: string; readonly detail: string }; // the latter: unreadable, and why
+  readonly nodes: readonly NodeFacts[];
+  readonly ranks: readonly RankState[];
+  readonly probe: { readonly chain: number; readonly passed: boolean; readonly detail: string } | undefined; // of this generation's chains
+};
+
+export type Action =
+  | { readonly do: "create-rank"; readonly name: string; readonly assignment: Assignment }
+  | { readonly do: "delete-rank"; readonly name: string; readonly why: string }
+  | { readonly do: "probe"; readonly chain: number };
+
+/** A Kubernetes condition less its time, which the adapter adds only when the status turns. */
+export type Condition = {
+  readonly type: "Planned" | "WeightsReady" | "Ready";
+  readonly status: "True" | "False" | "Unknown";
+  readonly reason: string;
+  readonly message: string;
+};
+
+export type LeftOut = { readonly node: string; readonly code: string; readonly why: string };
+
+export type Placement = {
+  readonly assignments: readonly Assignment[];
+  readonly leftOut: readonly LeftOut[];
+  readonly estimate: { readonly millisecondsPerToken: number; readonly bottleneck: string };
+};
+
+export type Plan = {
+  readonly placement: Placement | undefined; // undefined: nothing fits, the conditions say why
+  readonly actions: readonly Action[];
+  readonly conditions: readonly Condition[];
+  readonly readyChainCount: number;
+};
