@@ -1,0 +1,28 @@
+/**
+ * The fast loop, under a minute: types, lint, import rules, house rules, generated code, unit tests. All of it runs
+ * even when one part fails, so that one run shows everything.
+ */
+import { existsSync } from "node:fs";
+import { type Step, report, runStep } from "./run.ts";
+
+const FOLDERS = ["core", "operator", "shard-runtime", "gateway", "ledger", "cli", "test", "tools"].filter((folder) => existsSync(folder));
+
+const steps: readonly Step[] = [
+  { name: "types (tsc)", command: ["tsc", "--noEmit"] },
+  { name: "lint (biome)", command: ["biome", "lint", "--error-on-warnings", "--max-diagnostics=50", "."] },
+  { name: "import rules (dependency-cruiser)", command: ["depcruise", "--config", ".dependency-cruiser.mjs", ...FOLDERS] },
+  { name: "house rules (tidy)", command: ["node", "tools/tidy.ts"] },
+  { name: "generated code equals crds/ and proto/", command: ["node", "tools/generate.ts", "--check"] },
+  { name: "unit tests", command: ["mocha", "--config", ".mocharc.unit.json"] },
+];
+
+const startedAt = performance.now();
+let failedCount = 0;
+for (const step of steps) {
+  const outcome = await runStep(step);
+  report(outcome);
+  if (outcome.code !== 0) failedCount += 1;
+}
+const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+console.log(failedCount === 0 ? `check: all ${steps.length} parts pass in ${seconds} s` : `check: ${failedCount} of ${steps.length} parts failed (${seconds} s)`);
+process.exitCode = failedCount === 0 ? 0 : 1;
