@@ -2,6 +2,7 @@
  * The Merkle tree of RFC 6962 §2.1 over leaves that already are leaf hashes: SHA-256 with 0x00 in front of a leaf's
  * bytes, 0x01 in front of a node's, so that neither can pass for the other.
  */
+import { present } from "./assert.ts";
 import { sha256 } from "./digest.ts";
 
 const LEAF = Uint8Array.of(0);
@@ -19,9 +20,11 @@ export function merkleRoot(leafHashes: readonly Uint8Array[]): Uint8Array {
   let level = leafHashes;
   while (level.length > 1) {
     const above: Uint8Array[] = [];
-    for (let index = 0; index + 1 < level.length; index += 2) above.push(merkleNode(level[index] as Uint8Array, level[index + 1] as Uint8Array));
-    if (level.length % 2 === 1) above.push(level[level.length - 1] as Uint8Array);
+    for (let index = 0; index + 1 < level.length; index += 2) above.push(merkleNode(at(level, index), at(level, index + 1)));
+    if (level.length % 2 === 1) above.push(at(level, level.length - 1));
     level = above;
   }
-  return level[0] as Uint8Array;
+  return at(level, 0);
 }
+
+const at = (level: readonly Uint8Array[], index: number): Uint8Array => present(level[index], "an index within its level");
