@@ -2,7 +2,10 @@
  * How the ranks of one tensor-parallel segment share each layer: query heads, FFN columns and vocabulary rows, in any
  * uneven proportion. Planner (bytes) and engine (tensors) call the same functions, so what was planned is what is loaded.
  */
-import type { Range } from "./ranges.ts";
+import { assert, present } from "./assert.ts";
+import type { ModelConfig } from "./model-config.ts";
+import { type LayerRange, type Range, lengthOf, splitByWeights } from "./ranges.ts";
+import type { Quantization } from "./rank-config.ts";
 
 /** One rank's part of every layer of its segment. */
 export type Slice = {
@@ -19,3 +22,199 @@ export type Slice = {
   readonly vocabulary: Range; // rows of embedding and head
   readonly shareMillionths: number; // of the segment's work; over the ranks they sum to exactly 1,000,000
 };
+
+/** Values that share one scale, along the inputs of a matrix. Larger is faster, smaller is finer. */
+const BLOCK_SIZES = [128, 64, 32, 16] as const;
+/** For widths that no block size divides: the last block is short. */
+const ODD_BLOCK_SIZE = 32;
+/** FFN columns are dealt out in whole blocks; fewer than this and uneven shares could not be met. */
+const COLUMN_UNIT_COUNT_MIN = 16;
+const VOCABULARY_UNIT = 16;
+/** How far heads may stray from their share where that spares copies of KV heads; FFN columns make up for it. */
+const HEAD_IMBALANCE_MAX = 1.3;
+
+export type BlockSizes = {
+  readonly hidden: number; // matrices that read the hidden state: QKV, gate and up, head
+  readonly attention: number; // output projection; divides the head size, so that any cut falls between blocks
+  readonly ffn: number; // down projection; FFN columns are cut between blocks
+};
+
+/** Block sizes follow from the whole model alone: a block has the same values, and the same scale, in every slicing. */
+export function blockSizes(config: ModelConfig): BlockSizes {
+  const dividing = (size: number, countMin = 1) =>
+    BLOCK_SIZES.find((block) => size % block === 0 && size / block >= countMin);
+  return {
+    hidden: dividing(config.hiddenSize) ?? ODD_BLOCK_SIZE,
+    attention: dividing(config.headSize) ?? ODD_BLOCK_SIZE,
+    ffn: dividing(config.ffnSize, COLUMN_UNIT_COUNT_MIN) ?? dividing(config.ffnSize) ?? ODD_BLOCK_SIZE,
+  };
+}
+
+/** The most ranks that a segment of this model can have: each needs a head, an FFN column and a row of the vocabulary. */
+export const rankCountMax = (config: ModelConfig): number =>
+  Math.min(config.headCount, config.ffnSize, config.vocabularySize);
+
+/**
+ * One slice per weight, in proportion to the weights as far as whole heads allow. Heads are cut where few KV heads have
+ * to be held twice, then FFN columns even out the work. A function of its arguments alone. `weights` are positive and at
+ * most `rankCountMax(config)`.
+ */
+export function cutSlices(config: ModelConfig, weights: readonly number[]): readonly Slice[] {
+  assert(weights.length > 0 && weights.length <= rankCountMax(config), "every rank gets a head, a column and a row");
+  assert(weights.every((weight) => weight > 0 && Number.isFinite(weight)), "weights are positive");
+  const total = weights.reduce((a, b) => a + b, 0);
+  const shares = weights.map((weight) => weight / total);
+  const heads = cutHeads(config, shares);
+  const columns = cutColumns(config, shares, heads);
+  const vocabulary = cutInUnits(config.vocabularySize, VOCABULARY_UNIT, shares);
+  const works = heads.map(
+    (range, rank) => (lengthOf(range) * 2 * config.headSize + lengthOf(at(columns, rank)) * 3) * config.hiddenSize,
+  );
+  // Largest remainder, by the same function that deals out everything else; the least share is not nothing.
+  const shareRanges = splitByWeights(1_000_000, works);
+  return heads.map((range, rankIndex) => ({
+    rankIndex,
+    rankCount: weights.length,
+    heads: range,
+    ...kvHeadsOf(config, range),
+    columns: at(columns, rankIndex),
+    vocabulary: at(vocabulary, rankIndex),
+    shareMillionths: lengthOf(at(shareRanges, rankIndex)),
+  }));
+}
+
+const at = <T>(items: readonly T[], index: number): T => present(items[index], "one per rank");
+
+/**
+ * GroupQueryAttention wants every KV head to serve equally many query heads. So a rank's heads are read as groups of
+ * the greatest size that fits every whole or cut group it holds, each with its own copy of the KV head.
+ */
+function kvHeadsOf(config: ModelConfig, heads: Range): Pick<Slice, "kvHeads" | "headsPerKvHead"> {
+  const groupSize = config.headCount / config.kvHeadCount;
+  let headsPerKvHead = 0;
+  for (let head = heads.start; head < heads.end; ) {
+    const end = Math.min(heads.end, (Math.floor(head / groupSize) + 1) * groupSize);
+    headsPerKvHead = greatestCommonDivisor(headsPerKvHead, end - head);
+    head = end;
+  }
+  const kvHeads: number[] = [];
+  for (let head = heads.start; head < heads.end; head += headsPerKvHead) kvHeads.push(Math.floor(head / groupSize));
+  return { kvHeads, headsPerKvHead };
+}
+
+const greatestCommonDivisor = (a: number, b: number): number => (b === 0 ? a : greatestCommonDivisor(b, a % b));
+
+/** Where the cut [.., end) of the first ranks stands: KV heads held so far, and the worst head count per share. */
+type Cut = { readonly kvHeadCount: number; readonly worst: number; readonly start: number };
+
+/**
+ * Exact, by dynamic programming over the cuts: first the best balance that whole heads allow, then, within
+ * HEAD_IMBALANCE_MAX of it, the fewest KV heads in all, then the best balance among those.
+ */
+function cutHeads(config: ModelConfig, shares: readonly number[]): readonly Range[] {
+  const balanced = bestCuts(config, shares, Number.POSITIVE_INFINITY, false);
+  const worst = present(balanced.at(-1)?.[config.headCount], "some cut exists").worst;
+  const rows = bestCuts(config, shares, worst * HEAD_IMBALANCE_MAX, true);
+  const ranges: Range[] = [];
+  for (let rank = shares.length - 1, end = config.headCount; rank >= 0; rank -= 1) {
+    const { start } = present(rows[rank]?.[end], "the chosen cut was reached from somewhere");
+    ranges.unshift({ start, end });
+    end = start;
+  }
+  return ranges;
+}
+
+/** rows[rank][end]: the best way for ranks 0..rank to hold heads [0, end), each at most `worstMax` heads per share. */
+function bestCuts(config: ModelConfig, shares: readonly number[], worstMax: number, sparing: boolean) {
+  const rows: (Cut | undefined)[][] = [];
+  for (const [rank, share] of shares.entries()) {
+    const before = rows[rank - 1];
+    const row: (Cut | undefined)[] = new Array<Cut | undefined>(config.headCount + 1).fill(undefined);
+    for (let end = rank + 1; end <= config.headCount; end += 1) {
+      for (let start = rank; start < end; start += 1) {
+        const from = before === undefined ? (start === 0 ? { kvHeadCount: 0, worst: 0 } : undefined) : before[start];
+        const ratio = (end - start) / share;
+        if (from === undefined || ratio > worstMax) continue;
+        const kvHeadCount = sparing ? from.kvHeadCount + kvHeadsOf(config, { start, end }).kvHeads.length : 0;
+        const cut = { kvHeadCount, worst: Math.max(from.worst, ratio), start };
+        const best = row[end];
+        const better =
+          best === undefined ||
+          cut.kvHeadCount < best.kvHeadCount ||
+          (cut.kvHeadCount === best.kvHeadCount && cut.worst < best.worst);
+        if (better) row[end] = cut;
+      }
+    }
+    rows.push(row);
+  }
+  return rows;
+}
+
+/** Columns in whole blocks, so that each rank's share of the layer comes near its weight though heads are coarse. */
+function cutColumns(config: ModelConfig, shares: readonly number[], heads: readonly Range[]): readonly Range[] {
+  const attention = heads.map(
+    (range) => (lengthOf(range) + kvHeadsOf(config, range).kvHeads.length) * 2 * config.headSize,
+  );
+  const layer = attention.reduce((a, b) => a + b, 0) + 3 * config.ffnSize;
+  const wanted = shares.map((share, rank) => Math.max(share * layer - at(attention, rank), share * layer * 1e-3));
+  return cutInUnits(config.ffnSize, blockSizes(config).ffn, wanted);
+}
+
+/** Whole units where every rank gets at least one, else single items. The last unit may be short. */
+function cutInUnits(count: number, unit: number, weights: readonly number[]): readonly Range[] {
+  const unitCount = Math.ceil(count / unit);
+  if (unitCount < weights.length) return splitByWeights(count, weights);
+  return splitByWeights(unitCount, weights).map(({ start, end }) => ({
+    start: start * unit,
+    end: Math.min(end * unit, count),
+  }));
+}
+
+export type ShardBytes = {
+  readonly weightBytes: number; // packed, norms and scales included
+  readonly kvBytesPerPosition: number; // of one slot
+};
+
+/**
+ * What a rank holds in memory, apart from the runtime itself (about 150 MiB of process and working space). `first`:
+ * with the embedding; `last`: with final norm and head. A tied embedding is held for each of the two.
+ */
+export function shardBytes(
+  config: ModelConfig,
+  layers: LayerRange,
+  slice: Slice,
+  quantization: Quantization,
+  ends: { readonly first: boolean; readonly last: boolean },
+): ShardBytes {
+  const blocks = blockSizes(config);
+  const matrix = (outputs: number, inputs: number, block: number) => matrixBytes(outputs, inputs, block, quantization);
+  const headCount = lengthOf(slice.heads);
+  const kvHeadCount = slice.kvHeads.length;
+  const columnCount = lengthOf(slice.columns);
+  const rowCount = lengthOf(slice.vocabulary);
+  const { hiddenSize, headSize } = config;
+  const biasCount =
+    (config.attentionBias ? (headCount + 2 * kvHeadCount) * headSize + hiddenSize : 0) +
+    (config.mlpBias ? 2 * columnCount + hiddenSize : 0);
+  const layerBytes =
+    matrix((headCount + 2 * kvHeadCount) * headSize, hiddenSize, blocks.hidden) +
+    matrix(hiddenSize, headCount * headSize, blocks.attention) +
+    matrix(2 * columnCount, hiddenSize, blocks.hidden) +
+    matrix(hiddenSize, columnCount, blocks.ffn) +
+    (2 * hiddenSize + biasCount) * 4;
+  const embeddingBytes = ends.first ? rowCount * hiddenSize * embeddingValueBytes(quantization) : 0;
+  const headBytes = ends.last ? matrix(rowCount, hiddenSize, blocks.hidden) + hiddenSize * 4 : 0;
+  return {
+    weightBytes: lengthOf(layers) * layerBytes + embeddingBytes + headBytes,
+    kvBytesPerPosition: lengthOf(layers) * 2 * kvHeadCount * headSize * 4,
+  };
+}
+
+/** Embeddings are looked up, not multiplied: f32 as they are, or f16 where the matrices are quantised. */
+export const embeddingValueBytes = (quantization: Quantization): number => (quantization === "f32" ? 4 : 2);
+
+function matrixBytes(outputs: number, inputs: number, block: number, quantization: Quantization): number {
+  if (quantization === "f32") return outputs * inputs * 4;
+  const blockCount = Math.ceil(inputs / block);
+  return outputs * blockCount * ((block * (quantization === "int8" ? 8 : 4)) / 8 + 4);
+}
