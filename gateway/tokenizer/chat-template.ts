@@ -1,0 +1,57 @@
+/** Messages to the one text that a chat model was trained on: the model's own Jinja template. */
+import { Template } from "@huggingface/jinja";
+import { type JsonObject, isJsonObject, parseJson, shown } from "../../core/json.ts";
+import { type Result, ok, refuse } from "../../core/result.ts";
+
+export type Message = { readonly role: string; readonly content: string; readonly name?: string };
+
+export type ChatTemplate = {
+  /** The prompt's text, special tokens in it. `TemplateRefused`: the template's own word about these messages. */
+  render(messages: readonly Message[], settings: JsonObject): Result<string, "TemplateRefused">;
+};
+
+/**
+ * The template in chat_template.jinja (`file`) or else in tokenizer_config.json. `NoChatTemplate`: the model has none and
+ * is no chat model; `MalformedTemplate`: it has one that cannot be read.
+ */
+export function parseChatTemplate(file: string | undefined, configText: string): Result<ChatTemplate, "NoChatTemplate" | "MalformedTemplate"> {
+  const parsed = parseJson(configText === "" ? "{}" : configText);
+  const config = isJsonObject(parsed) ? parsed : {};
+  const source = file ?? templateIn(config["chat_template"]);
+  if (source === undefined) {
+    return refuse("NoChatTemplate", "the model has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); use /v1/completions");
+  }
+  let template: Template;
+  try {
+    template = new Template(source);
+  } catch (error) {
+    const where = file === undefined ? "tokenizer_config.json: chat_template" : "chat_template.jinja";
+    return refuse("MalformedTemplate", `${where} cannot be read: ${messageOf(error)}; use /v1/completions`);
+  }
+  return ok({ render: (messages, settings) => render(template, config, messages, settings) });
+}
+
+function render(template: Template, config: JsonObject, messages: readonly Message[], settings: JsonObject): Result<string, "TemplateRefused"> {
+  const specials = Object.entries(config)
+    .filter(([key]) => key.endsWith("_token"))
+    .map(([key, token]) => [key, isJsonObject(token) ? token["content"] : token] as const)
+    .filter(([, token]) => typeof token === "string");
+  try {
+    // The template's own names go last, so that a request cannot replace the messages or a special token by its settings.
+    const names = { ...settings, ...Object.fromEntries(specials), messages, add_generation_prompt: true };
+    return ok(template.render(names));
+  } catch (error) {
+    return refuse("TemplateRefused", `the model's chat template refuses these messages: ${messageOf(error)}`);
+  }
+}
+
+/** A text, or a list of named ones of which "default" is the one for chats. */
+function templateIn(value: unknown): string | undefined {
+  if (typeof value === "string") return value;
+  if (!Array.isArray(value)) return undefined;
+  const named = value.filter(isJsonObject);
+  const chosen = named.find((entry) => entry["name"] === "default") ?? named[0];
+  return typeof chosen?.["template"] === "string" ? chosen["template"] : undefined;
+}
+
+const messageOf = (error: unknown): string => shown(error instanceof Error ? error.message : String(error));
