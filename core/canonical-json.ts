@@ -3,7 +3,8 @@
  * refused, so that two readers never see two documents in the same bytes (twice the same key, 1.0 for 1, spare blanks).
  * It is a rule about documents, not a way to verify: signatures are checked over the bytes received, before any of this.
  */
-import { type Result, ok, refuse } from "./result.ts";
+import { syntaxErrorAt } from "./json-place.ts";
+import { type Refusal, ok, refuse } from "./result.ts";
 
 /** Compact UTF-8 JSON with keys in the order in which they were set: the form of signed payloads and of envelopes. */
 export const compactJson = (value: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(value));
@@ -11,18 +12,22 @@ export const compactJson = (value: unknown): Uint8Array => new TextEncoder().enc
 /** One space of indentation and a newline at the end: the form of saved files, which people open and diff. */
 export const indentedJson = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value, null, 1)}\n`);
 
-/** Parsed JSON of UTF-8 bytes; refused as `NotUtf8` or `NotJson`, with the place in the latter's detail where it is known. */
-export function parseJsonBytes(bytes: Uint8Array): Result<unknown, "NotUtf8" | "NotJson"> {
+export type JsonRefusal = Refusal<"NotUtf8" | "NotJson"> & { readonly at: number }; // byte where reading ended
+
+/** Parsed JSON of UTF-8 bytes; refused as `NotUtf8` or `NotJson`, with the byte at which reading ended. */
+export function parseJsonBytes(bytes: Uint8Array): { readonly ok: true; readonly value: unknown } | JsonRefusal {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
-    return refuse("NotUtf8", `byte ${firstBadUtf8(bytes)} begins no UTF-8 character`);
+    const at = firstBadUtf8(bytes);
+    return { ...refuse("NotUtf8", `byte ${at} is part of no UTF-8 character`), at };
   }
   try {
     return ok(JSON.parse(text) as unknown);
-  } catch (error) {
-    return refuse("NotJson", error instanceof SyntaxError ? error.message : "no JSON");
+  } catch {
+    const at = new TextEncoder().encode(text.slice(0, syntaxErrorAt(text))).length;
+    return { ...refuse("NotJson", `no JSON from byte ${at} on`), at };
   }
 }
 

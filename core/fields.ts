@@ -28,10 +28,10 @@ export function misfit(path: string, why: string): never {
   throw new Misfit(refuse("MalformedField", `${path}: ${why}`));
 }
 
-/** Turns a refusal of another reader into this reading's own, with `path` in front. */
-export function fits<T>(result: Result<T>, path: string): T {
+/** Turns a refusal of another reader into this reading's own, with `path` in front where that reader did not name it. */
+export function fits<T>(result: Result<T>, path?: string): T {
   if (result.ok) return result.value;
-  throw new Misfit(refuse(result.code, `${path}: ${result.detail}`));
+  throw new Misfit(refuse(result.code, path === undefined ? result.detail : `${path}: ${result.detail}`));
 }
 
 /** An object that has exactly the fields `names`. */
