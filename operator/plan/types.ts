@@ -14,6 +14,8 @@ export type ModelSpec = {
   readonly generation: number;
   readonly source: ModelSource;
   readonly digest?: string; // sha256:…, if the user pinned it
+  readonly manifestUrl?: string; // where the manifest lies if not beside the model
+  readonly hubTokenSecret?: { readonly name: string; readonly key: string }; // mounted into ranks, never read by the operator
   readonly quantization: Quantization;
   readonly contextLength: number;
   readonly slotCount: number; // sessions per chain
