@@ -26,7 +26,7 @@ export type Slice = {
 /** Values that share one scale, along the inputs of a matrix. Larger is faster, smaller is finer. */
 const BLOCK_SIZES = [128, 64, 32, 16] as const;
 /** For widths that no block size divides: the last block is short. */
-const ODD_BLOCK_SIZE = 32;
+const ODD_BLOCK_SIZE = 16;
 /** FFN columns are dealt out in whole blocks; fewer than this and uneven shares could not be met. */
 const COLUMN_UNIT_COUNT_MIN = 16;
 const VOCABULARY_UNIT = 16;

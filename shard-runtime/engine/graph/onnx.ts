@@ -1,0 +1,177 @@
+/**
+ * ONNX graphs as bytes. The descriptor is the part of onnx.proto that our graphs need; field numbers are those of the
+ * specification (github.com/onnx/onnx, onnx/onnx.proto). The same graph always gives the same bytes: fields are written
+ * in order of their numbers and nothing is taken from a clock or a map's chance order.
+ */
+import protobuf from "protobufjs";
+
+const field = (id: number, type: string, rule?: "repeated") => (rule === undefined ? { id, type } : { id, type, rule });
+
+const root = protobuf.Root.fromJSON({
+  nested: {
+    ModelProto: {
+      fields: {
+        irVersion: field(1, "int64"),
+        producerName: field(2, "string"),
+        graph: field(7, "GraphProto"),
+        opsetImport: field(8, "OperatorSetIdProto", "repeated"),
+      },
+    },
+    OperatorSetIdProto: { fields: { domain: field(1, "string"), version: field(2, "int64") } },
+    GraphProto: {
+      fields: {
+        node: field(1, "NodeProto", "repeated"),
+        name: field(2, "string"),
+        initializer: field(5, "TensorProto", "repeated"),
+        input: field(11, "ValueInfoProto", "repeated"),
+        output: field(12, "ValueInfoProto", "repeated"),
+      },
+    },
+    NodeProto: {
+      fields: {
+        input: field(1, "string", "repeated"),
+        output: field(2, "string", "repeated"),
+        name: field(3, "string"),
+        opType: field(4, "string"),
+        attribute: field(5, "AttributeProto", "repeated"),
+        domain: field(7, "string"),
+      },
+    },
+    AttributeProto: {
+      fields: { name: field(1, "string"), f: field(2, "float"), i: field(3, "int64"), type: field(20, "int32") },
+    },
+    TensorProto: {
+      fields: {
+        dims: field(1, "int64", "repeated"),
+        dataType: field(2, "int32"),
+        name: field(8, "string"),
+        externalData: field(13, "StringStringEntryProto", "repeated"),
+        dataLocation: field(14, "int32"),
+      },
+    },
+    StringStringEntryProto: { fields: { key: field(1, "string"), value: field(2, "string") } },
+    ValueInfoProto: { fields: { name: field(1, "string"), type: field(2, "TypeProto") } },
+    TypeProto: { fields: { tensorType: field(1, "TensorTypeProto") } },
+    TensorTypeProto: { fields: { elemType: field(1, "int32"), shape: field(2, "TensorShapeProto") } },
+    TensorShapeProto: { fields: { dim: field(1, "DimensionProto", "repeated") } },
+    DimensionProto: { fields: { dimValue: field(1, "int64"), dimParam: field(2, "string") } },
+  },
+});
+
+/** TensorProto.DataType */
+export const FLOAT = 1;
+export const UINT8 = 2;
+export const INT32 = 6;
+export const FLOAT16 = 10;
+
+const ATTRIBUTE_FLOAT = 1;
+const ATTRIBUTE_INT = 2;
+const LOCATION_EXTERNAL = 1;
+const IR_VERSION = 10;
+const OPSET_VERSION = 21;
+const CONTRIB = "com.microsoft";
+
+/** A weight that lies in a file beside the graph. */
+export type StoredTensor = {
+  readonly name: string;
+  readonly dataType: number;
+  readonly dims: readonly number[];
+  readonly file: string;
+  readonly offset: number; // bytes
+  readonly length: number; // bytes
+};
+
+/** A number's attribute is an INT; wrap one that the operator wants as FLOAT, for 1 looks the same either way. */
+export type Attributes = Readonly<Record<string, number | { readonly float: number }>>;
+
+/** Collects one graph's nodes in the order of execution. Names of values are the caller's. */
+export class GraphBuilder {
+  readonly #name: string;
+  readonly #nodes: object[] = [];
+  readonly #initializers = new Map<string, object>();
+  readonly #inputs: object[] = [];
+  readonly #outputs: object[] = [];
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  /** Dimensions given as words are free; the same word is the same size. */
+  input(name: string, dims: readonly (number | string)[], dataType = FLOAT): string {
+    this.#inputs.push(valueInfo(name, dataType, dims));
+    return name;
+  }
+
+  output(name: string, dims: readonly (number | string)[]): void {
+    this.#outputs.push(valueInfo(name, FLOAT, dims));
+  }
+
+  stored(tensor: StoredTensor): string {
+    this.#initializers.set(tensor.name, {
+      dims: tensor.dims,
+      dataType: tensor.dataType,
+      name: tensor.name,
+      externalData: [
+        { key: "location", value: tensor.file },
+        { key: "offset", value: String(tensor.offset) },
+        { key: "length", value: String(tensor.length) },
+      ],
+      dataLocation: LOCATION_EXTERNAL,
+    });
+    return tensor.name;
+  }
+
+  /** An operator of ONNX itself. An empty output name is an output that nobody reads. Returns the first output. */
+  node(operator: string, inputs: readonly string[], outputs: readonly string[], attributes: Attributes = {}): string {
+    return this.#add("", operator, inputs, outputs, attributes);
+  }
+
+  /** An operator of ONNX Runtime's com.microsoft domain. */
+  contrib(operator: string, inputs: readonly string[], outputs: readonly string[], attributes: Attributes = {}): string {
+    return this.#add(CONTRIB, operator, inputs, outputs, attributes);
+  }
+
+  #add(
+    domain: string,
+    opType: string,
+    input: readonly string[],
+    output: readonly string[],
+    attributes: Attributes,
+  ): string {
+    const attribute = Object.entries(attributes).map(([name, value]) =>
+      typeof value === "number"
+        ? { name, i: value, type: ATTRIBUTE_INT }
+        : { name, f: value.float, type: ATTRIBUTE_FLOAT },
+    );
+    const first = output[0] ?? "";
+    this.#nodes.push({ input, output, name: first, opType, attribute, domain });
+    return first;
+  }
+
+  encode(): Uint8Array {
+    const type = root.lookupType("ModelProto");
+    const graph = {
+      node: this.#nodes,
+      name: this.#name,
+      initializer: [...this.#initializers.values()],
+      input: this.#inputs,
+      output: this.#outputs,
+    };
+    const opsetImport = [
+      { domain: "", version: OPSET_VERSION },
+      { domain: CONTRIB, version: 1 },
+    ];
+    const model = { irVersion: IR_VERSION, producerName: "tessellate", graph, opsetImport };
+    return type.encode(type.fromObject(model)).finish();
+  }
+}
+
+const valueInfo = (name: string, elemType: number, dims: readonly (number | string)[]) => ({
+  name,
+  type: {
+    tensorType: {
+      elemType,
+      shape: { dim: dims.map((dim) => (typeof dim === "number" ? { dimValue: dim } : { dimParam: dim })) },
+    },
+  },
+});
