@@ -5,12 +5,17 @@
 import { existsSync } from "node:fs";
 import { type Step, report, runStep } from "./run.ts";
 
-const FOLDERS = ["core", "operator", "shard-runtime", "gateway", "ledger", "cli", "test", "tools"].filter((folder) => existsSync(folder));
+const FOLDERS = ["core", "operator", "shard-runtime", "gateway", "ledger", "cli", "test", "tools"].filter((folder) =>
+  existsSync(folder),
+);
 
 const STEPS: readonly Step[] = [
   { name: "types (tsc)", command: ["tsc", "--noEmit"] },
   { name: "lint (biome)", command: ["biome", "lint", "--error-on-warnings", "--max-diagnostics=50", "."] },
-  { name: "import rules (dependency-cruiser)", command: ["depcruise", "--config", ".dependency-cruiser.mjs", ...FOLDERS] },
+  {
+    name: "import rules (dependency-cruiser)",
+    command: ["depcruise", "--config", ".dependency-cruiser.mjs", ...FOLDERS],
+  },
   { name: "house rules (tidy)", command: ["node", "tools/tidy.ts"] },
   { name: "generated code equals crds/ and proto/", command: ["node", "tools/generate.ts", "--check"] },
   { name: "unit tests", command: ["mocha", "--config", ".mocharc.unit.json"] },
@@ -26,6 +31,8 @@ for (const step of steps) {
 }
 const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
 console.log(
-  failedCount === 0 ? `check: all ${steps.length} parts pass in ${seconds} s` : `check: ${failedCount} of ${steps.length} parts failed (${seconds} s)`,
+  failedCount === 0
+    ? `check: all ${steps.length} parts pass in ${seconds} s`
+    : `check: ${failedCount} of ${steps.length} parts failed (${seconds} s)`,
 );
 process.exitCode = failedCount === 0 ? 0 : 1;

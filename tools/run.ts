@@ -1,7 +1,11 @@
 /** Runs the steps of a check one after the other or side by side, with one line each and the output of what failed. */
 import { spawn } from "node:child_process";
 
-export type Step = { readonly name: string; readonly command: readonly [string, ...string[]]; readonly env?: Readonly<Record<string, string>> };
+export type Step = {
+  readonly name: string;
+  readonly command: readonly [string, ...string[]];
+  readonly env?: Readonly<Record<string, string>>;
+};
 export type Outcome = { readonly step: Step; readonly code: number; readonly output: string; readonly seconds: number };
 
 /** Runs one step. With `live` its output goes straight to the terminal as well. Never throws. */
@@ -10,7 +14,10 @@ export function runStep(step: Step, live = false): Promise<Outcome> {
   const [command, ...parameters] = step.command;
   return new Promise((resolve) => {
     let output = "";
-    const child = spawn(command, parameters, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...step.env } });
+    const child = spawn(command, parameters, {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ...step.env },
+    });
     const take = (stream: NodeJS.WriteStream) => (chunk: Buffer) => {
       output += chunk.toString("utf8");
       if (live) stream.write(chunk);

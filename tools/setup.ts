@@ -24,7 +24,9 @@ export async function setUp(): Promise<void> {
 async function installPackages(missing: readonly Tool[]): Promise<void> {
   const packages = missing.map(({ debianPackage }) => debianPackage);
   if (process.platform !== "linux" || process.getuid?.() !== 0 || !existsSync("/usr/bin/apt-get")) {
-    console.log(`• ${missing.map(({ name }) => name).join(", ")} not found; install them to run the tests that need them`);
+    console.log(
+      `• ${missing.map(({ name }) => name).join(", ")} not found; install them to run the tests that need them`,
+    );
     return;
   }
   console.log(`• installing ${packages.join(", ")} from Debian`);

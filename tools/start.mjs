@@ -12,7 +12,9 @@ import { fileURLToPath } from "node:url";
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const major = Number(process.versions.node.split(".")[0]);
 if (major < 20) {
-  console.error(`Node ${process.versions.node} is too old: tessellate needs Node 20 or newer to start (it brings its own 24).`);
+  console.error(
+    `Node ${process.versions.node} is too old: tessellate needs Node 20 or newer to start (it brings its own 24).`,
+  );
   process.exit(1);
 }
 
@@ -46,7 +48,9 @@ async function installPackages() {
   clearInterval(heartbeat);
   if (code !== 0) {
     process.stderr.write(output);
-    process.stderr.write(`\nnpm ci failed (exit ${code}). Is the npm registry reachable? Run \`npm ci\` to see more.\n`);
+    process.stderr.write(
+      `\nnpm ci failed (exit ${code}). Is the npm registry reachable? Run \`npm ci\` to see more.\n`,
+    );
     process.exit(1);
   }
   writeFileSync(stamp, wanted);
@@ -62,7 +66,11 @@ function npmInstall() {
   }
   return new Promise((resolve) => {
     let output = "";
-    const install = spawn(npm, ["ci", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
+    const install = spawn(npm, ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
+      cwd: root,
+      env,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     install.stdout.on("data", (chunk) => (output += chunk));
     install.stderr.on("data", (chunk) => (output += chunk));
     install.on("close", (code) => resolve({ code, output }));

@@ -17,7 +17,11 @@ const tests = (pattern: string, exclude: readonly string[] = []) =>
     .sort();
 
 const TIERS: readonly Tier[] = [
-  { name: "unit", files: tests("{core,operator,shard-runtime,gateway,ledger,cli,tools}/**/*.test.ts", ["node_modules"]), timeoutSeconds: 120 },
+  {
+    name: "unit",
+    files: tests("{core,operator,shard-runtime,gateway,ledger,cli,tools}/**/*.test.ts", ["node_modules"]),
+    timeoutSeconds: 120,
+  },
   { name: "golden", files: tests("test/golden/*.test.ts"), timeoutSeconds: 600 },
   { name: "process", files: tests("test/*.test.ts"), timeoutSeconds: 300 },
   { name: "cluster", files: tests("test/{cluster,contract}/*.test.ts"), timeoutSeconds: 600 },
@@ -50,7 +54,10 @@ console.log(`${sum((tally) => tally.passed)} passed, ${failed} failed`);
 
 /** The parts of the fast loop other than its tests, each counted as one. */
 async function check(): Promise<readonly Tally[]> {
-  const step: Step = { name: "types, lint, import rules, house rules, generated code", command: ["node", "tools/check.ts", "--no-tests"] };
+  const step: Step = {
+    name: "types, lint, import rules, house rules, generated code",
+    command: ["node", "tools/check.ts", "--no-tests"],
+  };
   const outcome = await runStep(step, true);
   report(outcome, true);
   return [outcome.code === 0 ? { passed: 1, failed: 0, pending: 0 } : { passed: 0, failed: 1, pending: 0 }];
@@ -63,7 +70,15 @@ async function run(tier: Tier): Promise<Tally> {
   const outcome = await runStep(
     {
       name: tier.name,
-      command: ["mocha", "--exit", "--reporter", "tools/tally-reporter.cjs", "--timeout", String(tier.timeoutSeconds * 1000), ...tier.files],
+      command: [
+        "mocha",
+        "--exit",
+        "--reporter",
+        "tools/tally-reporter.cjs",
+        "--timeout",
+        String(tier.timeoutSeconds * 1000),
+        ...tier.files,
+      ],
       env: { TALLY_FILE: tallyFile, FORCE_COLOR: process.stdout.isTTY ? "1" : "0" },
     },
     true,

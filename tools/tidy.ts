@@ -12,11 +12,13 @@ const FILE_LENGTH_LIMIT = 420;
 const FILE_BYTES_LIMIT = 600_000;
 
 /** Files that may be large: weights and goldens that an issue asked for, locks, generated code. */
-const MAY_BE_LARGE = /^(models\/demo\/|test\/golden\/|package-lock\.json$|tools\/kube\/.*go\.sum$|docs\/.*\.(png|svg)$)/;
+const MAY_BE_LARGE =
+  /^(models\/demo\/|test\/golden\/|package-lock\.json$|tools\/kube\/.*go\.sum$|docs\/.*\.(png|svg)$)/;
 
 const PURE = /^(core\/(?!wire\/|gen\/)|operator\/plan\/|shard-runtime\/schedule\/|gateway\/route\/|ledger\/rules\/)/;
 /** Hashing and signature checks are arithmetic; these files may use node:crypto and nothing else of Node. */
-const MAY_HASH = /^core\/(digest|merkle|dsse|keys|statement|hand-off|answer|manifest|sampler|canonical-json|answer-[a-z-]+)\.ts$/;
+const MAY_HASH =
+  /^core\/(digest|merkle|dsse|keys|statement|hand-off|answer|manifest|sampler|canonical-json|answer-[a-z-]+)\.ts$/;
 const WEATHER: readonly (readonly [RegExp, string])[] = [
   [/\bawait\b/, "await"],
   [/\bDate\b/, "a clock"],
@@ -32,18 +34,24 @@ const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclud
   .split("\n")
   .filter((file) => file !== "");
 
-const breaches = files.filter((file) => statSync(file, { throwIfNoEntry: false })?.isFile() === true).flatMap(breachesOf);
+const breaches = files
+  .filter((file) => statSync(file, { throwIfNoEntry: false })?.isFile() === true)
+  .flatMap(breachesOf);
 for (const { file, line, rule } of breaches) console.log(`${file}:${line}: ${rule}`);
-console.log(breaches.length === 0 ? `tidy: ${files.length} files keep the house rules` : `tidy: ${breaches.length} breaches`);
+console.log(
+  breaches.length === 0 ? `tidy: ${files.length} files keep the house rules` : `tidy: ${breaches.length} breaches`,
+);
 process.exitCode = breaches.length === 0 ? 0 : 1;
 
 function breachesOf(file: string): readonly Breach[] {
   const found: Breach[] = [];
   const breach = (line: number, rule: string) => found.push({ file, line, rule });
-  if (!MAY_BE_LARGE.test(file) && statSync(file).size > FILE_BYTES_LIMIT) breach(1, `larger than ${FILE_BYTES_LIMIT} bytes`);
+  if (!MAY_BE_LARGE.test(file) && statSync(file).size > FILE_BYTES_LIMIT)
+    breach(1, `larger than ${FILE_BYTES_LIMIT} bytes`);
   if (!/\.(ts|mjs)$/.test(file) || file.startsWith("core/gen/")) return found;
   const lines = readFileSync(file, "utf8").split("\n");
-  if (lines.length > FILE_LENGTH_LIMIT) breach(lines.length, `longer than ${FILE_LENGTH_LIMIT} lines: split it by idea`);
+  if (lines.length > FILE_LENGTH_LIMIT)
+    breach(lines.length, `longer than ${FILE_LENGTH_LIMIT} lines: split it by idea`);
   lines.forEach((text, index) => {
     const line = index + 1;
     if (text.length > LINE_LENGTH_LIMIT) breach(line, `longer than ${LINE_LENGTH_LIMIT} characters`);
@@ -59,7 +67,11 @@ function impurities(file: string, lines: readonly string[]): readonly Breach[] {
   return lines.flatMap((text, index) => {
     const code = withoutProse(text);
     const line = index + 1;
-    const found: Breach[] = WEATHER.filter(([pattern]) => pattern.test(code)).map(([, what]) => ({ file, line, rule: `${what} in a pure folder` }));
+    const found: Breach[] = WEATHER.filter(([pattern]) => pattern.test(code)).map(([, what]) => ({
+      file,
+      line,
+      rule: `${what} in a pure folder`,
+    }));
     if (/from "node:/.test(text) && !(MAY_HASH.test(file) && /from "node:(crypto|buffer)"/.test(text))) {
       found.push({ file, line, rule: "a node: import in a pure folder" });
     }

@@ -89,7 +89,7 @@ function listeningLine(
         if (doors !== undefined) resolve(doors);
       });
     }
-    ended.then((how) => reject(new Error(`${name} ended before it listened (${how})\n${tail().join("\n")}`)));
+    void ended.then((how) => reject(new Error(`${name} ended before it listened (${how})\n${tail().join("\n")}`)));
   });
 }
 
@@ -98,8 +98,11 @@ function parseListening(line: string): Listening | undefined {
   if (!line.startsWith("{")) return undefined;
   try {
     const value: unknown = JSON.parse(line);
-    if (typeof value !== "object" || value === null || !("event" in value) || value.event !== "listening") return undefined;
-    return Object.fromEntries(Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === "string"));
+    if (typeof value !== "object" || value === null || !("event" in value) || value.event !== "listening")
+      return undefined;
+    return Object.fromEntries(
+      Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === "string"),
+    );
   } catch {
     return undefined;
   }

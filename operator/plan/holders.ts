@@ -21,7 +21,10 @@ export const bandwidthOf = (node: NodeFacts): number =>
   node.memoryBytesPerSecond > 0 ? node.memoryBytesPerSecond : ASSUMED_BYTES_PER_SECOND;
 
 /** Sorts out the nodes that a constraint rules out; the rest come back in order of name. */
-export function eligible(model: ModelSpec, nodes: readonly NodeFacts[]): { readonly nodes: readonly NodeFacts[]; readonly leftOut: readonly LeftOut[] } {
+export function eligible(
+  model: ModelSpec,
+  nodes: readonly NodeFacts[],
+): { readonly nodes: readonly NodeFacts[]; readonly leftOut: readonly LeftOut[] } {
   const sorted = [...nodes].sort((a, b) => (a.name < b.name ? -1 : 1));
   const judged = sorted.map((node) => ({ node, refusal: refusalOf(model, node) }));
   return {
@@ -32,14 +35,17 @@ export function eligible(model: ModelSpec, nodes: readonly NodeFacts[]): { reado
 
 function refusalOf({ placement }: ModelSpec, node: NodeFacts): LeftOut | undefined {
   const no = (code: string, why: string): LeftOut => ({ node: node.name, code, why });
-  if (!node.providerAdmitted) return no("ProviderNotAdmitted", `provider ${node.provider} has no public key or does not exist`);
+  if (!node.providerAdmitted)
+    return no("ProviderNotAdmitted", `provider ${node.provider} has no public key or does not exist`);
   if (!node.ready) return no("NodeNotReady", "the node does not answer");
-  if (placement.providersDeny.includes(node.provider)) return no("ProviderDenied", `spec.placement.providers.deny names ${node.provider}`);
+  if (placement.providersDeny.includes(node.provider))
+    return no("ProviderDenied", `spec.placement.providers.deny names ${node.provider}`);
   if (placement.providersAllow.length > 0 && !placement.providersAllow.includes(node.provider)) {
     return no("ProviderNotAllowed", `spec.placement.providers.allow does not name ${node.provider}`);
   }
   const unmatched = Object.entries(placement.nodeSelector).find(([key, value]) => node.labels[key] !== value);
-  if (unmatched !== undefined) return no("SelectorMismatch", `label ${unmatched[0]} is not ${JSON.stringify(unmatched[1])}`);
+  if (unmatched !== undefined)
+    return no("SelectorMismatch", `label ${unmatched[0]} is not ${JSON.stringify(unmatched[1])}`);
   if (node.freeBytes <= 0) return no("NoMemory", "no free memory");
   return undefined;
 }
@@ -66,6 +72,7 @@ export function holders(model: ModelSpec, config: ModelConfig, nodes: readonly N
 
 function holderOf(nodes: readonly NodeFacts[]): Holder {
   const total = nodes.reduce((sum, node) => sum + bandwidthOf(node), 0);
-  const sliceWeights = nodes.length === 1 ? [1] : nodes.map((node) => Math.max(1, Math.round((100 * bandwidthOf(node)) / total)));
+  const sliceWeights =
+    nodes.length === 1 ? [1] : nodes.map((node) => Math.max(1, Math.round((100 * bandwidthOf(node)) / total)));
   return { nodes, provider: nodes[0]?.provider ?? "", sliceWeights, bytesPerSecond: total };
 }

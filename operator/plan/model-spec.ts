@@ -49,7 +49,8 @@ export function modelSpecOf({ metadata, spec }: ShardedModel, config?: ModelConf
     ...(model.manifestUrl === undefined ? {} : { manifestUrl: model.manifestUrl }),
     ...(tokenSecret === undefined ? {} : { hubTokenSecret: tokenSecret }),
     quantization: spec.quantization,
-    contextLength: spec.contextLength ?? Math.min(config?.maxPositions ?? CONTEXT_LENGTH_DEFAULT, CONTEXT_LENGTH_DEFAULT),
+    contextLength:
+      spec.contextLength ?? Math.min(config?.maxPositions ?? CONTEXT_LENGTH_DEFAULT, CONTEXT_LENGTH_DEFAULT),
     slotCount: spec.slots,
     replicas: spec.replicas,
     handOffDtype: spec.handOff.dtype,

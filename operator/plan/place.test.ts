@@ -1,84 +1,12 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import type { ModelConfig } from "../../core/model-config.ts";
 import { lengthOf } from "../../core/ranges.ts";
-import { RUNTIME_BYTES, footprint } from "./footprint.ts";
+import { aConfig, aModel, aNode, aWorld, roomForLayers } from "./builders.ts";
+import { RUNTIME_BYTES } from "./footprint.ts";
 import { place } from "./place.ts";
-import type { ModelFacts, ModelSpec, NodeFacts, Placement, World } from "./types.ts";
+import type { Placement } from "./types.ts";
 
-const GIB = 1 << 30;
-
-// Builders: every default is boring, so whatever a test sets is what the test is about.
-const aConfig = (set: Partial<ModelConfig> = {}): ModelConfig => ({
-  family: "llama",
-  hiddenSize: 256,
-  layerCount: 12,
-  headCount: 8,
-  kvHeadCount: 2,
-  headSize: 32,
-  ffnSize: 1024,
-  vocabularySize: 1000,
-  normEpsilon: 1e-5,
-  rope: { theta: 10000, scaling: { kind: "none" } },
-  tiedEmbeddings: false,
-  maxPositions: 2048,
-  attentionBias: false,
-  mlpBias: false,
-  eosTokenIds: [2],
-  ...set,
-});
-const aModel = (set: Partial<ModelSpec> = {}, placement: Partial<ModelSpec["placement"]> = {}): ModelSpec => ({
-  namespace: "default",
-  name: "tiny",
-  uid: "u1",
-  generation: 1,
-  source: { path: "models/tiny" },
-  quantization: "int4",
-  contextLength: 256,
-  slotCount: 2,
-  replicas: 1,
-  handOffDtype: "f32",
-  placement: {
-    providersMin: 1,
-    providersMaxSharePercent: 100,
-    providersAllow: [],
-    providersDeny: [],
-    tensorParallelMax: 1,
-    tensorParallelAcrossProviders: false,
-    nodeSelector: {},
-    ...placement,
-  },
-  pricePerMillionTokens: 150_000n,
-  epochSeconds: 3600,
-  maxQueue: 16,
-  ...set,
-});
-const aNode = (name: string, set: Partial<NodeFacts> = {}): NodeFacts => ({
-  name,
-  provider: `${name}-owner`,
-  providerAdmitted: true,
-  ready: true,
-  labels: {},
-  device: "cpu",
-  freeBytes: GIB,
-  memoryBytesPerSecond: 20e9,
-  threadCount: 1,
-  signer: "unix:/run/s.sock",
-  ...set,
-});
-const FACTS: ModelFacts = { root: "sha256:00", config: aConfig() };
-const aWorld = (nodes: readonly NodeFacts[], model = aModel(), facts = FACTS): World & { readonly facts: ModelFacts } => ({
-  model,
-  facts,
-  nodes,
-  ranks: [],
-  probe: undefined,
-});
 const fast = { memoryBytesPerSecond: 60e9 };
-const sizes = footprint(aModel(), FACTS);
-/** Memory for so many layers and the embedding or the head, whichever end the node gets. */
-const roomForLayers = (count: number) => RUNTIME_BYTES + sizes.layerBytes * count + sizes.endBytes;
-
 const show = (world: ReturnType<typeof aWorld>): readonly string[] => {
   const placed = place(world);
   if (!placed.ok) return [placed.code];
@@ -93,28 +21,69 @@ describe("place", () => {
     ["one node holds all", aWorld([aNode("a")]), ["0.0 a 0-12"]],
     ["even nodes share evenly", aWorld([aNode("a"), aNode("b")]), ["0.0 b 0-6", "0.1 a 6-12"]],
     ["a faster node takes more", aWorld([aNode("a", fast), aNode("b")]), ["0.0 a 0-9", "0.1 b 9-12"]],
-    ["a full node takes what fits", aWorld([aNode("a", { ...fast, freeBytes: roomForLayers(2) }), aNode("b")]), ["0.0 a 0-2", "0.1 b 2-12"]],
+    [
+      "a full node takes what fits",
+      aWorld([aNode("a", { ...fast, freeBytes: roomForLayers(2) }), aNode("b")]),
+      ["0.0 a 0-2", "0.1 b 2-12"],
+    ],
     ["nothing fits", aWorld([aNode("a", { freeBytes: roomForLayers(3) })]), ["NotEnoughRoom"]],
-    ["two providers are asked for", aWorld([aNode("a", { provider: "x" }), aNode("b", { provider: "x" })], aModel({}, { providersMin: 2 })), ["TooFewProviders"]],
-    ["a slow provider still gets a layer where three are asked for", aWorld([aNode("a", fast), aNode("b", fast), aNode("c", { memoryBytesPerSecond: 1e9 })], aModel({}, { providersMin: 3 })), ["0.0 b 0-5", "0.1 a 5-11", "0.2 c 11-12"]],
-    ["no provider has more than its share", aWorld([aNode("a", fast), aNode("b")], aModel({}, { providersMaxSharePercent: 50 })), ["0.0 b 0-6", "0.1 a 6-12"]],
-    ["a denied provider is passed over", aWorld([aNode("a"), aNode("b")], aModel({}, { providersDeny: ["a-owner"] })), ["0.0 b 0-12"]],
+    [
+      "two providers are asked for",
+      aWorld([aNode("a", { provider: "x" }), aNode("b", { provider: "x" })], aModel({}, { providersMin: 2 })),
+      ["TooFewProviders"],
+    ],
+    [
+      "a slow provider still gets a layer where three are asked for",
+      aWorld(
+        [aNode("a", fast), aNode("b", fast), aNode("c", { memoryBytesPerSecond: 1e9 })],
+        aModel({}, { providersMin: 3 }),
+      ),
+      ["0.0 b 0-5", "0.1 a 5-11", "0.2 c 11-12"],
+    ],
+    [
+      "no provider has more than its share",
+      aWorld([aNode("a", fast), aNode("b")], aModel({}, { providersMaxSharePercent: 50 })),
+      ["0.0 b 0-6", "0.1 a 6-12"],
+    ],
+    [
+      "a denied provider is passed over",
+      aWorld([aNode("a"), aNode("b")], aModel({}, { providersDeny: ["a-owner"] })),
+      ["0.0 b 0-12"],
+    ],
     ["nobody is left", aWorld([aNode("a", { ready: false })]), ["NoNodes"]],
-    ["two nodes of one provider form a tensor-parallel segment", aWorld([aNode("a", { provider: "x" }), aNode("b", { provider: "x" })], aModel({}, { tensorParallelMax: 2 })), ["0.0.0/2 a 0-12", "0.0.1/2 b 0-12"]],
-    ["two chains share no node while there are enough", aWorld([aNode("a"), aNode("b")], aModel({ replicas: 2 })), ["0.0 a 0-12", "1.0 b 0-12"]],
-    ["two chains share a node where there is but one", aWorld([aNode("a")], aModel({ replicas: 2 })), ["0.0 a 0-12", "1.0 a 0-12"]],
+    [
+      "two nodes of one provider form a tensor-parallel segment",
+      aWorld([aNode("a", { provider: "x" }), aNode("b", { provider: "x" })], aModel({}, { tensorParallelMax: 2 })),
+      ["0.0.0/2 a 0-12", "0.0.1/2 b 0-12"],
+    ],
+    [
+      "two chains share no node while there are enough",
+      aWorld([aNode("a"), aNode("b")], aModel({ replicas: 2 })),
+      ["0.0 a 0-12", "1.0 b 0-12"],
+    ],
+    [
+      "two chains share a node where there is but one",
+      aWorld([aNode("a")], aModel({ replicas: 2 })),
+      ["0.0 a 0-12", "1.0 a 0-12"],
+    ],
   ];
   for (const [name, world, wanted] of cases) it(name, () => expect(show(world)).to.have.members([...wanted]));
 
   it("says which node lacks what and what would help", () => {
     const placed = place(aWorld([aNode("a", { freeBytes: roomForLayers(3) })], aModel({ quantization: "f32" })));
     expect(placed.ok).to.equal(false);
-    if (!placed.ok) expect(placed.detail).to.match(/short: 12 layers of .*; a .* free, room for \d+ layers\. Add a node with .* or use quantization int4/);
+    if (!placed.ok)
+      expect(placed.detail).to.match(
+        /short: 12 layers of .*; a .* free, room for \d+ layers\. Add a node with .* or use quantization int4/,
+      );
   });
 
   it("names every node left out", () => {
     const placed = place(aWorld([aNode("a"), aNode("b", { ready: false }), aNode("c", { providerAdmitted: false })]));
-    expect(placed.ok && placed.value.leftOut.map(({ node, code }) => `${node} ${code}`)).to.deep.equal(["b NodeNotReady", "c ProviderNotAdmitted"]);
+    expect(placed.ok && placed.value.leftOut.map(({ node, code }) => `${node} ${code}`)).to.deep.equal([
+      "b NodeNotReady",
+      "c ProviderNotAdmitted",
+    ]);
   });
 
   const someWorld = fc.record({
@@ -170,16 +139,21 @@ function expectSound(world: ReturnType<typeof aWorld>, { assignments }: Placemen
   for (let chain = 0; chain < world.model.replicas; chain++) {
     const own = assignments.filter((assignment) => assignment.chain === chain);
     const leaders = own.filter(({ rank }) => rank === 0).sort((a, b) => a.segment - b.segment);
-    expect(leaders.flatMap(({ layers }) => Array.from({ length: lengthOf(layers) }, (_, index) => layers.start + index))).to.deep.equal(
-      Array.from({ length: layerCount }, (_, layer) => layer),
-    );
+    expect(
+      leaders.flatMap(({ layers }) => Array.from({ length: lengthOf(layers) }, (_, index) => layers.start + index)),
+    ).to.deep.equal(Array.from({ length: layerCount }, (_, layer) => layer));
     expect(new Set(own.map(({ provider }) => provider)).size).to.be.at.least(world.model.placement.providersMin);
     const limit = Math.max(1, Math.floor((layerCount * world.model.placement.providersMaxSharePercent) / 100));
     for (const provider of new Set(own.map((assignment) => assignment.provider))) {
-      expect(leaders.filter((assignment) => assignment.provider === provider).reduce((sum, { layers }) => sum + lengthOf(layers), 0)).to.be.at.most(limit);
+      expect(
+        leaders
+          .filter((assignment) => assignment.provider === provider)
+          .reduce((sum, { layers }) => sum + lengthOf(layers), 0),
+      ).to.be.at.most(limit);
     }
   }
-  for (const { node, weightBytes, kvBytes } of assignments) byNode.set(node, (byNode.get(node) ?? 0) + weightBytes + kvBytes);
+  for (const { node, weightBytes, kvBytes } of assignments)
+    byNode.set(node, (byNode.get(node) ?? 0) + weightBytes + kvBytes);
   for (const [name, bytes] of byNode) {
     const node = world.nodes.find((candidate) => candidate.name === name);
     expect(node?.ready).to.equal(true);

@@ -3,7 +3,7 @@
  * be done soonest, within its memory and its provider's share: for contiguous ranges of equal layers this minimises the
  * slowest segment, which is what bounds a pipeline's throughput.
  */
-import { lengthOf, type LayerRange } from "../../core/ranges.ts";
+import type { LayerRange } from "../../core/ranges.ts";
 import { type Result, ok, refuse } from "../../core/result.ts";
 import { formatBytes } from "../../core/units.ts";
 import { type Footprint, footprint } from "./footprint.ts";
@@ -18,28 +18,50 @@ type Share = { readonly holder: Holder; readonly layers: LayerRange };
 export function place(world: World & { readonly facts: ModelFacts }): Result<Placement, PlaceCode> {
   const { model, facts } = world;
   const { nodes, leftOut } = eligible(model, world.nodes);
-  if (nodes.length === 0) return refuse("NoNodes", `no node may serve this model: ${leftOut.map(({ node, why }) => `${node}: ${why}`).join("; ") || "there is none"}`);
+  if (nodes.length === 0)
+    return refuse(
+      "NoNodes",
+      `no node may serve this model: ${leftOut.map(({ node, why }) => `${node}: ${why}`).join("; ") || "there is none"}`,
+    );
   const all = holders(model, facts.config, nodes);
   const providerCount = new Set(nodes.map(({ provider }) => provider)).size;
   if (providerCount < model.placement.providersMin) {
-    return refuse("TooFewProviders", `spec.placement.providers.min asks for ${model.placement.providersMin}, and ${providerCount} offer nodes that may serve this model`);
+    return refuse(
+      "TooFewProviders",
+      `spec.placement.providers.min asks for ${model.placement.providersMin}, and ${providerCount} offer nodes that may serve this model`,
+    );
   }
   if (facts.config.layerCount < model.placement.providersMin) {
-    return refuse("TooFewProviders", `the model has ${facts.config.layerCount} layers, too few for spec.placement.providers.min ${model.placement.providersMin}`);
+    return refuse(
+      "TooFewProviders",
+      `the model has ${facts.config.layerCount} layers, too few for spec.placement.providers.min ${model.placement.providersMin}`,
+    );
   }
   const sizes = footprint(model, facts);
   const apart = placeChains(model, facts, sizes, divide(all, model.replicas, sizes), "apart");
-  const chains = apart.ok ? apart : placeChains(model, facts, sizes, Array.from({ length: model.replicas }, () => all), "shared");
+  const chains = apart.ok
+    ? apart
+    : placeChains(
+        model,
+        facts,
+        sizes,
+        Array.from({ length: model.replicas }, () => all),
+        "shared",
+      );
   if (!chains.ok) return chains;
-  const assignments = chains.value.flatMap((shares, chain) => shares.flatMap((share, segment) => assignmentsOf(share, segment, chain, sizes, shares.length)));
-  return ok({ assignments, leftOut: [...leftOut, ...unused(nodes, assignments)], estimate: estimate(assignments, nodes) });
+  const assignments = chains.value.flatMap((shares, chain) =>
+    shares.flatMap((share, segment) => assignmentsOf(share, segment, chain, sizes, shares.length)),
+  );
+  return ok(describePlacement(world, assignments));
 }
 
 /** Deals holders out to chains, largest first, each to the chain that has the least room: no chain shares a node. */
 function divide(all: readonly Holder[], chainCount: number, sizes: Footprint): readonly (readonly Holder[])[] {
   const chains: Holder[][] = Array.from({ length: chainCount }, () => []);
   const rooms = new Array<number>(chainCount).fill(0);
-  const bySize = [...all].sort((a, b) => sizes.layerCapacity(b) - sizes.layerCapacity(a) || (nameOf(a) < nameOf(b) ? -1 : 1));
+  const bySize = [...all].sort(
+    (a, b) => sizes.layerCapacity(b) - sizes.layerCapacity(a) || (nameOf(a) < nameOf(b) ? -1 : 1),
+  );
   for (const holder of bySize) {
     const least = rooms.indexOf(Math.min(...rooms));
     chains[least]?.push(holder);
@@ -61,15 +83,29 @@ function placeChains(
     const chain = placeChain(model, facts, sizes, pool, used);
     if (!chain.ok) return chain;
     chains.push(chain.value);
-    if (nodes === "shared") chain.value.forEach((share, index) => sizes.bytes(share, index === 0, index === chain.value.length - 1).forEach(({ node, weightBytes, kvBytes }) => used.set(node, (used.get(node) ?? 0) + weightBytes + kvBytes)));
+    if (nodes === "shared")
+      chain.value.forEach((share, index) =>
+        sizes
+          .bytes(share, index === 0, index === chain.value.length - 1)
+          .forEach(({ node, weightBytes, kvBytes }) => used.set(node, (used.get(node) ?? 0) + weightBytes + kvBytes)),
+      );
   }
   return ok(chains);
 }
 
-function placeChain(model: ModelSpec, facts: ModelFacts, sizes: Footprint, pool: readonly Holder[], used: ReadonlyMap<string, number>): Result<readonly Share[], PlaceCode> {
+function placeChain(
+  model: ModelSpec,
+  facts: ModelFacts,
+  sizes: Footprint,
+  pool: readonly Holder[],
+  used: ReadonlyMap<string, number>,
+): Result<readonly Share[], PlaceCode> {
   const providers = new Set(pool.map(({ provider }) => provider));
   if (providers.size < model.placement.providersMin) {
-    return refuse("TooFewProviders", `a chain needs ${model.placement.providersMin} providers, and only ${providers.size} are left for it: add providers or ask for fewer replicas`);
+    return refuse(
+      "TooFewProviders",
+      `a chain needs ${model.placement.providersMin} providers, and only ${providers.size} are left for it: add providers or ask for fewer replicas`,
+    );
   }
   // First as if the embedding and the head took no room; if they then do not fit, with room kept for them everywhere.
   for (const reserveEnds of [false, true]) {
@@ -80,19 +116,38 @@ function placeChain(model: ModelSpec, facts: ModelFacts, sizes: Footprint, pool:
       continue;
     }
     const shares = inOrder(pool, counts, capacities);
-    if (shares.every((share, index) => sizes.fits(share, index === 0, index === shares.length - 1, used))) return ok(shares);
+    if (shares.every((share, index) => sizes.fits(share, index === 0, index === shares.length - 1, used)))
+      return ok(shares);
   }
-  return notEnoughRoom(model, facts, sizes, pool, pool.map((holder) => sizes.layerCapacity(holder, used, true)));
+  return notEnoughRoom(
+    model,
+    facts,
+    sizes,
+    pool,
+    pool.map((holder) => sizes.layerCapacity(holder, used, true)),
+  );
 }
 
 /** Layers for each holder of the pool, or undefined where they cannot all be placed. */
-function dealLayers(model: ModelSpec, layerCount: number, pool: readonly Holder[], capacities: readonly number[]): readonly number[] | undefined {
-  const providerLimit = Math.max(1, Math.floor((layerCount * model.placement.providersMaxSharePercent) / 100));
+function dealLayers(
+  model: ModelSpec,
+  layerCount: number,
+  pool: readonly Holder[],
+  capacities: readonly number[],
+): readonly number[] | undefined {
+  const providerLimit = providerLayerLimit(model, layerCount);
   const counts = pool.map(() => 0);
   const byProvider = new Map<string, number>();
   const give = (candidates: readonly number[]): boolean => {
-    const open = candidates.filter((index) => (counts[index] ?? 0) < (capacities[index] ?? 0) && (byProvider.get(pool[index]?.provider ?? "") ?? 0) < providerLimit);
-    const soonest = open.reduce<number | undefined>((best, index) => (best === undefined || doneAfter(index) < doneAfter(best) ? index : best), undefined);
+    const open = candidates.filter(
+      (index) =>
+        (counts[index] ?? 0) < (capacities[index] ?? 0) &&
+        (byProvider.get(pool[index]?.provider ?? "") ?? 0) < providerLimit,
+    );
+    const soonest = open.reduce<number | undefined>(
+      (best, index) => (best === undefined || doneAfter(index) < doneAfter(best) ? index : best),
+      undefined,
+    );
     if (soonest === undefined) return false;
     counts[soonest] = (counts[soonest] ?? 0) + 1;
     const provider = pool[soonest]?.provider ?? "";
@@ -112,16 +167,30 @@ function dealLayers(model: ModelSpec, layerCount: number, pool: readonly Holder[
 
 /** Order of segments: the holders with most room left at the two ends, where the embedding and the head lie. */
 function inOrder(pool: readonly Holder[], counts: readonly number[], capacities: readonly number[]): readonly Share[] {
-  const chosen = pool.map((holder, index) => ({ holder, count: counts[index] ?? 0, slack: (capacities[index] ?? 0) - (counts[index] ?? 0) })).filter(({ count }) => count > 0);
+  const chosen = pool
+    .map((holder, index) => ({
+      holder,
+      count: counts[index] ?? 0,
+      slack: (capacities[index] ?? 0) - (counts[index] ?? 0),
+    }))
+    .filter(({ count }) => count > 0);
   const bySlack = [...chosen].sort((a, b) => b.slack - a.slack || (nameOf(a.holder) < nameOf(b.holder) ? -1 : 1));
   const ends = bySlack.length > 1 ? bySlack.slice(0, 2) : [];
   const between = bySlack.slice(ends.length).sort((a, b) => (nameOf(a.holder) < nameOf(b.holder) ? -1 : 1));
   const [last, first] = ends;
   let start = 0;
-  return [first, ...between, last].flatMap((part) => (part === undefined ? [] : [{ holder: part.holder, layers: { start, end: (start += part.count) } }]));
+  return [first, ...between, last].flatMap((part) =>
+    part === undefined ? [] : [{ holder: part.holder, layers: { start, end: (start += part.count) } }],
+  );
 }
 
-function assignmentsOf(share: Share, segment: number, chain: number, sizes: Footprint, segmentCount: number): readonly Assignment[] {
+function assignmentsOf(
+  share: Share,
+  segment: number,
+  chain: number,
+  sizes: Footprint,
+  segmentCount: number,
+): readonly Assignment[] {
   const bytes = sizes.bytes(share, segment === 0, segment === segmentCount - 1);
   return share.holder.nodes.map((node, rank) => ({
     chain,
@@ -136,13 +205,25 @@ function assignmentsOf(share: Share, segment: number, chain: number, sizes: Foot
   }));
 }
 
-function notEnoughRoom(model: ModelSpec, facts: ModelFacts, sizes: Footprint, pool: readonly Holder[], capacities: readonly number[]): Result<never, "NotEnoughRoom"> {
+function notEnoughRoom(
+  model: ModelSpec,
+  facts: ModelFacts,
+  sizes: Footprint,
+  pool: readonly Holder[],
+  capacities: readonly number[],
+): Result<never, "NotEnoughRoom"> {
   const { layerCount } = facts.config;
-  const rooms = pool.map((holder, index) => `${nameOf(holder)} ${formatBytes(Math.min(...holder.nodes.map(({ freeBytes }) => freeBytes)))} free, room for ${capacities[index] ?? 0} layers`);
+  const rooms = pool.map(
+    (holder, index) =>
+      `${nameOf(holder)} ${formatBytes(Math.min(...holder.nodes.map(({ freeBytes }) => freeBytes)))} free, room for ${capacities[index] ?? 0} layers`,
+  );
   const held = capacities.reduce((sum, capacity) => sum + capacity, 0);
   const shortBytes = Math.max(1, layerCount - held) * sizes.layerBytes;
   const smaller = model.quantization === "int4" ? "a smaller contextLength or fewer slots" : "quantization int4";
-  const limit = model.placement.providersMaxSharePercent < 100 ? `, or a larger placement.providers.maxShare (now ${model.placement.providersMaxSharePercent}%)` : "";
+  const limit =
+    model.placement.providersMaxSharePercent < 100
+      ? `, or a larger placement.providers.maxShare (now ${model.placement.providersMaxSharePercent}%)`
+      : "";
   return refuse(
     "NotEnoughRoom",
     `${formatBytes(shortBytes)} short: ${layerCount} layers of ${formatBytes(sizes.layerBytes)} each (weights and KV), embedding and head ${formatBytes(sizes.endBytes)}; ` +
@@ -150,9 +231,17 @@ function notEnoughRoom(model: ModelSpec, facts: ModelFacts, sizes: Footprint, po
   );
 }
 
+/** The nodes that the assignments leave out, each with its reason, and what the assignments promise. */
+export function describePlacement({ model, nodes }: World, assignments: readonly Assignment[]): Placement {
+  const { nodes: fit, leftOut } = eligible(model, nodes);
+  return { assignments, leftOut: [...leftOut, ...unused(fit, assignments)], estimate: estimate(assignments, nodes) };
+}
+
 function unused(nodes: readonly NodeFacts[], assignments: readonly Assignment[]): readonly LeftOut[] {
   const used = new Set(assignments.map(({ node }) => node));
-  return nodes.filter(({ name }) => !used.has(name)).map(({ name }) => ({ node: name, code: "NotNeeded", why: "no layer would be done sooner here, or none fits" }));
+  return nodes
+    .filter(({ name }) => !used.has(name))
+    .map(({ name }) => ({ node: name, code: "NotNeeded", why: "no layer would be done sooner here, or none fits" }));
 }
 
 /** Decoding reads every weight once a token: bytes over bandwidth, the slowest rank of each segment, segments in turn. */
@@ -162,13 +251,38 @@ function estimate(assignments: readonly Assignment[], nodes: readonly NodeFacts[
   for (const assignment of assignments.filter(({ chain }) => chain === 0)) {
     const node = byName.get(assignment.node);
     const seconds = node === undefined ? 0 : assignment.weightBytes / bandwidthOf(node);
-    if (seconds > (slowest.get(assignment.segment)?.seconds ?? -1)) slowest.set(assignment.segment, { seconds, node: assignment.node });
+    if (seconds > (slowest.get(assignment.segment)?.seconds ?? -1))
+      slowest.set(assignment.segment, { seconds, node: assignment.node });
   }
   const segments = [...slowest.values()];
-  const bottleneck = segments.reduce((worst, segment) => (segment.seconds > worst.seconds ? segment : worst), { seconds: -1, node: "" });
-  return { millisecondsPerToken: 1000 * segments.reduce((sum, { seconds }) => sum + seconds, 0), bottleneck: bottleneck.node };
+  const bottleneck = segments.reduce((worst, segment) => (segment.seconds > worst.seconds ? segment : worst), {
+    seconds: -1,
+    node: "",
+  });
+  return {
+    millisecondsPerToken: 1000 * segments.reduce((sum, { seconds }) => sum + seconds, 0),
+    bottleneck: bottleneck.node,
+  };
 }
 
 const nameOf = (holder: Holder): string => holder.nodes.map(({ name }) => name).join("+");
 
-export const layerCountOf = (assignment: Assignment): number => lengthOf(assignment.layers);
+/** The most layers of one chain that one provider may hold. */
+export const providerLayerLimit = (model: ModelSpec, layerCount: number): number =>
+  Math.max(1, Math.floor((layerCount * model.placement.providersMaxSharePercent) / 100));
+
+/** Whether the assignments of one chain cover [0, layerCount) once, in segment order, with every rank of every segment. */
+export function layersCovered(chain: readonly Assignment[], layerCount: number): boolean {
+  let next = 0;
+  const segmentCount = new Set(chain.map(({ segment }) => segment)).size;
+  for (let segment = 0; segment < segmentCount; segment++) {
+    const ranks = chain.filter((assignment) => assignment.segment === segment);
+    const leader = ranks.find(({ rank }) => rank === 0);
+    if (leader === undefined || leader.layers.start !== next || ranks.length !== leader.sliceWeights.length)
+      return false;
+    if (ranks.some(({ layers }) => layers.start !== leader.layers.start || layers.end !== leader.layers.end))
+      return false;
+    next = leader.layers.end;
+  }
+  return next === layerCount;
+}

@@ -59,6 +59,7 @@ export type NodeFacts = {
 export type RankState = {
   readonly name: string; // <model>-<chain>-<segment>-<rank>: the pod's name
   readonly assignment: Assignment;
+  readonly revision: string; // what it was told to run, see revisionOf
   readonly phase: "Starting" | "Ready" | "Failed" | "Lost" | "Leaving"; // Lost: its node is gone
   readonly address?: string; // host:port of its gRPC door
   readonly detail: string; // why it is not ready, in its own words
@@ -82,6 +83,7 @@ export type World = {
   readonly facts: ModelFacts | { readonly code: string; readonly detail: string }; // the latter: unreadable, and why
   readonly nodes: readonly NodeFacts[];
   readonly ranks: readonly RankState[];
+  readonly previous: { readonly revision: string; readonly assignments: readonly Assignment[] } | undefined; // the plan in force
   readonly probe: { readonly chain: number; readonly passed: boolean; readonly detail: string } | undefined; // of this generation's chains
 };
 
@@ -107,6 +109,7 @@ export type Placement = {
 };
 
 export type Plan = {
+  readonly revision: string;
   readonly placement: Placement | undefined; // undefined: nothing fits, the conditions say why
   readonly actions: readonly Action[];
   readonly conditions: readonly Condition[];

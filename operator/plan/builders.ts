@@ -1,0 +1,80 @@
+/** Builders for the planner's tests: every default is boring, so whatever a test sets is what the test is about. */
+import type { ModelConfig } from "../../core/model-config.ts";
+import { RUNTIME_BYTES, footprint } from "./footprint.ts";
+import type { ModelFacts, ModelSpec, NodeFacts, World } from "./types.ts";
+
+const GIB = 1 << 30;
+
+export const aConfig = (set: Partial<ModelConfig> = {}): ModelConfig => ({
+  family: "llama",
+  hiddenSize: 256,
+  layerCount: 12,
+  headCount: 8,
+  kvHeadCount: 2,
+  headSize: 32,
+  ffnSize: 1024,
+  vocabularySize: 1000,
+  normEpsilon: 1e-5,
+  rope: { theta: 10000, scaling: { kind: "none" } },
+  tiedEmbeddings: false,
+  maxPositions: 2048,
+  attentionBias: false,
+  mlpBias: false,
+  eosTokenIds: [2],
+  ...set,
+});
+export const aModel = (set: Partial<ModelSpec> = {}, placement: Partial<ModelSpec["placement"]> = {}): ModelSpec => ({
+  namespace: "default",
+  name: "tiny",
+  uid: "u1",
+  generation: 1,
+  source: { path: "models/tiny" },
+  quantization: "int4",
+  contextLength: 256,
+  slotCount: 2,
+  replicas: 1,
+  handOffDtype: "f32",
+  placement: {
+    providersMin: 1,
+    providersMaxSharePercent: 100,
+    providersAllow: [],
+    providersDeny: [],
+    tensorParallelMax: 1,
+    tensorParallelAcrossProviders: false,
+    nodeSelector: {},
+    ...placement,
+  },
+  pricePerMillionTokens: 150_000n,
+  epochSeconds: 3600,
+  maxQueue: 16,
+  ...set,
+});
+export const aNode = (name: string, set: Partial<NodeFacts> = {}): NodeFacts => ({
+  name,
+  provider: `${name}-owner`,
+  providerAdmitted: true,
+  ready: true,
+  labels: {},
+  device: "cpu",
+  freeBytes: GIB,
+  memoryBytesPerSecond: 20e9,
+  threadCount: 1,
+  signer: "unix:/run/s.sock",
+  ...set,
+});
+export const FACTS: ModelFacts = { root: "sha256:00", config: aConfig() };
+export const aWorld = (
+  nodes: readonly NodeFacts[],
+  model = aModel(),
+  facts = FACTS,
+): World & { readonly facts: ModelFacts } => ({
+  model,
+  facts,
+  nodes,
+  ranks: [],
+  previous: undefined,
+  probe: undefined,
+});
+const sizes = footprint(aModel(), FACTS);
+/** Memory for so many layers and the embedding or the head, whichever end the node gets. */
+export const roomForLayers = (count: number) => RUNTIME_BYTES + sizes.layerBytes * count + sizes.endBytes;
