@@ -1,0 +1,109 @@
+/**
+ * A model, opened: its manifest checked against the root that was asked for, its configuration understood, its tensors
+ * ready to be read slice by slice. Nothing of the weights has been fetched yet.
+ */
+import { basename, dirname } from "node:path";
+import type { Clock } from "../../core/clock.ts";
+import { MANIFEST_BYTES_MAX, MANIFEST_FILE, type Manifest, formatManifest, parseManifest } from "../../core/manifest.ts";
+import { type ModelConfig, parseModelConfig } from "../../core/model-config.ts";
+import type { ModelSource } from "../../core/rank-config.ts";
+import { type Refusal, RefusalError, type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
+import { placeOf } from "../../core/source.ts";
+import type { TensorSource } from "../engine/tensor-source.ts";
+import { Checkpoint, type TensorRead } from "./checkpoint.ts";
+import type { Progress } from "./progress.ts";
+import { type Source, openPlace } from "./source.ts";
+import { VerifiedReader } from "./verified-reader.ts";
+
+export type OpenOptions = {
+  readonly clock: Clock;
+  readonly expectedRoot?: string; // sha256:…; any other model is refused as WrongRoot
+  readonly manifestUrl?: string; // URL or path of the manifest where it does not lie beside the model
+  readonly hubToken?: string;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: Progress) => void; // after each chunk that comes for the first time
+};
+
+export type OpenModel = {
+  readonly manifest: Manifest;
+  readonly root: string; // sha256:…
+  readonly config: ModelConfig;
+  readonly tensors: TensorSource;
+  /** Verified bytes of a whole file of the manifest, or of the manifest itself. Throws RefusalError `MissingFile`. */
+  readFile(path: string): Promise<Uint8Array>;
+  /** Tells progress what will be read, so that its total is this rank's and not the whole model's. Reads headers. */
+  expectReads(reads: Iterable<TensorRead>): Promise<void>;
+  progress(): Progress;
+  /** Bytes that came from the source so far, repeats included. */
+  fetchedBytes(): number;
+};
+
+/**
+ * Opens a packed model. Every refusal names file and remedy; weather that outlasts the retries is thrown as
+ * SourceUnavailable.
+ */
+export function openModel(source: ModelSource, options: OpenOptions): Promise<Result<OpenModel>> {
+  return refusalsOf(async () => {
+    const files = openPlace(valueOrThrow(placeOf(source)), options);
+    const text = await manifestText(files, options);
+    const manifest = valueOrThrow(parseManifest(text, options.expectedRoot));
+    return openWith(files, manifest, options);
+  });
+}
+
+/** A model whose manifest is already at hand. Throws RefusalError. */
+export async function openWith(
+  files: Source,
+  manifest: Manifest,
+  options: Pick<OpenOptions, "clock" | "onProgress">,
+): Promise<OpenModel & { readonly tensors: Checkpoint }> {
+  const config = valueOrThrow(parseModelConfig(manifest.configText));
+  const reader = new VerifiedReader(files, manifest, options);
+  const tensors = await Checkpoint.open(reader, manifest, config);
+  return {
+    manifest,
+    root: manifest.root,
+    config,
+    tensors,
+    readFile: async (path) => (path === MANIFEST_FILE ? new TextEncoder().encode(formatManifest(manifest)) : reader.readFile(path)),
+    expectReads: async (reads) => reader.expect(await tensors.rangesOf(reads)),
+    progress: () => reader.progress,
+    fetchedBytes: () => reader.fetchedBytes,
+  };
+}
+
+async function manifestText(files: Source, options: OpenOptions): Promise<string> {
+  const beside = { source: files, path: MANIFEST_FILE };
+  const { source, path } = options.manifestUrl === undefined ? beside : manifestAt(options.manifestUrl, options);
+  try {
+    return new TextDecoder().decode(await source.readSmall(path, MANIFEST_BYTES_MAX));
+  } catch (error) {
+    if (!(error instanceof RefusalError && error.code === "MissingFile")) throw error;
+    throw new RefusalError(
+      refuse(
+        "MissingManifest",
+        `${source.where(path)}: the model has no manifest; run "tessellate pack DIR" once on a copy of it and put ${MANIFEST_FILE} beside its files`,
+      ),
+    );
+  }
+}
+
+function manifestAt(location: string, options: OpenOptions): { readonly source: Source; readonly path: string } {
+  const url = /^https?:/.test(location) ? URL.parse(location) : null;
+  if (url === null)
+    return { source: openPlace(valueOrThrow(placeOf({ path: dirname(location) })), options), path: basename(location) };
+  const path = decodeURIComponent(basename(url.pathname));
+  url.pathname = dirname(url.pathname);
+  return { source: openPlace(valueOrThrow(placeOf({ url: url.href })), options), path };
+}
+
+/** Runs `work`; a thrown refusal becomes a result, everything else stays thrown. */
+export async function refusalsOf<T>(work: () => Promise<T>): Promise<Result<T>> {
+  try {
+    return ok(await work());
+  } catch (error) {
+    if (!(error instanceof RefusalError)) throw error;
+    const refusal: Refusal = refuse(error.code, error.message);
+    return refusal;
+  }
+}
