@@ -22,3 +22,8 @@ export function parseIdentity(uri: string): Result<Identity, "UnknownIdentity"> 
   if (kind === "operator" || kind === "gateway" || kind === "ledger" || kind === "rank") return ok({ kind, name });
   return refuse("UnknownIdentity", `certificate names the unknown kind ${JSON.stringify(kind)}`);
 }
+
+/** One authority is one installation, with one operator, one ledger and any number of gateways that are all alike. */
+export const OPERATOR: Identity = { kind: "operator", name: "operator" };
+export const GATEWAY: Identity = { kind: "gateway", name: "gateway" };
+export const LEDGER: Identity = { kind: "ledger", name: "ledger" };
