@@ -1,0 +1,123 @@
+/**
+ * The certificate authority of one installation: the operator's in a cluster (kept in a Secret), local mode's own in its
+ * state directory, a throwaway one in tests. P-256, because every TLS library speaks it.
+ */
+import "reflect-metadata"; // what @peculiar/x509's container needs before it is loaded
+import { randomBytes, webcrypto } from "node:crypto";
+import { mkdir, rename, writeFile } from "node:fs/promises";
+import { isIP } from "node:net";
+import { join } from "node:path";
+import * as x509 from "@peculiar/x509";
+import { type Identity, identityUri } from "../identity.ts";
+import { SERVER_NAME } from "./options.ts";
+
+export type IssuedCertificate = {
+  readonly caPem: string;
+  readonly certificatePem: string;
+  readonly keyPem: string; // PKCS8
+};
+
+export type IssueOptions = {
+  readonly ips?: readonly string[];
+  readonly dns?: readonly string[]; // besides `tessellate`
+  readonly days?: number; // 0 or less: already expired, for tests
+};
+
+export type Authority = {
+  readonly certificatePem: string;
+  readonly keyPem: string; // PKCS8; whoever has it can be anybody
+  issue(identity: Identity, options?: IssueOptions): Promise<IssuedCertificate>;
+};
+
+const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
+const DAY_MS = 86_400_000;
+/** Clocks of machines of many owners disagree; a certificate is valid a little before it was made. */
+const SKEW_MS = 3_600_000;
+
+/** A new authority, valid for `days`. */
+export async function createAuthority({ days = 3650 }: { readonly days?: number } = {}): Promise<Authority> {
+  const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    serialNumber: serialNumber(),
+    name: "CN=tessellate authority",
+    ...validity(days),
+    keys,
+    signingAlgorithm: ALGORITHM,
+    extensions: [
+      new x509.BasicConstraintsExtension(true, 0, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
+      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
+    ],
+  });
+  return authorityOf(certificate, keys.privateKey, await exportKey(keys.privateKey));
+}
+
+/** An authority that was kept as PEM. Throws weather where either is no PEM of the kind. */
+export async function loadAuthority(pem: { readonly certificatePem: string; readonly keyPem: string }): Promise<Authority> {
+  const key = await webcrypto.subtle.importKey("pkcs8", x509.PemConverter.decodeFirst(pem.keyPem), ALGORITHM, true, ["sign"]);
+  return authorityOf(new x509.X509Certificate(pem.certificatePem), key, pem.keyPem);
+}
+
+/** Writes ca.crt, tls.crt and tls.key (readable by the owner only); each replaced whole, the key first. */
+export async function writeCertificate(directory: string, issued: IssuedCertificate): Promise<void> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await replace(join(directory, "tls.key"), issued.keyPem, 0o600);
+  await replace(join(directory, "tls.crt"), issued.certificatePem, 0o644);
+  await replace(join(directory, "ca.crt"), issued.caPem, 0o644);
+}
+
+function authorityOf(certificate: x509.X509Certificate, key: webcrypto.CryptoKey, keyPem: string): Authority {
+  const certificatePem = `${certificate.toString("pem")}\n`;
+  return {
+    certificatePem,
+    keyPem,
+    issue: async (identity, { ips = [], dns = [], days = 365 } = {}) => {
+      const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
+      const names: x509.JsonGeneralNames = [
+        { type: "url", value: identityUri(identity) },
+        ...[SERVER_NAME, ...dns].map((value) => ({ type: "dns", value }) as const),
+        ...ips.filter((ip) => isIP(ip) !== 0).map((value) => ({ type: "ip", value }) as const),
+      ];
+      const issued = await x509.X509CertificateGenerator.create({
+        serialNumber: serialNumber(),
+        subject: `CN=tessellate ${identity.kind}`, // names may be longer than the 64 characters of a CN; the URI counts
+        issuer: certificate.subject,
+        ...validity(days),
+        signingKey: key,
+        publicKey: keys.publicKey,
+        signingAlgorithm: ALGORITHM,
+        extensions: [
+          new x509.BasicConstraintsExtension(false, undefined, true),
+          new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+          new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth]),
+          new x509.SubjectAlternativeNameExtension(names),
+          await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
+          await x509.AuthorityKeyIdentifierExtension.create(certificate.publicKey),
+        ],
+      });
+      return { caPem: certificatePem, certificatePem: `${issued.toString("pem")}\n`, keyPem: await exportKey(keys.privateKey) };
+    },
+  };
+}
+
+function validity(days: number): { readonly notBefore: Date; readonly notAfter: Date } {
+  const notAfter = Date.now() + days * DAY_MS;
+  return { notBefore: new Date(Math.min(Date.now(), notAfter) - SKEW_MS), notAfter: new Date(notAfter) };
+}
+
+/** 16 random bytes with the top bits 01: positive, and never shortened in DER. */
+function serialNumber(): string {
+  const bytes = randomBytes(16);
+  bytes[0] = ((bytes[0] ?? 0) & 0x3f) | 0x40;
+  return bytes.toString("hex");
+}
+
+async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
+  return `${x509.PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", key), "PRIVATE KEY")}\n`;
+}
+
+async function replace(path: string, text: string, mode: number): Promise<void> {
+  const next = `${path}.${randomBytes(4).toString("hex")}`;
+  await writeFile(next, text, { mode });
+  await rename(next, path);
+}

@@ -1,0 +1,104 @@
+/** A served port: mTLS, health, reflection and our services; and its opposite, dialling one. */
+import diagnostics from "node:diagnostics_channel";
+import type { ServerHttp2Session } from "node:http2";
+import { type CallOptions, type ClientUnaryCall, Server, type ServerCredentials, type requestCallback } from "@grpc/grpc-js";
+import { ReflectionService } from "@grpc/reflection";
+import { HealthImplementation } from "grpc-health-check";
+import type { Identity } from "../identity.ts";
+import { type Result, ok } from "../result.ts";
+import { CHANNEL_OPTIONS, SERVER_OPTIONS, WINDOW_BYTES } from "./options.ts";
+import { type Client, type ServiceName, fullNameOf, loadService, packageOf } from "./proto.ts";
+import { refusalOf } from "./status.ts";
+import { type Tls, channelCredentials } from "./tls.ts";
+
+export type Door = {
+  readonly host: string;
+  readonly port: number;
+  readonly address: string; // host:port, as bound
+  /** What grpc.health.v1 answers, for the whole server and for each service. */
+  setServing(serving: boolean): void;
+  /** Lets calls that run finish for up to `graceMs`, then cuts them off. */
+  close(graceMs: number): Promise<void>;
+};
+
+/**
+ * Binds `host:port` (port 0: any free one) and serves what `add` adds. Throws weather where the port cannot be bound,
+ * naming it. Health says NOT_SERVING until told otherwise.
+ */
+export async function openDoor(options: {
+  readonly host: string;
+  readonly port: number;
+  readonly credentials: ServerCredentials;
+  readonly services: readonly ServiceName[];
+  readonly add: (server: Server) => void;
+}): Promise<Door> {
+  widenServerWindows();
+  const server = new Server(SERVER_OPTIONS);
+  const names = ["", ...options.services.map(fullNameOf)];
+  const health = new HealthImplementation(Object.fromEntries(names.map((name) => [name, "NOT_SERVING"] as const)));
+  health.addToServer(server);
+  for (const name of options.services) new ReflectionService(packageOf(name)).addToServer(server);
+  options.add(server);
+  const wanted = hostPort(options.host, options.port);
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync(wanted, options.credentials, (error, bound) =>
+      error === null ? resolve(bound) : reject(new Error(`cannot listen on ${wanted}`, { cause: error })),
+    );
+  });
+  return {
+    host: options.host,
+    port,
+    address: hostPort(options.host, port),
+    setServing: (serving) => {
+      for (const name of names) health.setStatus(name, serving ? "SERVING" : "NOT_SERVING");
+    },
+    close: (graceMs) =>
+      new Promise((resolve) => {
+        const timer = setTimeout(() => server.forceShutdown(), graceMs);
+        server.tryShutdown(() => {
+          clearTimeout(timer);
+          resolve();
+        });
+      }),
+  };
+}
+
+/** A client of the one process that must show `expected`'s certificate. Nothing is connected before the first call. */
+export function dial<Name extends ServiceName>(name: Name, address: string, tls: Tls, expected: Identity): Client<Name> {
+  const Constructor = loadService(name);
+  return new Constructor(address, channelCredentials(tls, expected), CHANNEL_OPTIONS) as Client<Name>;
+}
+
+/** One unary call with a deadline, as a Result. `who` names the other side, in words, for the detail of a refusal. */
+export function ask<Reply>(
+  who: string,
+  timeoutMs: number,
+  invoke: (options: CallOptions, callback: requestCallback<Reply>) => ClientUnaryCall,
+): Promise<Result<Reply>> {
+  return new Promise((resolve) => {
+    invoke({ deadline: Date.now() + timeoutMs }, (error, reply) => {
+      if (error === null && reply !== undefined) resolve(ok(reply));
+      else resolve(refusalOf(error ?? { details: "an empty reply" }, who));
+    });
+  });
+}
+
+export const hostPort = (host: string, port: number): string => (host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`);
+
+const widened = new WeakSet<ServerHttp2Session>();
+let watching = false;
+
+/**
+ * A server of grpc-js can widen the window of each stream but not of the connection, which would stay at 64 KiB for all
+ * streams together. Node tells of every new stream on a diagnostics channel; the first one of a session widens it.
+ */
+function widenServerWindows(): void {
+  if (watching) return;
+  watching = true;
+  diagnostics.subscribe("http2.server.stream.start", (message) => {
+    const session = (message as { readonly stream: { readonly session?: ServerHttp2Session } }).stream.session;
+    if (session === undefined || widened.has(session)) return;
+    widened.add(session);
+    session.setLocalWindowSize(WINDOW_BYTES);
+  });
+}
