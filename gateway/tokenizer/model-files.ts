@@ -21,12 +21,14 @@ export type ReadFile = (path: string) => Promise<Result<Uint8Array>>;
 /** The largest tokenizer.json in use has about 35 MB. */
 const FILE_BYTES_MAX = 64 << 20;
 
-/** What is wrong with the bytes a rank gave, so that another rank may be asked; every other refusal is the model's own. */
-export const RANK_AT_FAULT: ReadonlySet<string> = new Set(["WrongBytes", "MalformedManifest", "WrongRoot"]);
+/** Refusals that every rank's copy would earn alike: this model cannot be served. Any other is worth asking another rank. */
+export const MODEL_AT_FAULT: ReadonlySet<string> = new Set([
+  "MalformedConfig", "UnknownModelType", "UnsupportedOption", "MalformedTokenizer", "TokenizerMismatch", "MalformedGenerationConfig", "FileTooLarge",
+]);
 
 /**
  * Reads, checks and parses. Refusals name the file. `read`'s own pass through; `WrongBytes` and the manifest's are the
- * rank's fault; the rest say that this model cannot be served as it is.
+ * rank's fault; those of {@link MODEL_AT_FAULT} say that this model cannot be served as it is.
  */
 export async function readModelFiles(read: ReadFile, root: string): Promise<Result<ModelFiles>> {
   const manifestBytes = await read(MANIFEST_FILE);

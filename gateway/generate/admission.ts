@@ -1,0 +1,180 @@
+/**
+ * Who may start a session now, and on which chain: the decisions of route/ carried out for all requests of this gateway.
+ * A request that finds no free slot waits in its model's line; it is called as soon as a session ends, a chain has cooled
+ * down or the operator tells of a new one.
+ */
+import { assert, present } from "../../core/assert.ts";
+import type { Clock } from "../../core/clock.ts";
+import { type Refusal, type Result, ok, refuse } from "../../core/result.ts";
+import { type ChainLoad, type Outcome, chooseChain, freed, newLoad, taken } from "../route/choose.ts";
+import { type Line, type Ticket, joined, left, overfull } from "../route/line.ts";
+import { type ChainFacts, type ModelFacts, type Picture, chainKey, modelKey, readyChains } from "../route/picture.ts";
+
+/** The right to open one session on one chain. To be released exactly once. */
+export type Lease = {
+  readonly model: ModelFacts;
+  readonly chain: ChainFacts;
+  readonly ticket: Ticket; // to wait with again, at the same place, where the chain had no slot after all
+  release(outcome: Outcome): void;
+};
+
+export type EnterCode = "ModelNotFound" | "NoReadyChain" | "QueueFull" | "NoSlotInTime" | "Cancelled" | "ShuttingDown";
+
+export type Entering = {
+  readonly key: string; // modelKey
+  readonly resumed: boolean; // its answer has begun: it waits for a chain even where none is ready, before all others
+  readonly waitMs: number;
+  readonly signal: AbortSignal;
+  readonly ticket?: Ticket | undefined;
+};
+
+type Waiter = { readonly ticket: Ticket; readonly admit: (result: Result<Lease, EnterCode>) => void };
+type Queue = { line: Line; waiters: Map<number, Waiter>; loads: Map<string, ChainLoad>; alarm: AbortController | undefined };
+
+export class Admission {
+  readonly #clock: Clock;
+  readonly #queues = new Map<string, Queue>();
+  #models = new Map<string, ModelFacts>();
+  #lastTicket = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** The operator's newest picture. Requests that wait go on waiting, now perhaps for chains that are ready. */
+  update(picture: Picture): void {
+    this.#models = new Map(picture.models.map((model) => [modelKey(model), model]));
+    for (const [key, queue] of this.#queues) {
+      const model = this.#models.get(key);
+      const keys = new Set(model?.chains.map((chain) => chainKey(model, chain)) ?? []);
+      // A chain that is gone keeps its count until its last session has ended.
+      for (const [chain, load] of queue.loads) if (!keys.has(chain) && load.sessionCount === 0) queue.loads.delete(chain);
+      this.#callNext(key);
+    }
+  }
+
+  /** Requests that wait for a slot of the model. */
+  waitingCount(key: string): number {
+    return this.#queues.get(key)?.line.length ?? 0;
+  }
+
+  /** A slot on a chain, waiting for it at most `waitMs`; refusals say why there is none. Never rejects. */
+  async enter({ key, resumed, waitMs, signal, ticket: old }: Entering): Promise<Result<Lease, EnterCode>> {
+    const refusal = this.#refusal(key, resumed);
+    if (refusal !== undefined) return refusal;
+    if (signal.aborted) return refuse("Cancelled", "the client went away");
+    const ticket = old ?? { number: (this.#lastTicket += 1), resumed };
+    const queue = this.#queueOf(key);
+    const { promise, resolve } = Promise.withResolvers<Result<Lease, EnterCode>>();
+    queue.waiters.set(ticket.number, { ticket, admit: resolve });
+    queue.line = joined(queue.line, ticket);
+    this.#callNext(key);
+    const maxQueue = present(this.#models.get(key), "a model that is known").maxQueue;
+    const isNew = old === undefined && !ticket.resumed;
+    if (isNew && queue.waiters.has(ticket.number) && overfull(queue.line, maxQueue)) {
+      this.#leave(queue, ticket);
+      return refuse("QueueFull", `${maxQueue} requests wait for a slot of ${key} already; try again later, or raise gateway.maxQueue`);
+    }
+    const waited = new AbortController();
+    const stop = AbortSignal.any([waited.signal, signal]);
+    const late = this.#clock.sleep(waitMs, stop).then(
+      () => this.#tooLate(key, waitMs),
+      () => refuse("Cancelled", "the client went away"),
+    );
+    const result = await Promise.race([promise, late]);
+    waited.abort();
+    // Called at the very moment of giving up: the slot is taken, so whoever asked must have it to give it back.
+    if (!result.ok && !queue.waiters.has(ticket.number)) return promise;
+    this.#leave(queue, ticket);
+    return result;
+  }
+
+  /** Refuses all who wait. */
+  close(): void {
+    for (const queue of this.#queues.values()) {
+      queue.alarm?.abort();
+      for (const waiter of queue.waiters.values()) waiter.admit(refuse("ShuttingDown", "this gateway is shutting down; ask again"));
+    }
+  }
+
+  #refusal(key: string, resumed: boolean): Refusal<EnterCode> | undefined {
+    const model = this.#models.get(key);
+    if (model === undefined) return refuse("ModelNotFound", `the model ${key} is served no longer`);
+    if (!resumed && readyChains(model).length === 0) return noReadyChain(model);
+    return undefined;
+  }
+
+  #tooLate(key: string, waitMs: number): Refusal<EnterCode> {
+    const model = this.#models.get(key);
+    if (model !== undefined && readyChains(model).length === 0) return noReadyChain(model);
+    return refuse("NoSlotInTime", `no slot of ${key} became free within ${Math.round(waitMs / 1000)} s; try again later`);
+  }
+
+  #queueOf(key: string): Queue {
+    const known = this.#queues.get(key);
+    if (known !== undefined) return known;
+    const queue: Queue = { line: [], waiters: new Map(), loads: new Map(), alarm: undefined };
+    this.#queues.set(key, queue);
+    return queue;
+  }
+
+  #leave(queue: Queue, ticket: Ticket): void {
+    queue.line = left(queue.line, ticket);
+    queue.waiters.delete(ticket.number);
+  }
+
+  /** Calls as many from the front of the line as there are free chains, and sets the alarm for the rest. */
+  #callNext(key: string): void {
+    const queue = this.#queueOf(key);
+    const model = this.#models.get(key);
+    queue.alarm?.abort();
+    queue.alarm = undefined;
+    for (const ticket of queue.line) {
+      const loads = model === undefined ? [] : readyChains(model).map((chain) => loadOf(queue, chainKey(model, chain)));
+      const choice = chooseChain(loads, this.#clock.monotonicMs());
+      if (choice.do === "wait") {
+        if (choice.untilMs !== undefined) this.#setAlarm(key, queue, choice.untilMs);
+        return;
+      }
+      const found = present(model, "a chain that was chosen has a model");
+      const chain = present(found.chains.find((one) => chainKey(found, one) === choice.key), "the chosen chain is in the picture");
+      const waiter = present(queue.waiters.get(ticket.number), "everyone in the line waits");
+      this.#leave(queue, ticket);
+      queue.loads.set(choice.key, taken(loadOf(queue, choice.key)));
+      waiter.admit(ok(this.#lease(key, found, chain, choice.key, ticket)));
+    }
+  }
+
+  #lease(key: string, model: ModelFacts, chain: ChainFacts, loadKey: string, ticket: Ticket): Lease {
+    let released = false;
+    return {
+      model,
+      chain,
+      ticket,
+      release: (outcome) => {
+        assert(!released, "a lease is released once");
+        released = true;
+        const queue = this.#queueOf(key);
+        queue.loads.set(loadKey, freed(loadOf(queue, loadKey), outcome, this.#clock.monotonicMs()));
+        this.#callNext(key);
+      },
+    };
+  }
+
+  #setAlarm(key: string, queue: Queue, untilMs: number): void {
+    const alarm = new AbortController();
+    queue.alarm = alarm;
+    this.#clock.sleep(Math.max(1, untilMs - this.#clock.monotonicMs()), alarm.signal).then(
+      () => this.#callNext(key),
+      () => {}, // rung by something else before
+    );
+  }
+}
+
+const loadOf = (queue: Queue, key: string): ChainLoad => queue.loads.get(key) ?? newLoad(key);
+
+function noReadyChain(model: ModelFacts): Refusal<"NoReadyChain"> {
+  const waiting = model.chains.map((chain) => `chain ${chain.index}`).join(", ");
+  const which = model.chains.length === 0 ? "none is planned" : `of ${waiting} none has all its ranks ready`;
+  return refuse("NoReadyChain", `${modelKey(model)} has no complete chain: ${which}; "kubectl describe shardedmodel ${model.name}" says what is missing`);
+}

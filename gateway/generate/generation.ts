@@ -1,0 +1,212 @@
+/**
+ * The tokens of one answer, over as many sessions as it takes. When a rank is lost, the answer goes on at another chain
+ * (or at the same one, once its rank is replaced) from the prompt and the tokens so far. Sampling is keyed by seed and
+ * position alone, so what follows is what would have followed; the client sees a pause.
+ */
+import { type Refusal, type Result, ok, refuse } from "../../core/result.ts";
+import { type Doors, within } from "../doors.ts";
+import type { ChainFacts, ModelFacts } from "../route/picture.ts";
+import type { SampledToken, Session, SessionReceipts, SessionRequest } from "../session/types.ts";
+import type { Admission, Lease } from "./admission.ts";
+
+export type Ask = {
+  readonly key: string; // modelKey
+  readonly prompt: readonly number[]; // token ids, at least one, fewer than the model's contextLength
+  readonly maxTokens: number; // with the prompt at most the contextLength
+  readonly sampler: SessionRequest["sampler"];
+  readonly signal: AbortSignal; // aborted once nobody wants the answer any more
+};
+
+/** One session of an answer. Only the last one of an answer is billed; its prompt holds what the earlier ones gave. */
+export type Part = {
+  readonly request: SessionRequest;
+  readonly model: ModelFacts;
+  readonly chain: ChainFacts;
+  readonly generated: readonly number[];
+  readonly receipts: SessionReceipts;
+};
+
+export type Limits = {
+  readonly queueWaitMs: number;
+  readonly recoveryWaitMs: number; // for a ready chain, after one was lost
+  readonly firstTokenMs: number; // a step that takes longer counts as lost
+  readonly nextTokenMs: number;
+  readonly closeGraceMs: number; // for the token under way when an answer is cut short
+  readonly failuresMax: number; // in a row, without a token between
+};
+
+export const LIMITS: Limits = {
+  queueWaitMs: 60_000,
+  recoveryWaitMs: 30_000,
+  firstTokenMs: 300_000,
+  nextTokenMs: 60_000,
+  closeGraceMs: 2_000,
+  failuresMax: 4,
+};
+
+export type House = {
+  readonly doors: Doors;
+  readonly admission: Admission;
+  readonly limits: Limits;
+  readonly onRecovery: (key: string) => void; // counts
+};
+
+/** What another chain would refuse as well; everything else is worth another try. */
+const FINAL: ReadonlySet<string> = new Set(["BadRequest", "TooLong", "BadPayload"]);
+
+type Opened = { readonly session: Session; readonly lease: Lease; readonly request: SessionRequest };
+
+export class Generation {
+  readonly #house: House;
+  readonly #ask: Ask;
+  readonly #tokens: number[] = [];
+  #current: Opened;
+  #pending: Promise<Result<SampledToken>> | undefined; // the step under way
+  #failureCount = 0;
+  #closing: Promise<Part> | undefined;
+  #recoveryCount = 0;
+
+  private constructor(house: House, ask: Ask, opened: Opened) {
+    this.#house = house;
+    this.#ask = ask;
+    this.#current = opened;
+  }
+
+  /** Waits for a slot and opens the session. Refused as {@link Admission.enter} refuses, or `ChainLost` after several tries. */
+  static async open(house: House, ask: Ask): Promise<Result<Generation>> {
+    const opened = await openSession(house, ask, { prompt: ask.prompt, resumed: false, failureCount: 0 });
+    return opened.ok ? ok(new Generation(house, ask, opened.value)) : opened;
+  }
+
+  get recoveryCount(): number {
+    return this.#recoveryCount;
+  }
+
+  /** The next token, after however many recoveries. `Cancelled` once the ask's signal is aborted. */
+  async next(): Promise<Result<SampledToken>> {
+    for (;;) {
+      const sampled = await this.#step();
+      if (sampled.ok) {
+        this.#failureCount = 0;
+        return sampled;
+      }
+      if (sampled.code === "Cancelled" || FINAL.has(sampled.code)) return sampled;
+      const recovered = await this.#recover(sampled);
+      if (!recovered.ok) return recovered;
+    }
+  }
+
+  /** Ends the answer and gathers what was signed about its last session. Idempotent, never rejects. */
+  close(reason: "done" | "cancelled" | "failed"): Promise<Part> {
+    this.#closing ??= this.#close(reason);
+    return this.#closing;
+  }
+
+  async #step(): Promise<Result<SampledToken>> {
+    const { clock } = this.#house.doors;
+    const { firstTokenMs, nextTokenMs } = this.#house.limits;
+    const stepMs = this.#generated().length === 0 ? firstTokenMs : nextTokenMs;
+    const pending = this.#current.session.next().catch((error: unknown) => refuse("Weather", `the session broke: ${String(error)}`));
+    this.#pending = pending;
+    const outcome = await within(clock, stepMs, pending, this.#ask.signal);
+    if (outcome === "aborted") return refuse("Cancelled", "the client went away");
+    if (outcome === "late") return refuse("TimedOut", `no token within ${stepMs / 1000} s`);
+    this.#pending = undefined;
+    if (outcome.ok) this.#tokens.push(outcome.value.tokenId);
+    return outcome;
+  }
+
+  /** The tokens of the session that runs now. */
+  #generated(): readonly number[] {
+    return this.#tokens.slice(this.#current.request.prompt.length - this.#ask.prompt.length);
+  }
+
+  async #recover(lost: Refusal): Promise<Result<undefined>> {
+    const { doors, limits, onRecovery } = this.#house;
+    const { session, lease, request } = this.#current;
+    this.#failureCount += 1;
+    doors.log("session-lost", { session: request.id, model: this.#ask.key, code: lost.code, detail: lost.detail, tokens: this.#tokens.length });
+    // What the others signed is gathered for the record; the next session's receipts cover these tokens too, so it is not billed.
+    const gathered = session.close("failed").then((receipts) => {
+      doors.log("abandoned-receipts", { session: request.id, receipts: receipts.receipts.length });
+    });
+    gathered.catch((error: unknown) => doors.log("close-failed", { session: request.id, detail: String(error) }));
+    lease.release("lost");
+    this.#pending = undefined;
+    if (this.#failureCount >= limits.failuresMax) return this.#giveUp(lost);
+    const prompt = [...this.#ask.prompt, ...this.#tokens];
+    const opened = await openSession(this.#house, this.#ask, { prompt, resumed: true, failureCount: this.#failureCount });
+    if (!opened.ok) return this.#giveUp(opened.code === "Cancelled" ? opened : refuse(opened.code, `${opened.detail} (after ${lost.detail})`));
+    this.#current = opened.value;
+    this.#recoveryCount += 1;
+    onRecovery(this.#ask.key);
+    return ok(undefined);
+  }
+
+  /** The session is closed and its lease released already, so there is nothing left to close. */
+  #giveUp(why: Refusal): Refusal {
+    const { lease, request } = this.#current;
+    const receipts = { receipts: [], handOffsIn: "", handOffsOut: "" };
+    this.#closing = Promise.resolve({ request, model: lease.model, chain: lease.chain, generated: this.#generated(), receipts });
+    return why;
+  }
+
+  async #close(reason: "done" | "cancelled" | "failed"): Promise<Part> {
+    const { doors, limits } = this.#house;
+    const { session, lease, request } = this.#current;
+    if (this.#pending !== undefined) {
+      // A rank has signed, or is about to, for the token under way: what is billed must be what is signed.
+      const last = await within(doors.clock, limits.closeGraceMs, this.#pending);
+      if (typeof last === "object" && last.ok) this.#tokens.push(last.value.tokenId);
+    }
+    const receipts = await session.close(reason).catch((error: unknown) => {
+      doors.log("close-failed", { session: request.id, detail: String(error) });
+      return { receipts: [], handOffsIn: "", handOffsOut: "" };
+    });
+    lease.release("served"); // a chain that was lost is released where it was lost
+    return { request, model: lease.model, chain: lease.chain, generated: this.#generated(), receipts };
+  }
+}
+
+/** One session on whichever chain takes it. Chains that had no slot are asked again; lost ones only so many times. */
+async function openSession(
+  house: House,
+  ask: Ask,
+  { prompt, resumed, failureCount }: { readonly prompt: readonly number[]; readonly resumed: boolean; readonly failureCount: number },
+): Promise<Result<Opened>> {
+  const { doors, admission, limits } = house;
+  const { key, signal } = ask;
+  const waitMs = resumed ? limits.recoveryWaitMs : limits.queueWaitMs;
+  const deadlineMs = doors.clock.monotonicMs() + waitMs;
+  let ticket: Lease["ticket"] | undefined;
+  for (let failures = failureCount; ; ) {
+    const leftMs = Math.max(0, deadlineMs - doors.clock.monotonicMs());
+    // Once a chain was lost under it, a new request is in the same place as one whose answer had begun.
+    const lease = await admission.enter({ key, resumed: resumed || failures > 0, waitMs: leftMs, signal, ticket });
+    if (!lease.ok) return lease;
+    const request = requestOn(doors, ask, lease.value, prompt);
+    const session = await doors.wire.open(request).catch((error: unknown) => refuse("Weather", `opening the session broke: ${String(error)}`));
+    if (session.ok) return ok({ session: session.value, lease: lease.value, request });
+    ticket = lease.value.ticket;
+    lease.value.release(session.code === "NoSlot" ? "noSlot" : "lost");
+    if (session.code === "NoSlot") continue;
+    failures += 1;
+    doors.log("open-failed", { session: request.id, model: key, chain: lease.value.chain.index, code: session.code, detail: session.detail });
+    if (FINAL.has(session.code)) return session;
+    if (failures >= limits.failuresMax) return refuse("ChainLost", `no chain could take the session, after ${failures} tries: ${session.detail}`);
+  }
+}
+
+function requestOn(doors: Doors, ask: Ask, { model, chain }: Lease, prompt: readonly number[]): SessionRequest {
+  return {
+    id: Buffer.from(doors.random(16)).toString("base64url"),
+    nonce: doors.random(32),
+    modelRoot: model.root,
+    chain: chain.segments,
+    prompt,
+    sampler: ask.sampler,
+    maxPositions: ask.prompt.length + ask.maxTokens,
+    handOffDtype: model.handOffDtype,
+    epoch: Math.floor(doors.unixMs() / 1000 / model.epochSeconds),
+  };
+}
