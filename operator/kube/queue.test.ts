@@ -1,0 +1,78 @@
+import { expect } from "chai";
+import { StoppedClock } from "../clock.ts";
+import { WorkQueue } from "./queue.ts";
+
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+describe("WorkQueue", () => {
+  let clock: StoppedClock;
+  let queue: WorkQueue;
+  beforeEach(() => {
+    clock = new StoppedClock();
+    queue = new WorkQueue(clock);
+  });
+
+  it("gives keys in order, each once however often it was added", async () => {
+    for (const key of ["a", "b", "a", "c", "b"]) queue.add(key);
+    expect([await queue.take(), await queue.take(), await queue.take()]).to.deep.equal(["a", "b", "c"]);
+    expect(queue.depth).to.equal(0);
+  });
+
+  it("gives a key that changed while in work again, but only after that", async () => {
+    queue.add("a");
+    expect(await queue.take()).to.equal("a");
+    queue.add("a");
+    queue.add("a");
+    expect(queue.depth).to.equal(0);
+    queue.done("a");
+    expect(queue.depth).to.equal(1);
+    expect(await queue.take()).to.equal("a");
+    queue.done("a");
+    expect(queue.depth).to.equal(0);
+  });
+
+  it("wakes whoever waits", async () => {
+    const taken = queue.take();
+    queue.add("a");
+    expect(await taken).to.equal("a");
+  });
+
+  it("adds later, at the earliest time asked for", async () => {
+    queue.addAfter("a", 1000);
+    queue.addAfter("a", 100);
+    queue.addAfter("a", 5000);
+    clock.advance(99);
+    await turn();
+    expect(queue.depth).to.equal(0);
+    clock.advance(1);
+    await turn();
+    expect(queue.depth).to.equal(1);
+    expect(await queue.take()).to.equal("a");
+    queue.done("a");
+    clock.advance(10_000);
+    await turn();
+    expect(queue.depth, "only once").to.equal(0);
+  });
+
+  it("waits longer after each failure, up to a minute, and forgets on request", () => {
+    const pauses = Array.from({ length: 15 }, () => queue.addAfterFailure("a"));
+    pauses.forEach((pauseMs, index) => {
+      const wholeMs = Math.min(60_000, 50 * 2 ** index);
+      expect(pauseMs).to.be.within(wholeMs / 2, wholeMs);
+    });
+    queue.forget("a");
+    expect(queue.addAfterFailure("a")).to.be.at.most(50);
+  });
+
+  it("ends everybody's waiting when it is closed", async () => {
+    const taken = queue.take();
+    queue.addAfter("a", 10);
+    queue.close();
+    expect(await taken).to.equal(undefined);
+    queue.add("b");
+    expect(await queue.take()).to.equal(undefined);
+    clock.advance(20);
+    await turn();
+    expect(queue.depth).to.equal(0);
+  });
+});
