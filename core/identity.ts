@@ -18,7 +18,8 @@ export function parseIdentity(uri: string): Result<Identity, "UnknownIdentity"> 
   const found = PATTERN.exec(uri);
   const kind = found?.[1];
   const name = found?.[2];
-  if (name === undefined) return refuse("UnknownIdentity", `certificate names ${JSON.stringify(uri)}, which is no tessellate identity`);
+  if (name === undefined)
+    return refuse("UnknownIdentity", `certificate names ${JSON.stringify(uri)}, which is no tessellate identity`);
   if (kind === "operator" || kind === "gateway" || kind === "ledger" || kind === "rank") return ok({ kind, name });
   return refuse("UnknownIdentity", `certificate names the unknown kind ${JSON.stringify(kind)}`);
 }
