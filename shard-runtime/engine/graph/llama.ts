@@ -70,7 +70,8 @@ export function attentionGraph(config: ModelConfig, slice: Slice, index: number,
   const graph = new GraphBuilder(`attention ${index}`);
   const state = halfInputs(graph, config);
   attentionInputs(graph);
-  halfOutputs(graph, config, attention(graph, config, slice, index, layer, state));
+  attention(graph, config, slice, index, layer, state, HALF_OUTPUTS);
+  halfOutputs(graph, config);
   return graph.encode();
 }
 
@@ -78,7 +79,8 @@ export function attentionGraph(config: ModelConfig, slice: Slice, index: number,
 export function feedForwardGraph(config: ModelConfig, index: number, layer: PackedLayer): Uint8Array {
   const graph = new GraphBuilder(`feed-forward ${index}`);
   const state = halfInputs(graph, config);
-  halfOutputs(graph, config, feedForward(graph, config, index, layer, state));
+  feedForward(graph, config, index, layer, state, HALF_OUTPUTS);
+  halfOutputs(graph, config);
   return graph.encode();
 }
 
@@ -87,7 +89,7 @@ export function headGraph(config: ModelConfig, slice: Slice, head: PackedHead): 
   const graph = new GraphBuilder("head");
   const hidden = graph.input("hidden", rows(config.hiddenSize));
   const zero = graph.input("zero", rows(config.hiddenSize));
-  const { normed } = norm(graph, config, "final", head.norm, { delta: hidden, residual: zero });
+  const normed = norm(graph, config, "final", head.norm, { delta: hidden, residual: zero });
   multiply(graph, normed, head.matrix, "logits");
   graph.output("logits", rows(lengthOf(slice.vocabulary)));
   return graph.encode();
@@ -103,11 +105,11 @@ function halfInputs(graph: GraphBuilder, config: ModelConfig): State {
   };
 }
 
-function halfOutputs(graph: GraphBuilder, config: ModelConfig, state: State): void {
-  graph.node("Identity", [state.delta], ["partial"]);
-  graph.node("Identity", [state.residual], ["sum"]);
-  graph.output("partial", rows(config.hiddenSize));
-  graph.output("sum", rows(config.hiddenSize));
+const HALF_OUTPUTS: State = { delta: "partial", residual: "sum" };
+
+function halfOutputs(graph: GraphBuilder, config: ModelConfig): void {
+  graph.output(HALF_OUTPUTS.delta, rows(config.hiddenSize));
+  graph.output(HALF_OUTPUTS.residual, rows(config.hiddenSize));
 }
 
 function attentionInputs(graph: GraphBuilder): void {
@@ -124,46 +126,53 @@ function attention(
   index: number,
   layer: PackedLayer,
   state: State,
+  names: State = { delta: `layer_${index}_attention_out`, residual: `layer_${index}_attention_sum` },
 ): State {
   const prefix = `layer_${index}_`;
-  const { normed, sum } = norm(graph, config, `${prefix}attention`, layer.attentionNorm, state);
+  const normed = norm(graph, config, `${prefix}attention`, layer.attentionNorm, state, names.residual);
   const qkv = project(graph, normed, layer.qkv, `${prefix}qkv`);
   const kv = kvNames(index);
   const kvDims = ["B", slice.kvHeads.length, "T", config.headSize];
-  graph.input(kv.pastKey, kvDims);
-  graph.input(kv.pastValue, kvDims);
+  for (const name of [kv.pastKey, kv.pastValue]) graph.input(name, kvDims);
   const attended = graph.contrib(
     "GroupQueryAttention",
     [qkv, "", "", kv.pastKey, kv.pastValue, "last_positions", "position_count", "cosine", "sine"],
     [`${prefix}attended`, kv.key, kv.value],
     { num_heads: lengthOf(slice.heads), kv_num_heads: slice.kvHeads.length, do_rotary: 1, rotary_interleaved: 0 },
   );
-  graph.output(kv.key, kvDims);
-  graph.output(kv.value, kvDims);
-  return { delta: project(graph, attended, layer.attentionOut, `${prefix}attention_out`), residual: sum };
+  for (const name of [kv.key, kv.value]) graph.output(name, kvDims);
+  project(graph, attended, layer.attentionOut, names.delta);
+  return names;
 }
 
-function feedForward(graph: GraphBuilder, config: ModelConfig, index: number, layer: PackedLayer, state: State): State {
+function feedForward(
+  graph: GraphBuilder,
+  config: ModelConfig,
+  index: number,
+  layer: PackedLayer,
+  state: State,
+  names: State = { delta: `layer_${index}_down`, residual: `layer_${index}_ffn_sum` },
+): State {
   const prefix = `layer_${index}_`;
-  const { normed, sum } = norm(graph, config, `${prefix}ffn`, layer.ffnNorm, state);
+  const normed = norm(graph, config, `${prefix}ffn`, layer.ffnNorm, state, names.residual);
   const gateUp = project(graph, normed, layer.gateUp, `${prefix}gate_up`);
   const [gate, up] = [`${prefix}gate`, `${prefix}up`];
   graph.node("Split", [gateUp], [gate, up], { axis: -1, num_outputs: 2 });
   const sigmoid = graph.node("Sigmoid", [gate], [`${prefix}sigmoid`]);
   const activated = graph.node("Mul", [gate, sigmoid], [`${prefix}activated`]);
   const product = graph.node("Mul", [activated, up], [`${prefix}product`]);
-  return { delta: project(graph, product, layer.down, `${prefix}down`), residual: sum };
+  project(graph, product, layer.down, names.delta);
+  return names;
 }
 
-function norm(graph: GraphBuilder, config: ModelConfig, name: string, gain: StoredTensor, state: State) {
-  const sum = `${name}_sum`;
-  const normed = graph.contrib(
+/** Writes delta + residual to `sum` where it is named, and returns its norm. */
+function norm(graph: GraphBuilder, config: ModelConfig, name: string, gain: StoredTensor, state: State, sum?: string) {
+  return graph.contrib(
     "SkipSimplifiedLayerNormalization",
     [state.delta, state.residual, graph.stored(gain)],
-    [`${name}_normed`, "", "", sum],
+    sum === undefined ? [`${name}_normed`] : [`${name}_normed`, "", "", sum],
     { epsilon: { float: config.normEpsilon } },
   );
-  return { normed, sum };
 }
 
 function project(graph: GraphBuilder, input: string, projection: PackedProjection, output: string): string {

@@ -1,0 +1,59 @@
+/**
+ * The name of the class of computations that give the same bits: engine build × device × dtype of activations ×
+ * quantisation × tensor-parallel degree. Measured, not hoped for, where it can be: what the processor offers decides
+ * which kernels run, so the instruction set is part of the device. Thread counts are not: they change no bit.
+ */
+import { readFileSync } from "node:fs";
+import { arch, cpus, platform } from "node:os";
+import type { Ort } from "./ort.ts";
+import type { PackFormat } from "./shard.ts";
+
+export type DriftFacts = {
+  readonly engine: string; // onnxruntime 1.30.0 and the commit it was built from
+  readonly device: string; // cpu-x64-avx512vnni
+  readonly quantization: PackFormat;
+  readonly rankCount: number;
+};
+
+/** `ort-1.30.0-f2c39fe2f/cpu-x64-avx512vnni/f32/int4/tp2` */
+export const driftClass = (facts: DriftFacts): string =>
+  `${facts.engine}/${facts.device}/f32/${facts.quantization}/tp${facts.rankCount}`;
+
+export function engineBuild(ort: Ort): string {
+  const commit = /git-commit-id=([0-9a-f]+)/.exec(ort.buildInfo)?.[1] ?? "unknown";
+  return `ort-${ort.version}-${commit}`;
+}
+
+/** The widest instructions that the engine's kernels choose between, from the best down. */
+const X64_SETS: readonly (readonly [name: string, flags: readonly string[]])[] = [
+  ["avx512vnni", ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"]],
+  ["avx512", ["avx512f", "avx512bw", "avx512dq", "avx512vl"]],
+  ["avxvnni", ["avx2", "fma", "avx_vnni"]],
+  ["avx2", ["avx2", "fma"]],
+];
+
+/** `cpu-x64-avx512vnni`; where the system does not tell the instruction set, the processor's own name stands for it. */
+export function cpuDevice(): string {
+  const set = platform() === "linux" ? linuxInstructionSet() : undefined;
+  return `cpu-${arch()}-${set ?? (cpus()[0]?.model ?? "unknown").toLowerCase().replace(/[^a-z0-9]+/g, "-")}`;
+}
+
+function linuxInstructionSet(): string | undefined {
+  let text: string;
+  try {
+    text = readFileSync("/proc/cpuinfo", "utf8");
+  } catch {
+    return undefined;
+  }
+  return instructionSet(text);
+}
+
+/** From the text of /proc/cpuinfo: x64 has `flags`, arm64 `Features`. */
+export function instructionSet(cpuinfo: string): string | undefined {
+  const flags = new Set(/^(?:flags|Features)\s*:\s*(.*)$/m.exec(cpuinfo)?.[1]?.split(" "));
+  const found = X64_SETS.find(([, needed]) => needed.every((flag) => flags.has(flag)))?.[0];
+  if (found !== undefined) return found;
+  if (flags.has("i8mm")) return "i8mm";
+  if (flags.has("asimddp")) return "dotprod";
+  return flags.has("asimd") ? "neon" : undefined;
+}

@@ -1,0 +1,286 @@
+/**
+ * The engine over ONNX Runtime: checks a batch, lays out its rows, runs the layers, and on the last segment the head for
+ * the rows that are sampled. Blocks its thread while it computes.
+ */
+import { join } from "node:path";
+import { valueOrThrow } from "../../core/result.ts";
+import { RefusalError, type Result, ok, refuse } from "../../core/result.ts";
+import { lengthOf } from "../../core/ranges.ts";
+import { layoutBatch, type Layout } from "./batch-layout.ts";
+import { cpuDevice, driftClass, engineBuild } from "./drift-class.ts";
+import { Embedding } from "./embedding.ts";
+import type { Batch, EngineCode, EngineFacts, Output, ShardEngine } from "./engine.ts";
+import { KvSlots } from "./kv-slots.ts";
+import { Ort, type OrtSession, floats } from "./ort.ts";
+import { HEAD_GRAPH } from "./pack-graphs.ts";
+import { BoundCache, type SegmentRunner, SplitRunner, WholeRunner } from "./segment-runner.ts";
+import { EMBEDDING_FILE, type ShardDescription, readShard } from "./shard.ts";
+
+/** A packed shard (see pack.ts) and how to run it. */
+export type EngineOptions = {
+  readonly shardDirectory: string; // as packShard returned it
+  readonly device: string; // cpu; others are refused as DeviceMissing
+  readonly contextLength: number;
+  readonly slotCount: number;
+  readonly threadCount: number;
+  readonly spin: boolean;
+  readonly maxBatchRows?: number; // default 512
+  readonly libraryPath?: string; // another libonnxruntime
+  readonly exchangeBuffer?: (valueCount: number) => Float32Array; // where partial sums are to lie; own memory where absent
+};
+
+const MAX_BATCH_ROWS = 512;
+const EMPTY = new Float32Array(0);
+
+/** Loads a packed shard. Throws a RefusalError that names device, library or limit, or an Error that names the file. */
+export async function loadEngine(options: EngineOptions): Promise<ShardEngine> {
+  const { description, digest } = await readShard(options.shardDirectory);
+  const { maxPositions } = description.config;
+  if (options.contextLength > maxPositions)
+    throw new RefusalError(
+      refuse("ContextTooLong", `contextLength ${options.contextLength} is above the model's own limit of ${maxPositions} positions`),
+    );
+  const ort = new Ort(options);
+  try {
+    refuseOtherDevices(options.device, ort);
+    return new OrtEngine(ort, description, digest, options);
+  } catch (cause) {
+    ort.close();
+    throw cause;
+  }
+}
+
+function refuseOtherDevices(device: string, ort: Ort): void {
+  if (device === "cpu") return;
+  const built = ort.providers.map((provider) => provider.replace("ExecutionProvider", "").toLowerCase());
+  const detail = `device ${JSON.stringify(device)} is not served yet, only "cpu"; the loaded ONNX Runtime ${ort.version} was built for ${built.join(", ")}`;
+  throw new RefusalError(refuse("DeviceMissing", detail));
+}
+
+class OrtEngine implements ShardEngine {
+  readonly facts: EngineFacts;
+  readonly #ort: Ort;
+  readonly #slots: KvSlots;
+  readonly #runner: SegmentRunner;
+  readonly #embedding: Embedding | undefined;
+  readonly #head: Head | undefined;
+  readonly #exchange: Float32Array;
+
+  constructor(ort: Ort, shard: ShardDescription, digest: string, options: EngineOptions) {
+    const { config, slice, layers } = shard;
+    this.#ort = ort;
+    this.facts = {
+      layers,
+      first: layers.start === 0,
+      last: layers.end === config.layerCount,
+      rankIndex: slice.rankIndex,
+      rankCount: slice.rankCount,
+      hiddenSize: config.hiddenSize,
+      vocabularySize: config.vocabularySize,
+      vocabulary: slice.vocabulary,
+      contextLength: options.contextLength,
+      slotCount: options.slotCount,
+      maxBatchRows: options.maxBatchRows ?? MAX_BATCH_ROWS,
+      shardDigest: digest,
+      driftClass: driftClass({
+        engine: engineBuild(ort),
+        device: cpuDevice(),
+        quantization: shard.quantization,
+        rankCount: slice.rankCount,
+      }),
+    };
+    this.#slots = new KvSlots(options.slotCount);
+    const valueCount = this.facts.maxBatchRows * config.hiddenSize;
+    this.#exchange = options.exchangeBuffer?.(valueCount) ?? new Float32Array(valueCount);
+    const directory = options.shardDirectory;
+    const runnerOptions = { ...options, localRowCountMax: this.facts.maxBatchRows + options.slotCount };
+    this.#runner =
+      slice.rankCount === 1 ? new WholeRunner(ort, shard, runnerOptions) : new SplitRunner(ort, shard, runnerOptions);
+    this.#embedding = this.facts.first
+      ? new Embedding(
+          join(directory, EMBEDDING_FILE),
+          slice.vocabulary,
+          config.hiddenSize,
+          shard.quantization === "f32" ? "f32" : "f16",
+        )
+      : undefined;
+    this.#head = this.facts.last ? new Head(ort, this.facts, directory) : undefined;
+  }
+
+  get freeSlotCount(): number {
+    return this.#slots.freeCount;
+  }
+
+  acquire(session: string): Result<undefined, EngineCode> {
+    return this.#slots.acquire(session);
+  }
+
+  release(session: string): void {
+    this.#slots.release(session);
+  }
+
+  positionOf(session: string): number | undefined {
+    return this.#slots.find(session)?.position;
+  }
+
+  check(batch: Batch): Result<undefined, EngineCode> {
+    return checkBatch(batch, this.facts, (session) => this.positionOf(session));
+  }
+
+  *forward(batch: Batch): Generator<Float32Array, Output, void> {
+    valueOrThrow(this.check(batch));
+    const layout = this.#layout(batch);
+    const { hiddenSize } = this.facts;
+    const reduce = (local: Float32Array) => this.#reduce(layout, local);
+    yield* this.#takeInput(batch, layout);
+    const local = yield* this.#runner.run(layout, reduce);
+    let output: Output;
+    if (this.#head === undefined) {
+      const hidden = new Float32Array(layout.localRows.length * hiddenSize);
+      gatherRows(layout, local, hidden, hiddenSize);
+      output = { hidden, logits: EMPTY };
+    } else output = { hidden: EMPTY, logits: this.#head.run(sampledRows(batch, layout), local) };
+    for (const step of batch.steps) this.#slots.advance(step.session, step.rowCount);
+    return output;
+  }
+
+  #layout(batch: Batch): Layout {
+    const rows = batch.steps.map(({ session, position, rowCount }) => ({
+      slot: this.#slots.find(session)?.slot ?? 0,
+      position,
+      rowCount,
+    }));
+    return layoutBatch(rows, this.#slots.nextPositions(), this.facts.contextLength);
+  }
+
+  /** Puts the batch's rows where the runner reads them; token ids become rows of the embedding first. */
+  *#takeInput(batch: Batch, layout: Layout): Generator<Float32Array, void, void> {
+    const { hiddenSize } = this.facts;
+    if (batch.input instanceof Float32Array) return scatterRows(layout, batch.input, this.#runner.input, hiddenSize);
+    const rows = this.#exchange.subarray(0, layout.localRows.length * hiddenSize);
+    this.#embedding?.lookUp(batch.input, rows);
+    if (this.facts.rankCount > 1) yield rows;
+    scatterRows(layout, rows, this.#runner.input, hiddenSize);
+  }
+
+  /** What crosses between ranks has the batch's order; where rows lie locally depends on each rank's slots. */
+  *#reduce(layout: Layout, local: Float32Array): Generator<Float32Array, void, void> {
+    const { hiddenSize } = this.facts;
+    const rows = this.#exchange.subarray(0, layout.localRows.length * hiddenSize);
+    gatherRows(layout, local, rows, hiddenSize);
+    yield rows;
+    scatterRows(layout, rows, local, hiddenSize);
+  }
+
+  close(): void {
+    this.#runner.close();
+    this.#head?.close();
+    this.#embedding?.close();
+    this.#ort.close();
+  }
+}
+
+/** Final norm and this rank's rows of the head, for the sampled rows only. */
+class Head {
+  readonly #session: OrtSession;
+  readonly #bound: BoundCache;
+  readonly #hiddenSize: number;
+  readonly #width: number;
+  readonly #hidden: Float32Array;
+  readonly #zero: Float32Array;
+  readonly #logits: Float32Array;
+
+  constructor(ort: Ort, facts: EngineFacts, directory: string) {
+    this.#session = ort.session(join(directory, HEAD_GRAPH));
+    this.#bound = new BoundCache(ort, 1);
+    this.#hiddenSize = facts.hiddenSize;
+    this.#width = lengthOf(facts.vocabulary);
+    this.#hidden = floats(facts.slotCount * facts.hiddenSize);
+    this.#zero = floats(facts.slotCount * facts.hiddenSize);
+    this.#logits = floats(facts.slotCount * this.#width);
+  }
+
+  /** Logits [rows, vocabulary slice] of the given local rows. */
+  run(rows: readonly number[], local: Float32Array): Float32Array {
+    const rowCount = rows.length;
+    if (rowCount === 0) return EMPTY;
+    const width = this.#hiddenSize;
+    for (const [index, row] of rows.entries())
+      this.#hidden.set(local.subarray(row * width, (row + 1) * width), index * width);
+    const [binding] = this.#bound.of(`${rowCount}`, (graphs) => {
+      const inputs = {
+        hidden: graphs.rows(this.#hidden, 0, 1, rowCount, width),
+        zero: graphs.rows(this.#zero, 0, 1, rowCount, width),
+      };
+      graphs.bind(this.#session, inputs, { logits: graphs.rows(this.#logits, 0, 1, rowCount, this.#width) });
+    });
+    binding?.run();
+    return this.#logits.slice(0, rowCount * this.#width);
+  }
+
+  close(): void {
+    this.#bound.close();
+  }
+}
+
+/** The local row after which each sampled step continues. */
+function sampledRows(batch: Batch, layout: Layout): readonly number[] {
+  const rows: number[] = [];
+  let end = 0;
+  for (const step of batch.steps) {
+    end += step.rowCount;
+    if (step.sample) rows.push(layout.localRows[end - 1] ?? 0);
+  }
+  return rows;
+}
+
+function gatherRows(layout: Layout, local: Float32Array, rows: Float32Array, width: number): void {
+  for (const [row, at] of layout.localRows.entries()) rows.set(local.subarray(at * width, (at + 1) * width), row * width);
+}
+
+function scatterRows(layout: Layout, rows: Float32Array, local: Float32Array, width: number): void {
+  for (const [row, at] of layout.localRows.entries()) local.set(rows.subarray(row * width, (row + 1) * width), at * width);
+}
+
+/** Why a batch cannot run, first reason first. Pure. */
+export function checkBatch(
+  batch: Batch,
+  facts: EngineFacts,
+  positionOf: (session: string) => number | undefined,
+): Result<undefined, EngineCode> {
+  const seen = new Set<string>();
+  let rowCount = 0;
+  for (const step of batch.steps) {
+    const { session, position } = step;
+    if (seen.has(session)) return refuse("MalformedBatch", `session ${session} is twice in one batch; send one step at a time`);
+    seen.add(session);
+    if (!Number.isInteger(step.rowCount) || step.rowCount < 1)
+      return refuse("MalformedBatch", `session ${session}: rowCount is ${step.rowCount}, at least 1 row makes a step`);
+    const next = positionOf(session);
+    if (next === undefined) return refuse("UnknownSession", `session ${session} has no KV slot here; open it first`);
+    if (position !== next)
+      return refuse("WrongPosition", `session ${session}: the step is for position ${position}, the next one is ${next}`);
+    if (position + step.rowCount > facts.contextLength)
+      return refuse(
+        "ContextFull",
+        `session ${session}: position ${position + step.rowCount} is past the context of ${facts.contextLength}`,
+      );
+    rowCount += step.rowCount;
+  }
+  if (rowCount === 0) return refuse("MalformedBatch", "the batch has no steps");
+  if (rowCount > facts.maxBatchRows)
+    return refuse("MalformedBatch", `the batch has ${rowCount} rows, at most ${facts.maxBatchRows} run at once`);
+  return checkInput(batch.input, rowCount, facts);
+}
+
+function checkInput(input: Batch["input"], rowCount: number, facts: EngineFacts): Result<undefined, EngineCode> {
+  if (!facts.first) {
+    if (input instanceof Float32Array && input.length === rowCount * facts.hiddenSize) return ok(undefined);
+    return refuse("MalformedBatch", `input must be ${rowCount} × ${facts.hiddenSize} f32 values on a segment that starts at layer ${facts.layers.start}`);
+  }
+  if (!(input instanceof Uint32Array) || input.length !== rowCount)
+    return refuse("MalformedBatch", `input must be ${rowCount} token ids on the first segment`);
+  const unknown = input.find((token) => token >= facts.vocabularySize);
+  if (unknown === undefined) return ok(undefined);
+  return refuse("MalformedBatch", `token id ${unknown} is outside the vocabulary of ${facts.vocabularySize}`);
+}
