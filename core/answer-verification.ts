@@ -42,17 +42,25 @@ export function verifyAnswer(bytes: Uint8Array, trust: Trust = {}): AnswerVerdic
   const answer = parseAnswer(bytes);
   if (!answer.ok) {
     const receipt = /^receipts\[(\d+)\]/.exec(answer.detail)?.[1];
-    const where = receipt === undefined ? "the file" : `receipt ${receipt}`;
+    const where = receipt !== undefined ? `receipt ${receipt}` : answer.detail.startsWith("usage") ? "the usage" : "the file";
     return verdictOf([{ code: answer.code, where, detail: `${where}: ${answer.detail}`, blame: SENDER }], trust);
   }
   const keys = keysOf(answer.value, trust);
   if (!keys.ok) return verdictOf([problem(keys.code, "the keys", keys.detail, SENDER)], trust);
   const trusted = { keys: keys.value, pinned: trust.keys !== undefined };
-  const opened = answer.value.receipts.map((envelope, index) => openSigned(envelope, `receipt ${index}`, trusted, parseReceipt, (receipt) => `provider/${receipt.provider}`));
+  const opened = answer.value.receipts.map((envelope, index) =>
+    openSigned(envelope, `receipt ${index}`, trusted, parseReceipt, (receipt) => `provider/${receipt.provider}`),
+  );
   const usage = openSigned(answer.value.usage, "the usage", trusted, parseUsage, (found) => `gateway/${found.gateway}`);
   const unsigned = [...opened, usage].flatMap((one) => (one.ok ? [] : [one.problem]));
   const receipts = opened.flatMap((one) => (one.ok ? [one.value] : []));
-  if (unsigned.length > 0 || !usage.ok) return verdictOf([...unsigned, ...(usage.ok ? contentProblems(answer.value, usage.value, receipts) : [])], trust, receipts, usage.ok ? usage.value : undefined);
+  if (unsigned.length > 0 || !usage.ok)
+    return verdictOf(
+      [...unsigned, ...(usage.ok ? contentProblems(answer.value, usage.value, receipts) : [])],
+      trust,
+      receipts,
+      usage.ok ? usage.value : undefined,
+    );
   const faults = chainFaults(receipts, usage.value).map((fault) => {
     const first = fault.receipts[0];
     const receipt = first === undefined ? undefined : receipts[first];
@@ -60,14 +68,28 @@ export function verifyAnswer(bytes: Uint8Array, trust: Trust = {}): AnswerVerdic
     return problem(fault.code, where, fault.detail, fault.blame);
   });
   const listed = listProblems(answer.value, usage.value);
-  const pinned = trust.modelRoot !== undefined && trust.modelRoot !== usage.value.model.root
-    ? [problem("WrongModel", "the usage", `is about model ${usage.value.model.root}, not about ${trust.modelRoot}`, { kind: "signer", names: [`gateway/${usage.value.gateway}`] })]
-    : [];
-  return verdictOf([...listed, ...faults, ...contentProblems(answer.value, usage.value, receipts), ...pinned], trust, receipts, usage.value);
+  const pinned =
+    trust.modelRoot !== undefined && trust.modelRoot !== usage.value.model.root
+      ? [
+          problem("WrongModel", "the usage", `is about model ${usage.value.model.root}, not about ${trust.modelRoot}`, {
+            kind: "signer",
+            names: [`gateway/${usage.value.gateway}`],
+          }),
+        ]
+      : [];
+  return verdictOf(
+    [...listed, ...faults, ...contentProblems(answer.value, usage.value, receipts), ...pinned],
+    trust,
+    receipts,
+    usage.value,
+  );
 }
 
 const problem = (code: string, where: string, detail: string, blame: Blame): Problem => ({
-  code, where, detail: detail.startsWith(where) ? detail : `${where}: ${detail}`, blame,
+  code,
+  where,
+  detail: detail.startsWith(where) ? detail : `${where}: ${detail}`,
+  blame,
 });
 
 function verdictOf(problems: readonly Problem[], trust: Trust, receipts: readonly Receipt[] = [], usage?: Usage): AnswerVerdict {
@@ -102,19 +124,37 @@ function keysOf(answer: SavedAnswer, trust: Trust): Result<Keys> {
 
 type Opened<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly problem: Problem };
 
-function openSigned<T>(envelope: Envelope, where: string, { keys, pinned }: { readonly keys: Keys; readonly pinned: boolean }, parse: (payload: Uint8Array) => Result<T>, holderOf: (value: T) => string): Opened<T> {
+function openSigned<T>(
+  envelope: Envelope,
+  where: string,
+  { keys, pinned }: { readonly keys: Keys; readonly pinned: boolean },
+  parse: (payload: Uint8Array) => Result<T>,
+  holderOf: (value: T) => string,
+): Opened<T> {
   const no = (code: string, detail: string, blame: Blame): Opened<T> => ({ ok: false, problem: problem(code, where, detail, blame) });
   // The key id is a hint for which key to try. It is no evidence: the holder is compared after the signature held.
   const hinted = [...keys].filter(([, key]) => key.keyId === envelope.keyId);
   const [holder, key] = hinted[0] ?? [];
-  if (holder === undefined || key === undefined) return no("UnknownKey", `no key that counts has the id ${envelope.keyId.slice(0, 19)}…; its provider or gateway is not among the keys, or the id was changed`, SENDER);
-  if (!envelopeHolds(envelope, key)) return no("BadSignature", `the signature does not hold under the key of ${holder}; the receipt, its signature or that key was changed after signing`, SENDER);
+  if (holder === undefined || key === undefined)
+    return no(
+      "UnknownKey",
+      `no key that counts has the id ${envelope.keyId.slice(0, 19)}…; its provider or gateway is not among the keys, or the id was changed`,
+      SENDER,
+    );
+  if (!envelopeHolds(envelope, key))
+    return no(
+      "BadSignature",
+      `the signature does not hold under the key of ${holder}; the receipt, its signature or that key was changed after signing`,
+      SENDER,
+    );
   const signed: Blame = { kind: "signer", names: hinted.map(([name]) => name) };
-  if (envelope.payloadType !== IN_TOTO_PAYLOAD_TYPE) return no("WrongPayloadType", `is of type ${envelope.payloadType.slice(0, 80)}, not ${IN_TOTO_PAYLOAD_TYPE}`, signed);
+  if (envelope.payloadType !== IN_TOTO_PAYLOAD_TYPE)
+    return no("WrongPayloadType", `is of type ${envelope.payloadType.slice(0, 80)}, not ${IN_TOTO_PAYLOAD_TYPE}`, signed);
   const value = parse(envelope.payload);
   if (!value.ok) return no(value.code, value.detail, signed);
   const claimed = holderOf(value.value);
-  if (!hinted.some(([name]) => name === claimed)) return no("WrongSigner", `speaks for ${claimed}, and the key it is signed with is said to be ${holder}'s`, pinned ? signed : SENDER);
+  if (!hinted.some(([name]) => name === claimed))
+    return no("WrongSigner", `speaks for ${claimed}, and the key it is signed with is said to be ${holder}'s`, pinned ? signed : SENDER);
   return { ok: true, value: value.value };
 }
 
@@ -125,7 +165,12 @@ function listProblems(answer: SavedAnswer, usage: Usage): readonly Problem[] {
   const problems: Problem[] = [];
   for (let index = 0; index < at; index += 1) {
     if (found[index] === usage.receipts[index]) continue;
-    const why = found[index] === undefined ? "is missing; the usage lists it" : usage.receipts[index] === undefined ? "is not among those that the usage lists" : "is not the one that the usage lists at this place";
+    const why =
+      found[index] === undefined
+        ? "is missing; the usage lists it"
+        : usage.receipts[index] === undefined
+          ? "is not among those that the usage lists"
+          : "is not the one that the usage lists at this place";
     problems.push(problem("ReceiptsMismatch", `receipt ${index}`, why, SENDER));
   }
   return problems;
@@ -140,22 +185,29 @@ function contentProblems(answer: SavedAnswer, usage: Usage, receipts: readonly R
   const blame = answerDigest(answer) === usage.answer ? gateway : SENDER;
   const differ = (code: string, where: string, detail: string) => problems.push(problem(code, where, detail, blame));
   if (answer.nonce !== usage.session.nonce) differ("NonceMismatch", "the nonce", "is not the one that the usage was signed for");
-  if (answer.model.name !== usage.model.name || answer.model.root !== usage.model.root) differ("ModelMismatch", "the model", "is not the one that the usage was signed for");
-  if (prompt.length !== usage.tokens.prompt) differ("CountMismatch", "tokenIds.prompt", `has ${prompt.length} ids; the usage bills ${usage.tokens.prompt}`);
-  if (generated.length !== usage.tokens.generated) differ("CountMismatch", "tokenIds.generated", `has ${generated.length} ids; the usage bills ${usage.tokens.generated}`);
+  if (answer.model.name !== usage.model.name || answer.model.root !== usage.model.root)
+    differ("ModelMismatch", "the model", "is not the one that the usage was signed for");
+  if (prompt.length !== usage.tokens.prompt)
+    differ("CountMismatch", "tokenIds.prompt", `has ${prompt.length} ids; the usage bills ${usage.tokens.prompt}`);
+  if (generated.length !== usage.tokens.generated)
+    differ("CountMismatch", "tokenIds.generated", `has ${generated.length} ids; the usage bills ${usage.tokens.generated}`);
   if (problems.length === 0) {
     const nonce = new Uint8Array(Buffer.from(answer.nonce, "hex"));
     const fed = receipts[0]?.tokens.positions ?? 0;
     const edgeIn = tokenEdgeRoot({ nonce, edge: 0, position: 0 }, [...prompt, ...generated].slice(0, fed));
-    if (receipts[0]?.segmentIndex === 0 && edgeIn !== usage.edges.in) differ("TokensMismatch", "tokenIds", "do not hash to what went into the first segment (edge 0)");
+    if (receipts[0]?.segmentIndex === 0 && edgeIn !== usage.edges.in)
+      differ("TokensMismatch", "tokenIds", "do not hash to what went into the first segment (edge 0)");
     const segmentCount = receipts[0]?.segmentCount ?? 0;
     const edgeOut = tokenEdgeRoot({ nonce, edge: segmentCount, position: prompt.length }, generated);
-    if (segmentCount > 0 && edgeOut !== usage.edges.out) differ("TokensMismatch", "tokenIds.generated", `do not hash to what came out of the last segment (edge ${segmentCount})`);
+    if (segmentCount > 0 && edgeOut !== usage.edges.out)
+      differ("TokensMismatch", "tokenIds.generated", `do not hash to what came out of the last segment (edge ${segmentCount})`);
   }
   const signers = new Set([...receipts.map((receipt) => `provider/${receipt.provider}`), `gateway/${usage.gateway}`]);
-  for (const holder of Object.keys(answer.keys)) if (!signers.has(holder)) differ("UnusedKey", "the keys", `${holder} signed nothing in this file`);
+  for (const holder of Object.keys(answer.keys))
+    if (!signers.has(holder)) differ("UnusedKey", "the keys", `${holder} signed nothing in this file`);
   // What is left once all else fits: the text is bound by nothing but the gateway's signature over the whole.
-  if (problems.length === 0 && blame === SENDER) differ("AnswerMismatch", "the text", "is not the one that the gateway signed; it was changed after signing");
+  if (problems.length === 0 && blame === SENDER)
+    differ("AnswerMismatch", "the text", "is not the one that the gateway signed; it was changed after signing");
   return problems;
 }
 
@@ -166,4 +218,3 @@ export function sayBlame(blame: Blame): string {
   if (blame.kind === "unclear") return `blame: unclear, ${blame.names.join(" or ")}`;
   return "blame: nobody, as far as this file shows";
 }
-

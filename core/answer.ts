@@ -2,12 +2,12 @@
  * The saved answer: what a client keeps so that anyone can check later, offline, who computed it. One document with the
  * text, the token ids, the public keys, every rank's receipt and the gateway's countersigned usage, which binds the rest.
  */
-import { indentedJson, firstDifference, parseJsonBytes } from "./canonical-json.ts";
+import { indentedJson, parseJsonBytes } from "./canonical-json.ts";
 import { digestOf } from "./digest.ts";
 import { type Envelope, type EnvelopeDocument, envelopeDocument, parseEnvelopeDocument } from "./dsse.ts";
 import { DIGEST_FORM, HEX_32_FORM, NAME_FORM, exactly, fits, integerOf, listOf, misfit, objectWith, strictly, textOf } from "./fields.ts";
 import { isJsonObject, shown } from "./json.ts";
-import { placeIn, spellings } from "./json-place.ts";
+import { departure, placeIn } from "./json-place.ts";
 import { type Result, refuse } from "./result.ts";
 
 export const ANSWER_KIND = "tessellate/answer/v1";
@@ -66,24 +66,22 @@ const unsigned = (answer: Answer): Omit<AnswerDocument, "usage"> => ({
  * byte, so that there is no byte that could be changed unseen. A refusal names the place: `receipts[1].payload`.
  */
 export function parseAnswer(bytes: Uint8Array): Result<SavedAnswer> {
-  if (bytes.length > ANSWER_BYTES_LIMIT) return refuse("TooLarge", `the file has ${bytes.length} bytes; at most ${ANSWER_BYTES_LIMIT} are read`);
+  if (bytes.length > ANSWER_BYTES_LIMIT)
+    return refuse("TooLarge", `the file has ${bytes.length} bytes; at most ${ANSWER_BYTES_LIMIT} are read`);
   const json = parseJsonBytes(bytes);
   if (!json.ok) return refuse(json.code, `${placeIn(bytes, json.at)}: ${json.detail}`);
   if (isJsonObject(json.value) && json.value["kind"] === undefined && isJsonObject(json.value["tessellate"])) {
-    return refuse("WholeResponse", "this is a whole response; save its field \"tessellate\" alone (jq .tessellate FILE) and verify that");
+    return refuse("WholeResponse", 'this is a whole response; save its field "tessellate" alone (jq .tessellate FILE) and verify that');
   }
   const answer = strictly(() => readAnswer(json.value));
   if (!answer.ok) return answer;
-  const forms = spellings(answerDocument(answer.value));
-  const nearest = Math.max(...forms.map((form) => reach(bytes, form)));
-  if (nearest < Infinity) return refuse("NotCanonical", `${placeIn(bytes, nearest)}: byte ${nearest} is not as a saved answer has it; the file was changed after it was saved`);
+  const at = departure(bytes, answerDocument(answer.value));
+  if (at >= 0)
+    return refuse(
+      "NotCanonical",
+      `${placeIn(bytes, at)}: byte ${at} is not as a saved answer has it; the file was changed after it was saved`,
+    );
   return answer;
-}
-
-/** How far the two agree; infinite where they are equal. */
-function reach(bytes: Uint8Array, form: Uint8Array): number {
-  const at = firstDifference(bytes, form);
-  return at < 0 ? Infinity : at;
 }
 
 function readAnswer(value: unknown): SavedAnswer {

@@ -3,6 +3,7 @@
  * refused, so that two readers never see two documents in the same bytes (twice the same key, 1.0 for 1, spare blanks).
  * It is a rule about documents, not a way to verify: signatures are checked over the bytes received, before any of this.
  */
+import { firstDifference } from "./bytes.ts";
 import { syntaxErrorAt } from "./json-place.ts";
 import { type Refusal, ok, refuse } from "./result.ts";
 
@@ -29,13 +30,6 @@ export function parseJsonBytes(bytes: Uint8Array): { readonly ok: true; readonly
     const at = new TextEncoder().encode(text.slice(0, syntaxErrorAt(text))).length;
     return { ...refuse("NotJson", `no JSON from byte ${at} on`), at };
   }
-}
-
-/** Index of the first byte in which the two differ; the shorter one's length where one begins the other; -1 if equal. */
-export function firstDifference(left: Uint8Array, right: Uint8Array): number {
-  const shorter = Math.min(left.length, right.length);
-  for (let index = 0; index < shorter; index += 1) if (left[index] !== right[index]) return index;
-  return left.length === right.length ? -1 : shorter;
 }
 
 /** Index of the first byte that starts no well-formed character. */

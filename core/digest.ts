@@ -1,5 +1,6 @@
 /** SHA-256, and digests as they are written everywhere: `sha256:` and 64 lower-case hexadecimal digits. */
 import { createHash } from "node:crypto";
+import { shown } from "./json.ts";
 import { type Result, ok, refuse } from "./result.ts";
 
 /** SHA-256 over the parts, one after the other; 32 bytes. */
@@ -21,6 +22,8 @@ export const isDigest = (text: string): boolean => DIGEST.test(text);
 
 /** The 32 bytes of a `sha256:…` text. Anything else is refused as `MalformedDigest`, named by `field`. */
 export function parseDigest(text: string, field: string): Result<Uint8Array, "MalformedDigest"> {
-  if (!isDigest(text)) return refuse("MalformedDigest", `${field} must be sha256: and 64 lower-case hexadecimal digits, not ${JSON.stringify(text).slice(0, 90)}`);
+  if (!isDigest(text)) {
+    return refuse("MalformedDigest", `${field} must be sha256: and 64 lower-case hexadecimal digits, not ${shown(text)}`);
+  }
   return ok(new Uint8Array(Buffer.from(text.slice("sha256:".length), "hex")));
 }

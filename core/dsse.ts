@@ -4,7 +4,8 @@
  * received, before anybody parses it; key ids are hints.
  */
 import { base64Of, parseBase64 } from "./base64.ts";
-import { compactJson, firstDifference, parseJsonBytes } from "./canonical-json.ts";
+import { firstDifference } from "./bytes.ts";
+import { compactJson, parseJsonBytes } from "./canonical-json.ts";
 import { digestOf } from "./digest.ts";
 import { DIGEST_FORM, fits, listOf, misfit, objectWith, strictly, textOf } from "./fields.ts";
 import { type PublicKey, type SigningKey, signBytes, signatureHolds } from "./keys.ts";
@@ -64,7 +65,8 @@ export const payloadDigest = (envelope: Envelope): string => digestOf(envelope.p
 
 /** Refused as `MalformedField`, `MalformedBase64`, `NotJson`, `NotUtf8`, `NotCanonical` or `TooLarge`; never throws on input. */
 export function parseEnvelope(bytes: Uint8Array): Result<Envelope> {
-  if (bytes.length > ENVELOPE_BYTES_LIMIT) return refuse("TooLarge", `envelope of ${bytes.length} bytes; at most ${ENVELOPE_BYTES_LIMIT} are read`);
+  if (bytes.length > ENVELOPE_BYTES_LIMIT)
+    return refuse("TooLarge", `envelope of ${bytes.length} bytes; at most ${ENVELOPE_BYTES_LIMIT} are read`);
   const json = parseJsonBytes(bytes);
   if (!json.ok) return json;
   const envelope = parseEnvelopeDocument(json.value, "envelope");
@@ -96,8 +98,13 @@ function parseSignature(value: unknown, path: string): { readonly keyId: string;
 }
 
 /** The payload of an envelope whose signature holds under `key`; otherwise `BadSignature`. The only way to read a payload. */
-export function openEnvelope(envelope: Envelope, key: PublicKey, payloadType = IN_TOTO_PAYLOAD_TYPE): Result<Uint8Array, "BadSignature" | "WrongPayloadType"> {
+export function openEnvelope(
+  envelope: Envelope,
+  key: PublicKey,
+  payloadType = IN_TOTO_PAYLOAD_TYPE,
+): Result<Uint8Array, "BadSignature" | "WrongPayloadType"> {
   if (!envelopeHolds(envelope, key)) return refuse("BadSignature", `the signature does not hold under key ${key.keyId}`);
-  if (envelope.payloadType !== payloadType) return refuse("WrongPayloadType", `payloadType is ${JSON.stringify(envelope.payloadType)}, not ${payloadType}`);
+  if (envelope.payloadType !== payloadType)
+    return refuse("WrongPayloadType", `payloadType is ${JSON.stringify(envelope.payloadType)}, not ${payloadType}`);
   return ok(envelope.payload);
 }

@@ -65,7 +65,8 @@ export function integerOf(value: unknown, path: string, least: number, most: num
 }
 
 export function numberOf(value: unknown, path: string, least: number, most: number): number {
-  if (typeof value !== "number" || !(value >= least && value <= most)) misfit(path, `must be a number within ${least}..${most}, not ${shown(value)}`);
+  if (typeof value !== "number" || !(value >= least && value <= most))
+    misfit(path, `must be a number within ${least}..${most}, not ${shown(value)}`);
   return value;
 }
 
@@ -79,4 +80,7 @@ export function bigintOf(value: unknown, path: string, most: bigint): bigint {
 export const DIGEST_FORM = { pattern: /^sha256:[0-9a-f]{64}$/, is: "sha256: and 64 lower-case hexadecimal digits" } as const;
 export const HEX_32_FORM = { pattern: /^[0-9a-f]{64}$/, is: "32 bytes in lower-case hexadecimal" } as const;
 /** Names of providers, nodes, ranks, gateways: as Kubernetes writes them, with `/` between namespace and name. */
-export const NAME_FORM = { pattern: /^(?=.{1,253}$)[a-z0-9]([-a-z0-9./]*[a-z0-9])?$/, is: "a name of lower-case letters, digits, '-', '.' and '/'" } as const;
+export const NAME_FORM = {
+  pattern: /^(?=.{1,253}$)[a-z0-9]([-a-z0-9./]*[a-z0-9])?$/,
+  is: "a name of lower-case letters, digits, '-', '.' and '/'",
+} as const;

@@ -103,7 +103,10 @@ export function tokenBytes(tokenIds: readonly number[]): Uint8Array {
 }
 
 /** The root of a token edge, from the ids alone. */
-export function tokenEdgeRoot(edge: { readonly nonce: Uint8Array; readonly edge: number; readonly position: number }, tokenIds: readonly number[]): string {
+export function tokenEdgeRoot(
+  edge: { readonly nonce: Uint8Array; readonly edge: number; readonly position: number },
+  tokenIds: readonly number[],
+): string {
   const log = new EdgeLog(edge.nonce, edge.edge);
   log.appendTokens(edge.position, tokenBytes(tokenIds));
   return log.root();

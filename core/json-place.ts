@@ -1,4 +1,5 @@
 /** Where in a JSON document a byte stands, and in which bytes common programs write one and the same document. */
+import { firstDifference } from "./bytes.ts";
 
 type Level = { readonly list: boolean; key: string | undefined; index: number; expectsKey: boolean };
 
@@ -20,7 +21,8 @@ export function placeIn(bytes: Uint8Array, at: number): string {
         stringStart = -1;
       }
     } else if (character === '"') stringStart = index;
-    else if (character === "{" || character === "[") levels.push({ list: character === "[", key: undefined, index: 0, expectsKey: character === "{" });
+    else if (character === "{" || character === "[")
+      levels.push({ list: character === "[", key: undefined, index: 0, expectsKey: character === "{" });
     else if (character === "}" || character === "]") levels.pop();
     else if (character === ":" && level) level.expectsKey = false;
     else if (character === "," && level) {
@@ -33,8 +35,14 @@ export function placeIn(bytes: Uint8Array, at: number): string {
 }
 
 const BLANKS = /[ \t\r\n]*/y;
-const TOKEN =
-  /"[^"\\\u0000-\u001f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\u0000-\u001f]*)*"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null|[{}[\],:]/y;
+const TOKEN = tokenPattern();
+
+function tokenPattern(): RegExp {
+  const plain = '[^"\\\\\\x00-\\x1f]*';
+  const escaped = '\\\\(?:["\\\\/bfnrt]|u[0-9a-fA-F]{4})';
+  const number = "-?(?:0|[1-9][0-9]*)(?:\\.[0-9]+)?(?:[eE][+-]?[0-9]+)?";
+  return new RegExp(`"${plain}(?:${escaped}${plain})*"|${number}|true|false|null|[{}[\\],:]`, "y");
+}
 
 /**
  * Index (in UTF-16 units) of the token with which a text stops being JSON; its length where it only ends too early.
@@ -73,20 +81,38 @@ function endOf(pattern: RegExp, text: string, index: number): number {
 }
 
 /**
- * The bytes in which a document may stand: what JSON.stringify, jq and Python's json print with their usual settings.
- * Any two of them differ in many places, so no change of one byte leads from one to another.
+ * -1 where `bytes` are `document` as JSON.stringify, jq or Python's json print it with their usual settings, byte for
+ * byte; otherwise the index up to which they follow the nearest of these spellings. Any two spellings differ in many
+ * places, so no change of one byte leads from one to another.
  */
-export function spellings(document: unknown): readonly Uint8Array[] {
+export function departure(bytes: Uint8Array, document: unknown): number {
   const encoder = new TextEncoder();
-  const texts = ([1, 2, 4, "\t", 0] as const).map((indent) => JSON.stringify(document, null, indent));
-  const all = [...texts, pythonCompact(document)];
-  const escaped = all.map((text) => text.replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`));
-  return [...all, ...escaped].flatMap((text) => [encoder.encode(`${text}\n`), encoder.encode(text)]);
+  let nearest = 0;
+  for (const text of spellings(document)) {
+    for (const form of [encoder.encode(`${text}\n`), encoder.encode(text)]) {
+      const at = firstDifference(bytes, form);
+      if (at < 0) return -1;
+      nearest = Math.max(nearest, at);
+    }
+  }
+  return nearest;
+}
+
+/** Ours first, so that a file nobody touched is compared once. */
+function* spellings(document: unknown): Generator<string> {
+  for (const ascii of [false, true]) {
+    const escaped = (text: string) =>
+      ascii ? text.replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`) : text;
+    for (const indent of [1, 2, 4, "\t", 0] as const) yield escaped(JSON.stringify(document, null, indent));
+    yield escaped(pythonCompact(document));
+  }
 }
 
 /** `{"a": 1, "b": [1, 2]}`: a blank after every colon and comma. */
 function pythonCompact(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(pythonCompact).join(", ")}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
-  return `{${Object.entries(value).map(([key, inner]) => `${JSON.stringify(key)}: ${pythonCompact(inner)}`).join(", ")}}`;
+  return `{${Object.entries(value)
+    .map(([key, inner]) => `${JSON.stringify(key)}: ${pythonCompact(inner)}`)
+    .join(", ")}}`;
 }

@@ -27,7 +27,10 @@ export function parsePublicKey(spki: string, whose: string): Result<PublicKey, "
   if (!bytes.ok) return refuse("MalformedKey", `the key of ${whose} is not canonical base64: ${bytes.detail}`);
   const der = Buffer.from(bytes.value);
   if (der.length !== SPKI_LENGTH || !der.toString("hex").startsWith(SPKI_PREFIX)) {
-    return refuse("MalformedKey", `the key of ${whose} is no Ed25519 public key in SPKI form (${der.length} bytes; ${SPKI_LENGTH} expected)`);
+    return refuse(
+      "MalformedKey",
+      `the key of ${whose} is no Ed25519 public key in SPKI form (${der.length} bytes; ${SPKI_LENGTH} expected)`,
+    );
   }
   return ok({ spki, keyId: digestOf(der), keyObject: createPublicKey({ key: der, format: "der", type: "spki" }) });
 }

@@ -68,14 +68,16 @@ function sessionFaults(receipts: readonly Receipt[], usage: Usage): readonly Fau
     ] as const;
     return pairs
       .filter(([, signed, wanted]) => signed !== wanted)
-      .map(([what, signed, wanted]): Fault => ({
-        code: "SessionMismatch",
-        receipts: [index],
-        suspects: [index],
-        detail: `${nameOfReceipt(receipt, index)} is about ${what} ${signed}, and the usage about ${wanted}`,
-        // The gateway told the rank all five, so either of them can be the one that says something else now.
-        blame: oneOf(providerOf(receipt), gatewayOf(usage)),
-      }));
+      .map(
+        ([what, signed, wanted]): Fault => ({
+          code: "SessionMismatch",
+          receipts: [index],
+          suspects: [index],
+          detail: `${nameOfReceipt(receipt, index)} is about ${what} ${signed}, and the usage about ${wanted}`,
+          // The gateway told the rank all five, so either of them can be the one that says something else now.
+          blame: oneOf(providerOf(receipt), gatewayOf(usage)),
+        }),
+      );
   });
 }
 
@@ -89,7 +91,8 @@ function coverageFaults(receipts: readonly Receipt[], usage: Usage): readonly Fa
   let index = 0;
   for (let segment = 0; segment < first.segmentCount; segment += 1) {
     const leader = receipts[index];
-    if (leader === undefined || leader.segmentIndex !== segment) return [...faults, fault(`the receipt of rank 0 of segment ${segment} is missing, or not at place ${index}`)];
+    if (leader === undefined || leader.segmentIndex !== segment)
+      return [...faults, fault(`the receipt of rank 0 of segment ${segment} is missing, or not at place ${index}`)];
     const { layers, rankCount } = leader.shard;
     if (layers.start !== layer) faults.push(fault(`segment ${segment} starts at layer ${layers.start}; layer ${layer} would be next`));
     layer = layers.end;
@@ -98,13 +101,18 @@ function coverageFaults(receipts: readonly Receipt[], usage: Usage): readonly Fa
       const receipt = receipts[index];
       const fits =
         receipt !== undefined &&
-        receipt.segmentIndex === segment && receipt.segmentCount === first.segmentCount &&
-        receipt.shard.rankIndex === rank && receipt.shard.rankCount === rankCount &&
-        receipt.shard.layers.start === layers.start && receipt.shard.layers.end === layers.end;
-      if (!fits) return [...faults, fault(`the receipt of rank ${rank} of ${rankCount} of segment ${segment} is missing, or not at place ${index}`)];
+        receipt.segmentIndex === segment &&
+        receipt.segmentCount === first.segmentCount &&
+        receipt.shard.rankIndex === rank &&
+        receipt.shard.rankCount === rankCount &&
+        receipt.shard.layers.start === layers.start &&
+        receipt.shard.layers.end === layers.end;
+      if (!fits)
+        return [...faults, fault(`the receipt of rank ${rank} of ${rankCount} of segment ${segment} is missing, or not at place ${index}`)];
       share += receipt.shard.shareMillionths;
     }
-    if (share !== WHOLE_SHARE_MILLIONTHS) faults.push(fault(`the slices of segment ${segment} sum to ${share} millionths, not to ${WHOLE_SHARE_MILLIONTHS}`));
+    if (share !== WHOLE_SHARE_MILLIONTHS)
+      faults.push(fault(`the slices of segment ${segment} sum to ${share} millionths, not to ${WHOLE_SHARE_MILLIONTHS}`));
   }
   if (layer !== usage.model.layerCount) faults.push(fault(`the segments end at layer ${layer}; the model has ${usage.model.layerCount}`));
   if (index !== receipts.length) faults.push(fault(`${receipts.length - index} receipts more than the chain has ranks`));
@@ -123,17 +131,22 @@ function placeFaults(receipts: readonly Receipt[]): readonly Fault[] {
       [receipt.span.start === 0 && receipt.previous === null, "must begin at position 0 with nothing before it"],
       [(receipt.handOffsOut !== "") === seesOut, seesOut ? "must sign what it handed off" : "signs tokens that only its leader can see"],
       [samples || receipt.tokens.sampled === 0, "counts sampled tokens, and only the last segment's leader samples"],
-      [(receipt.sampler !== null) === samples, samples ? "must say how it sampled" : "names a sampler, and only the last segment's leader samples"],
+      [
+        (receipt.sampler !== null) === samples,
+        samples ? "must say how it sampled" : "names a sampler, and only the last segment's leader samples",
+      ],
     ] as const;
     return wrongs
       .filter(([holds]) => !holds)
-      .map(([, why]): Fault => ({
-        code: "MalformedReceipt",
-        receipts: [index],
-        suspects: [index],
-        detail: `${nameOfReceipt(receipt, index)} ${why}`,
-        blame: signer(providerOf(receipt)),
-      }));
+      .map(
+        ([, why]): Fault => ({
+          code: "MalformedReceipt",
+          receipts: [index],
+          suspects: [index],
+          detail: `${nameOfReceipt(receipt, index)} ${why}`,
+          blame: signer(providerOf(receipt)),
+        }),
+      );
   });
 }
 
@@ -147,7 +160,9 @@ function edgeFaults(receipts: readonly Receipt[], usage: Usage): readonly Fault[
       .map((receipt, index) => ({ receipt, index }))
       .filter(({ receipt }) => receipt.segmentIndex === segment && rootOf(receipt) !== "")
       .map(({ receipt, index }) => ({ index, name: providerOf(receipt), label: nameOfReceipt(receipt, index), root: rootOf(receipt) }));
-  const gateway = (root: string): readonly Claim[] => [{ index: undefined, name: gatewayOf(usage), label: `the usage of gateway ${usage.gateway}`, root }];
+  const gateway = (root: string): readonly Claim[] => [
+    { index: undefined, name: gatewayOf(usage), label: `the usage of gateway ${usage.gateway}`, root },
+  ];
   const faults: Fault[] = [];
   for (let edge = 0; edge <= segmentCount; edge += 1) {
     const givers = edge === 0 ? gateway(usage.edges.in) : claimsOf(edge - 1, (receipt) => receipt.handOffsOut);
@@ -184,12 +199,14 @@ function acrossEdge(edge: number, givers: readonly Claim[], takers: readonly Cla
   const againstGiver = besideGiver.some((claim) => third(claim) && claim.root === taker.root);
   const againstTaker = besideTaker.some((claim) => third(claim) && claim.root === giver.root);
   const suspects = againstGiver === againstTaker ? [giver, taker] : againstGiver ? [giver] : [taker];
-  return [{
-    code: "BrokenChain",
-    ...about([giver, taker], suspects),
-    detail: `edge ${edge}: ${giver.label} gave ${shortOf(giver.root)}, ${taker.label} took ${shortOf(taker.root)}`,
-    blame: oneOf(...suspects.map((suspect) => suspect.name)),
-  }];
+  return [
+    {
+      code: "BrokenChain",
+      ...about([giver, taker], suspects),
+      detail: `edge ${edge}: ${giver.label} gave ${shortOf(giver.root)}, ${taker.label} took ${shortOf(taker.root)}`,
+      blame: oneOf(...suspects.map((suspect) => suspect.name)),
+    },
+  ];
 }
 
 const about = (claims: readonly Claim[], suspects: readonly Claim[]) => ({
@@ -209,12 +226,22 @@ function countFaults(receipts: readonly Receipt[], usage: Usage): readonly Fault
   receipts.forEach((receipt, index) => {
     const label = nameOfReceipt(receipt, index);
     const wrong = (detail: string): Fault => ({
-      code: "CountMismatch", receipts: [index], suspects: [index], detail, blame: oneOf(providerOf(receipt), gatewayOf(usage)),
+      code: "CountMismatch",
+      receipts: [index],
+      suspects: [index],
+      detail,
+      blame: oneOf(providerOf(receipt), gatewayOf(usage)),
     });
     const { positions, sampled } = receipt.tokens;
-    if (!allowed.includes(positions)) faults.push(wrong(`${label} counts ${positions} positions; the usage's ${prompt} prompt and ${generated} generated tokens need ${allowed.join(" or ")}`));
+    if (!allowed.includes(positions))
+      faults.push(
+        wrong(
+          `${label} counts ${positions} positions; the usage's ${prompt} prompt and ${generated} generated tokens need ${allowed.join(" or ")}`,
+        ),
+      );
     const first = receipts[0]?.tokens.positions;
-    if (allowed.includes(positions) && positions !== first) faults.push(wrong(`${label} counts ${positions} positions; receipt 0 counts ${first}`));
+    if (allowed.includes(positions) && positions !== first)
+      faults.push(wrong(`${label} counts ${positions} positions; receipt 0 counts ${first}`));
     const samples = receipt.sampler !== null;
     if (samples && sampled !== generated) faults.push(wrong(`${label} sampled ${sampled} tokens; the usage bills ${generated}`));
   });

@@ -3,10 +3,22 @@
  * differs from it by a blank is refused, and so is every field that is missing, extra or out of range, by its path.
  * Parse only what {@link openEnvelope} returned: a payload whose signature holds.
  */
-import { compactJson, firstDifference, parseJsonBytes } from "./canonical-json.ts";
+import { firstDifference } from "./bytes.ts";
+import { compactJson, parseJsonBytes } from "./canonical-json.ts";
 import { digestOf } from "./digest.ts";
 import {
-  DIGEST_FORM, HEX_32_FORM, NAME_FORM, bigintOf, exactly, integerOf, listOf, misfit, numberOf, objectWith, strictly, textOf,
+  DIGEST_FORM,
+  HEX_32_FORM,
+  NAME_FORM,
+  bigintOf,
+  exactly,
+  integerOf,
+  listOf,
+  misfit,
+  numberOf,
+  objectWith,
+  strictly,
+  textOf,
 } from "./fields.ts";
 import { isJsonObject } from "./json.ts";
 import type { Range } from "./ranges.ts";
@@ -144,7 +156,8 @@ function parseStatement<T>(payload: Uint8Array, type: string, read: (predicate: 
   const json = parseJsonBytes(payload);
   if (!json.ok) return refuse(json.code, `statement: ${json.detail}`);
   const found = isJsonObject(json.value) ? json.value["predicateType"] : undefined;
-  if (found !== type) return refuse("WrongPredicate", `predicateType must be ${type}, not ${JSON.stringify(found)?.slice(0, 120) ?? "missing"}`);
+  if (found !== type)
+    return refuse("WrongPredicate", `predicateType must be ${type}, not ${JSON.stringify(found)?.slice(0, 120) ?? "missing"}`);
   const value = strictly(() => {
     const statement = objectWith(json.value, "statement", ["_type", "subject", "predicateType", "predicate"]);
     exactly(statement["_type"], "_type", STATEMENT_TYPE);
@@ -159,8 +172,23 @@ function parseStatement<T>(payload: Uint8Array, type: string, read: (predicate: 
 
 function readReceipt(value: unknown): Receipt {
   const fields = objectWith(value, "predicate", [
-    "model", "shard", "driftClass", "session", "segmentIndex", "segmentCount", "span", "handOffsIn", "handOffsOut", "stepCount",
-    "sampler", "tokens", "previous", "provider", "node", "rank", "epoch",
+    "model",
+    "shard",
+    "driftClass",
+    "session",
+    "segmentIndex",
+    "segmentCount",
+    "span",
+    "handOffsIn",
+    "handOffsOut",
+    "stepCount",
+    "sampler",
+    "tokens",
+    "previous",
+    "provider",
+    "node",
+    "rank",
+    "epoch",
   ]);
   const segmentCount = integerOf(fields["segmentCount"], "segmentCount", 1, LAYERS_MAX);
   const span = readSpan(fields["span"]);
@@ -193,7 +221,8 @@ function readShard(value: unknown): Receipt["shard"] {
   const fields = objectWith(value, "shard", ["digest", "layers", "rankIndex", "rankCount", "shareMillionths"]);
   const layers = listOf(fields["layers"], "shard.layers", 2, (item, path) => integerOf(item, path, 0, LAYERS_MAX));
   const [start, end] = layers;
-  if (start === undefined || end === undefined || start >= end) misfit("shard.layers", `must be [start, end) with start below end, not ${JSON.stringify(layers)}`);
+  if (start === undefined || end === undefined || start >= end)
+    misfit("shard.layers", `must be [start, end) with start below end, not ${JSON.stringify(layers)}`);
   const rankCount = integerOf(fields["rankCount"], "shard.rankCount", 1, RANKS_MAX);
   return {
     digest: textOf(fields["digest"], "shard.digest", DIGEST_FORM),
@@ -234,13 +263,24 @@ function readSession(value: unknown): Receipt["session"] {
 
 function readUsage(value: unknown): Usage {
   const fields = objectWith(value, "predicate", [
-    "model", "session", "tokens", "edges", "receipts", "epoch", "priceMicroCreditsPerMillionTokens", "gateway", "answer",
+    "model",
+    "session",
+    "tokens",
+    "edges",
+    "receipts",
+    "epoch",
+    "priceMicroCreditsPerMillionTokens",
+    "gateway",
+    "answer",
   ]);
   const model = objectWith(fields["model"], "model", ["name", "root", "layerCount"]);
   const tokens = objectWith(fields["tokens"], "tokens", ["prompt", "generated"]);
   const edges = objectWith(fields["edges"], "edges", ["in", "out"]);
   return {
-    model: { ...readModel(model, ["name", "root", "layerCount"]), layerCount: integerOf(model["layerCount"], "model.layerCount", 1, LAYERS_MAX) },
+    model: {
+      ...readModel(model, ["name", "root", "layerCount"]),
+      layerCount: integerOf(model["layerCount"], "model.layerCount", 1, LAYERS_MAX),
+    },
     session: readSession(fields["session"]),
     tokens: {
       prompt: integerOf(tokens["prompt"], "tokens.prompt", 0, POSITIONS_MAX),
@@ -249,7 +289,11 @@ function readUsage(value: unknown): Usage {
     edges: { in: textOf(edges["in"], "edges.in", DIGEST_FORM), out: textOf(edges["out"], "edges.out", DIGEST_FORM) },
     receipts: listOf(fields["receipts"], "receipts", LAYERS_MAX, (item, path) => textOf(item, path, DIGEST_FORM)),
     epoch: integerOf(fields["epoch"], "epoch", 0, EPOCH_MAX),
-    priceMicroCreditsPerMillionTokens: bigintOf(fields["priceMicroCreditsPerMillionTokens"], "priceMicroCreditsPerMillionTokens", PRICE_MAX),
+    priceMicroCreditsPerMillionTokens: bigintOf(
+      fields["priceMicroCreditsPerMillionTokens"],
+      "priceMicroCreditsPerMillionTokens",
+      PRICE_MAX,
+    ),
     gateway: textOf(fields["gateway"], "gateway", NAME_FORM),
     answer: textOf(fields["answer"], "answer", DIGEST_FORM),
   };
