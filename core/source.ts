@@ -43,9 +43,7 @@ export const shownFile = (place: Place, path: string): string => `${place.shown}
 
 /** Headers of a request to the place. A hub's token goes to hubs only, never to a plain URL. */
 export function headersOf(place: Extract<Place, { kind: "http" }>, hubToken?: string): Readonly<Record<string, string>> {
-  // Compressed transfer would change what a byte range means.
-  const plain = { "accept-encoding": "identity" };
-  return place.isHub && hubToken !== undefined ? { ...plain, authorization: `Bearer ${hubToken}` } : plain;
+  return place.isHub && hubToken !== undefined ? { authorization: `Bearer ${hubToken}` } : {};
 }
 
 function folder(directory: string, field: string): Result<Place, SourceCode> {

@@ -39,7 +39,8 @@ export async function aCheckpoint(options: CheckpointOptions = {}): Promise<stri
   const configText = JSON.stringify({ ...TINY, ...options.config });
   const config = valueOrThrow(parseModelConfig(configText));
   await writeFile(join(directory, "config.json"), configText);
-  await writeFile(join(directory, "tokenizer.json"), JSON.stringify({ model: { type: "BPE", vocab: { a: 0, b: 1 } }, added_tokens: [{ id: 2, content: "<s>" }] }));
+  const tokenizer = { model: { type: "BPE", vocab: { a: 0, b: 1 } }, added_tokens: [{ id: 2, content: "<s>" }] };
+  await writeFile(join(directory, "tokenizer.json"), JSON.stringify(tokenizer));
   const tensors = tensorsOf(config, options);
   const fileCount = options.files ?? 1;
   if (fileCount === 1) {

@@ -34,7 +34,8 @@ describe("safetensors headers", () => {
     const tensors = parse(file);
     if (!tensors.ok) throw new Error(tensors.detail);
     const dataStart = file.length - 24 - 16 - 4;
-    expect(tensors.value.get("b")).to.deep.equal({ name: "b", path: "w.safetensors", dtype: "F32", shape: [4], bytes: { start: dataStart + 24, end: dataStart + 40 } });
+    const bytes = { start: dataStart + 24, end: dataStart + 40 };
+    expect(tensors.value.get("b")).to.deep.equal({ name: "b", path: "w.safetensors", dtype: "F32", shape: [4], bytes });
     expect(tensors.value.get("none")?.bytes).to.deep.equal({ start: dataStart + 40, end: dataStart + 40 });
     expect(tensors.value.get("scalar")?.bytes).to.deep.equal({ start: dataStart + 40, end: dataStart + 44 });
   });
