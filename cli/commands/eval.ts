@@ -1,0 +1,63 @@
+/** `tessellate eval`: a checkpoint's logits and greedy continuation, to compare with another engine. */
+import type { Command } from "commander";
+import { QUANTIZATIONS, type Quantization } from "../../core/rank-config.ts";
+import { type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
+import { evaluate } from "../eval.ts";
+
+type Options = {
+  readonly model: string;
+  readonly tokenIds: string;
+  readonly maxTokens: string;
+  readonly segments: string;
+  readonly tensorParallel: string;
+  readonly quantization: string;
+  readonly output: string;
+};
+
+export function register(program: Command): void {
+  program
+    .command("eval")
+    .description("run a checkpoint on token ids: the logits after the last one, and the greedy continuation")
+    .requiredOption("--model <directory>", "a checkpoint in Hugging Face layout; needs no tokenizer")
+    .requiredOption("--token-ids <ids>", "comma-separated, such as 1,2,3")
+    .option("--max-tokens <count>", "tokens to continue with", "16")
+    .option("--segments <count>", "cut the layers into so many segments", "1")
+    .option("--tensor-parallel <degree>", "ranks of every segment", "1")
+    .option("--quantization <kind>", QUANTIZATIONS.join(", "), "f32")
+    .option("-o, --output <form>", "json, or text for the continuation alone", "text")
+    .action(async (options: Options) => {
+      const result = await evaluate({
+        modelDirectory: options.model,
+        tokenIds: valueOrThrow(parseTokenIds(options.tokenIds)),
+        maxTokens: valueOrThrow(parseCount(options.maxTokens, "--max-tokens", 0)),
+        segments: valueOrThrow(parseCount(options.segments, "--segments", 1)),
+        tensorParallel: valueOrThrow(parseCount(options.tensorParallel, "--tensor-parallel", 1)),
+        quantization: valueOrThrow(parseQuantization(options.quantization)),
+      });
+      const { lastLogits, greedy } = result;
+      console.log(
+        options.output === "json" ? JSON.stringify({ lastLogits: [...lastLogits], greedy }) : greedy.join(","),
+      );
+    });
+}
+
+function parseTokenIds(text: string): Result<readonly number[], "BadOption"> {
+  const ids = text.split(",").map((part) => part.trim());
+  const bad = ids.find((id) => !/^\d{1,9}$/.test(id));
+  return bad === undefined
+    ? ok(ids.map(Number))
+    : refuse("BadOption", `--token-ids: ${JSON.stringify(bad)} is no token id; write them as 1,2,3`);
+}
+
+function parseCount(text: string, option: string, least: number): Result<number, "BadOption"> {
+  const count = Number(text);
+  if (/^\d{1,6}$/.test(text) && count >= least) return ok(count);
+  return refuse("BadOption", `${option}: ${JSON.stringify(text)} is no whole number from ${least} up`);
+}
+
+function parseQuantization(text: string): Result<Quantization, "BadOption"> {
+  const found = QUANTIZATIONS.find((each) => each === text);
+  return found === undefined
+    ? refuse("BadOption", `--quantization ${text}: choose one of ${QUANTIZATIONS.join(", ")}`)
+    : ok(found);
+}

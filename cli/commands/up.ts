@@ -1,0 +1,67 @@
+/** `tessellate up`: local mode in the foreground, until Ctrl-C. */
+import { mkdirSync } from "node:fs";
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import { valueOrThrow } from "../../core/result.ts";
+import { lifetime } from "../../core/wire/lifetime.ts";
+import { readDocuments } from "../../operator/local/documents.ts";
+import { type LocalEvent, startLocal } from "../../operator/local/local-house.ts";
+import { showPlacement } from "../../operator/plan/show.ts";
+import { curlLine } from "../curl.ts";
+
+type Options = {
+  readonly file: readonly string[];
+  readonly nodes: readonly string[];
+  readonly listen: string;
+  readonly state: string;
+  readonly store?: string;
+};
+
+export function register(program: Command): void {
+  program
+    .command("up")
+    .description("serve a model from processes of this machine, as the operator would from pods")
+    .requiredOption("-f, --file <file...>", "YAML with a ShardedModel")
+    .requiredOption("--nodes <file...>", "YAML with Providers and ShardNodes")
+    .option("--listen <host:port>", "where the OpenAI endpoint listens", "127.0.0.1:8080")
+    .option("--state <directory>", "keys, certificates, caches, the ledger's store and logs", ".tessellate")
+    .option("--store <url>", "of the ledger: postgres://… ; left out, embedded in the state directory")
+    .action(async (options: Options) => {
+      const documents = valueOrThrow(readDocuments([...options.file, ...options.nodes]));
+      const stateDirectory = resolve(options.state);
+      mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
+      const ended = lifetime();
+      const house = await startLocal({
+        documents,
+        stateDirectory,
+        listen: options.listen,
+        ...(options.store === undefined ? {} : { store: options.store }),
+        tell: say,
+      });
+      house.ready.then(
+        () =>
+          console.log(`\nserving at ${house.url}/v1\n\n${curlLine(house.url, house.model.name, "What is a shard?")}\n`),
+        () => {},
+      );
+      await ended;
+      console.error("stopping …");
+      await house.stop();
+    });
+}
+
+function say(event: LocalEvent): void {
+  switch (event.event) {
+    case "planned":
+      console.log(`${showPlacement(event.model, event.facts, event.placement)}\n`);
+      return;
+    case "condition":
+      console.error(
+        `${event.condition.type}=${event.condition.status} ${event.condition.reason}: ${event.condition.message}`,
+      );
+      return;
+    case "action":
+      console.error(
+        event.action.do === "probe" ? `probe chain ${event.action.chain}` : `${event.action.do} ${event.action.name}`,
+      );
+  }
+}
