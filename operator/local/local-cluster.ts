@@ -230,6 +230,18 @@ export class LocalCluster {
     return this.#ranks.get(name)?.process;
   }
 
+  /** Every process that was started, ended or not. */
+  pids(): readonly number[] {
+    return this.#processes.map(({ pid }) => pid);
+  }
+
+  /** Where the ranks show their metrics: host:port of every rank that has doors. */
+  metricsAddresses(): readonly string[] {
+    return [...this.#ranks.values()].flatMap(({ metricsAddress }) =>
+      metricsAddress === undefined ? [] : [metricsAddress],
+    );
+  }
+
   /** Ends everything that was started, ranks first, so that nobody complains about neighbours that went. */
   async stop(): Promise<void> {
     for (const rank of this.#ranks.values()) rank.phase = "Leaving";
