@@ -145,6 +145,18 @@ describe("models over HTTP", () => {
     expect(requests).to.have.length(2);
   });
 
+  it("stop when the caller's signal says so, without waiting for weather to pass", async () => {
+    const stop = new AbortController();
+    answers = [(request, response) => {
+      stop.abort(new Error("shutting down"));
+      status(503)(request, response, BODY);
+    }];
+    const place = { kind: "http", base: new URL(url), isHub: false, shown: url } as const;
+    const error = await failure(bytesOf(new HttpSource(place, { clock: hurriedClock(), signal: stop.signal }), 0, 10));
+    expect(String(error)).to.include("shutting down");
+    expect(requests).to.have.length(1);
+  });
+
   const refused: readonly { readonly name: string; readonly answer: Answer; readonly code: string; readonly says: string }[] = [
     { name: "no range support", answer: (_, response, body) => void response.writeHead(200).end(body), code: "RangeIgnored", says: "206" },
     { name: "another start", answer: contentRange(`bytes 0-9/${BODY.length}`), code: "WrongContentRange", says: "bytes 10-19 were asked for" },

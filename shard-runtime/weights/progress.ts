@@ -7,6 +7,9 @@ export type Progress = {
   readonly secondsLeft: number | undefined; // undefined: not known yet
 };
 
+/** Before so long, the pace is a guess. */
+const PACE_MS_MIN = 500;
+
 export class ProgressMeter {
   readonly #clock: Clock;
   readonly #report: ((progress: Progress) => void) | undefined;
@@ -34,7 +37,7 @@ export class ProgressMeter {
   now(): Progress {
     const spentMs = this.#clock.monotonicMs() - (this.#startedMs ?? Number.POSITIVE_INFINITY);
     const leftBytes = Math.max(0, this.#totalBytes - this.#doneBytes);
-    const secondsLeft = spentMs > 0 && this.#doneBytes > 0 ? (leftBytes * spentMs) / this.#doneBytes / 1000 : undefined;
+    const secondsLeft = spentMs >= PACE_MS_MIN && this.#doneBytes > 0 ? (leftBytes * spentMs) / this.#doneBytes / 1000 : undefined;
     return { doneBytes: this.#doneBytes, totalBytes: Math.max(this.#totalBytes, this.#doneBytes), secondsLeft };
   }
 }
