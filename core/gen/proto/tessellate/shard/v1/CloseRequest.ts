@@ -6,6 +6,10 @@ export interface CloseRequest {
    * done | cancelled | failed
    */
   'reason'?: (string);
+  /**
+   * that the gateway handed in; a rank runs up to there before it signs, so that all sign the same
+   */
+  'positions'?: (number);
 }
 
 export interface CloseRequest__Output {
@@ -14,4 +18,8 @@ export interface CloseRequest__Output {
    * done | cancelled | failed
    */
   'reason': (string);
+  /**
+   * that the gateway handed in; a rank runs up to there before it signs, so that all sign the same
+   */
+  'positions': (number);
 }

@@ -3,11 +3,12 @@ import type { BatchRow as _tessellate_shard_v1_BatchRow, BatchRow__Output as _te
 import type { Payload as _tessellate_shard_v1_Payload, Payload__Output as _tessellate_shard_v1_Payload__Output } from '../../../tessellate/shard/v1/Payload.ts';
 
 /**
- * From the leader: what all ranks of the segment run next, in this order, with the inputs of every row.
+ * From the leader: what all ranks of the segment run next, in this order, with the inputs of every row. The leader alone
+ * says who holds a KV slot, so that every rank's engine goes through the same states.
  */
 export interface GroupBatch {
   /**
-   * counts up by one
+   * counts up by one, from 1 on each new stream
    */
   'batch'?: (number);
   'rows'?: (_tessellate_shard_v1_BatchRow)[];
@@ -15,14 +16,23 @@ export interface GroupBatch {
    * one per row
    */
   'inputs'?: (_tessellate_shard_v1_Payload)[];
+  /**
+   * sessions that give their slot back before this batch
+   */
+  'released'?: (string)[];
+  /**
+   * sessions that get one, after those
+   */
+  'acquired'?: (string)[];
 }
 
 /**
- * From the leader: what all ranks of the segment run next, in this order, with the inputs of every row.
+ * From the leader: what all ranks of the segment run next, in this order, with the inputs of every row. The leader alone
+ * says who holds a KV slot, so that every rank's engine goes through the same states.
  */
 export interface GroupBatch__Output {
   /**
-   * counts up by one
+   * counts up by one, from 1 on each new stream
    */
   'batch': (number);
   'rows': (_tessellate_shard_v1_BatchRow__Output)[];
@@ -30,4 +40,12 @@ export interface GroupBatch__Output {
    * one per row
    */
   'inputs': (_tessellate_shard_v1_Payload__Output)[];
+  /**
+   * sessions that give their slot back before this batch
+   */
+  'released': (string)[];
+  /**
+   * sessions that get one, after those
+   */
+  'acquired': (string)[];
 }
