@@ -32,7 +32,7 @@ export default {
       from: { path: "^cli/", pathNot: "\\.test\\.ts$" },
       to: {
         path: "^(operator|shard-runtime|gateway|ledger)/",
-        pathNot: "^(operator/plan/|operator/local/|operator/manifest/|shard-runtime/(weights|schedule|engine|attest)/|gateway/route/|ledger/rules/)|/(main|index)\\.ts$",
+        pathNot: "^(operator/plan/|operator/local/|operator/manifest/|shard-runtime/(weights|schedule|engine|attest)/|shard-runtime/evaluate\\.ts$|gateway/route/|ledger/rules/)|/(main|index)\\.ts$",
       },
     },
     {

@@ -49,7 +49,7 @@ export async function startPrometheus(targets: Readonly<Record<string, readonly 
     url,
     query: async (promql) => {
       const response = await fetch(`${url}/api/v1/query?${new URLSearchParams({ query: promql })}`);
-      const body: QueryReply = await response.json();
+      const body = (await response.json()) as QueryReply;
       if (body.status !== "success") throw new Error(`${promql}: ${body.error ?? response.status}`);
       return (body.data?.result ?? []).map(({ metric, value }) => ({ labels: metric, value: Number(value[1]) }));
     },

@@ -1,8 +1,10 @@
 /** `tessellate eval`: a checkpoint's logits and greedy continuation, to compare with another engine. */
 import type { Command } from "commander";
-import { QUANTIZATIONS, type Quantization } from "../../core/rank-config.ts";
 import { type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
-import { evaluate } from "../eval.ts";
+import { systemClock } from "../../core/wire/clock.ts";
+import { evaluate } from "../../shard-runtime/evaluate.ts";
+
+const FORMATS = ["f32", "f16", "int8", "int4"] as const;
 
 type Options = {
   readonly model: string;
@@ -23,7 +25,7 @@ export function register(program: Command): void {
     .option("--max-tokens <count>", "tokens to continue with", "16")
     .option("--segments <count>", "cut the layers into so many segments", "1")
     .option("--tensor-parallel <degree>", "ranks of every segment", "1")
-    .option("--quantization <kind>", QUANTIZATIONS.join(", "), "f32")
+    .option("--quantization <kind>", FORMATS.join(", "), "f32")
     .option("-o, --output <form>", "json, or text for the continuation alone", "text")
     .action(async (options: Options) => {
       const result = await evaluate({
@@ -33,6 +35,7 @@ export function register(program: Command): void {
         segments: valueOrThrow(parseCount(options.segments, "--segments", 1)),
         tensorParallel: valueOrThrow(parseCount(options.tensorParallel, "--tensor-parallel", 1)),
         quantization: valueOrThrow(parseQuantization(options.quantization)),
+        clock: systemClock,
       });
       const { lastLogits, greedy } = result;
       console.log(
@@ -55,9 +58,9 @@ function parseCount(text: string, option: string, least: number): Result<number,
   return refuse("BadOption", `${option}: ${JSON.stringify(text)} is no whole number from ${least} up`);
 }
 
-function parseQuantization(text: string): Result<Quantization, "BadOption"> {
-  const found = QUANTIZATIONS.find((each) => each === text);
+function parseQuantization(text: string): Result<(typeof FORMATS)[number], "BadOption"> {
+  const found = FORMATS.find((each) => each === text);
   return found === undefined
-    ? refuse("BadOption", `--quantization ${text}: choose one of ${QUANTIZATIONS.join(", ")}`)
+    ? refuse("BadOption", `--quantization ${text}: choose one of ${FORMATS.join(", ")}`)
     : ok(found);
 }
