@@ -21,7 +21,7 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parent))
-from demo_goldens import PROMPTS, chat_template_goldens, tokenizer_goldens  # noqa: E402
+from demo_goldens import CHAT_COUNT, CHATS, RAW, RAW_COUNT, chat_template_goldens, tokenizer_goldens  # noqa: E402
 from tiny_checkpoints import CHECKPOINTS, TinyCheckpoint, write_checkpoint  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ NEW_TOKEN_COUNT = 64
 PROMPT_LENGTHS = (1, 2, 3, 7, 16, 24, 33, 60)
 """The prompt whose logits are kept at every position, not only the last."""
 ALL_POSITIONS_INDEX = 3
-MIN_MARGIN_TINY = 0.008
+MIN_MARGIN_TINY, MIN_MARGIN_DEMO = 0.008, 0.005
 MIN_DISTINCT_TOKENS = 20
 DRAW_COUNT = 64
 
@@ -108,14 +108,12 @@ def tiny_prompts(checkpoint: TinyCheckpoint, model) -> list[list[int]]:
 
 
 def header(about: str) -> dict:
-    return {
-        "about": about,
-        "madeBy": "tools/goldens/make-goldens.py",
-        "transformers": transformers.__version__,
-        "torch": torch.__version__.split("+")[0],
-        "dtype": "float32",
-        "newTokenCount": NEW_TOKEN_COUNT,
-    }
+    return {"about": about, "madeBy": "tools/goldens/make-goldens.py", "transformers": transformers.__version__}
+
+
+def model_header(about: str) -> dict:
+    torch_version = torch.__version__.split("+")[0]
+    return header(about) | {"torch": torch_version, "dtype": "float32", "newTokenCount": NEW_TOKEN_COUNT}
 
 
 def make_tiny(checkpoint: TinyCheckpoint) -> dict:
@@ -124,7 +122,7 @@ def make_tiny(checkpoint: TinyCheckpoint) -> dict:
     model, exact = load(folder), load(folder, torch.float64)
     prompts = tiny_prompts(checkpoint, model)
     goldens = [golden(model, exact, ids, index == ALL_POSITIONS_INDEX) for index, ids in enumerate(prompts)]
-    return header(checkpoint.about) | {"seed": checkpoint.seed, "prompts": goldens}
+    return model_header(checkpoint.about) | {"seed": checkpoint.seed, "prompts": goldens}
 
 
 def make_demo() -> dict:
@@ -133,16 +131,27 @@ def make_demo() -> dict:
     tokenizer = AutoTokenizer.from_pretrained(DEMO)
     model, exact = load(DEMO), load(DEMO, torch.float64)
     prompts = []
-    for index, prompt in enumerate(PROMPTS):
-        if "messages" in prompt:
-            text = tokenizer.apply_chat_template(prompt["messages"], tokenize=False, add_generation_prompt=True)
-        else:
-            text = prompt["text"]
+    for candidates, count in ((CHATS, CHAT_COUNT), (RAW, RAW_COUNT)):
+        made = [one for one in (demo_golden(tokenizer, model, exact, prompt) for prompt in candidates)
+                if one["minMargin"] >= MIN_MARGIN_DEMO]
+        if len(made) < count:
+            raise SystemExit(f"only {len(made)} of {len(candidates)} prompts have clear winners; add candidates")
+        prompts += made[:count]
+    return model_header("models/demo: text prompts, through its chat template and raw") | {"prompts": prompts}
+
+
+def demo_golden(tokenizer, model, exact, prompt: dict) -> dict:
+    """A chat is rendered by the template, which begins the text itself; a raw text gets the tokenizer's beginning."""
+    if "messages" in prompt:
+        text = tokenizer.apply_chat_template(prompt["messages"], tokenize=False, add_generation_prompt=True)
         ids = tokenizer.encode(text, add_special_tokens=False)
-        made = golden(model, exact, ids, index == ALL_POSITIONS_INDEX)
-        answer = tokenizer.decode(made["greedy"], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        prompts.append(prompt | {"rendered": text, "answer": answer} | made)
-    return header("models/demo: text prompts, raw and through its chat template") | {"prompts": prompts}
+    else:
+        ids = tokenizer.encode(prompt["text"], add_special_tokens=True)
+    made = golden(model, exact, ids, all_positions=False)
+    end = tokenizer.eos_token_id
+    said = made["greedy"][: made["greedy"].index(end)] if end in made["greedy"] else made["greedy"]
+    answer = tokenizer.decode(said, clean_up_tokenization_spaces=False)
+    return prompt | {"answer": answer, "ended": end in made["greedy"]} | made
 
 
 def show(name: str, made: dict) -> None:
@@ -154,19 +163,18 @@ def show(name: str, made: dict) -> None:
 
 
 def write(file: Path, made: dict) -> None:
-    """One line for each prompt's field: a diff shows which prompt moved, and the file stays small."""
+    """One line for each field of each item: a diff shows which one moved, and the file stays small."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in made.items()
-             if key != "prompts"]
-    prompts = [
-        "    {\n" + ",\n".join(
-            f"      {json.dumps(key)}: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}"
-            for key, value in prompt.items()
-        ) + "\n    }"
-        for prompt in made.get("prompts", [])
-    ]
-    if prompts:
-        lines.append('  "prompts": [\n' + ",\n".join(prompts) + "\n  ]")
+
+    def one_line(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+    def many_lines(items: list[dict]) -> str:
+        fields = (",\n".join(f"      {one_line(key)}: {one_line(value)}" for key, value in item.items()) for item in items)
+        return "[\n" + ",\n".join("    {\n" + text + "\n    }" for text in fields) + "\n  ]"
+
+    lines = (f"  {one_line(key)}: {many_lines(value) if isinstance(value, list) else one_line(value)}"
+             for key, value in made.items())
     file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
