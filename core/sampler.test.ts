@@ -47,7 +47,12 @@ describe("sampler", () => {
   });
 
   describe("what is chosen", () => {
-    const cases: readonly [about: string, logits: readonly number[], part: Partial<SamplingSettings>, tokenId: number][] = [
+    const cases: readonly [
+      about: string,
+      logits: readonly number[],
+      part: Partial<SamplingSettings>,
+      tokenId: number,
+    ][] = [
       ["greedy takes the largest", [0, 3, 2], { temperature: 0 }, 1],
       ["greedy takes the first of equals", [1, 3, 3], { temperature: 0 }, 1],
       ["a tiny topP leaves only the largest", [0, 3, 2], { topP: 1e-9 }, 1],
@@ -96,7 +101,9 @@ describe("sampler", () => {
     fc.assert(
       fc.property(logits, temperature, fc.nat(), fc.nat(100_000), (values, degree, seed, position) => {
         const chosen = settings({ temperature: degree, seed: seedOf(seed) });
-        expect(valueOrThrow(sampleToken(values, chosen, position)).tokenId).to.equal(slowDraw(values, chosen, position));
+        expect(valueOrThrow(sampleToken(values, chosen, position)).tokenId).to.equal(
+          slowDraw(values, chosen, position),
+        );
       }),
       { numRuns: 300 },
     );

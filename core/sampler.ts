@@ -32,7 +32,9 @@ export function sampleToken(
   if (largest === undefined || !Number.isFinite(peak))
     return refuse("BrokenLogits", "the logits hold NaN or infinity; a segment before the last computed wrong");
   const tokenId =
-    settings.temperature === 0 ? largest : draw(temperedWeights(logits, peak, settings), largest, settings.seed, position);
+    settings.temperature === 0
+      ? largest
+      : draw(temperedWeights(logits, peak, settings), largest, settings.seed, position);
   return ok({ tokenId, logProbability: (logits[tokenId] ?? 0) - peak - Math.log(sumOfExponentials(logits, peak)) });
 }
 

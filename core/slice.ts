@@ -61,7 +61,10 @@ export const rankCountMax = (config: ModelConfig): number =>
  */
 export function cutSlices(config: ModelConfig, weights: readonly number[]): readonly Slice[] {
   assert(weights.length > 0 && weights.length <= rankCountMax(config), "every rank gets a head, a column and a row");
-  assert(weights.every((weight) => weight > 0 && Number.isFinite(weight)), "weights are positive");
+  assert(
+    weights.every((weight) => weight > 0 && Number.isFinite(weight)),
+    "weights are positive",
+  );
   const total = weights.reduce((a, b) => a + b, 0);
   const shares = weights.map((weight) => weight / total);
   const heads = cutHeads(config, shares);

@@ -31,7 +31,9 @@ export type Evaluation = {
 
 /** Throws a RefusalError that names the argument, or the file and what is wrong with it. */
 export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
-  const model = valueOrThrow(await openUnpacked(options.modelDirectory, { clock: options.clock, tokenizer: "optional" }));
+  const model = valueOrThrow(
+    await openUnpacked(options.modelDirectory, { clock: options.clock, tokenizer: "optional" }),
+  );
   valueOrThrow(checkArguments(options, model.config));
   const cacheDirectory = await mkdtemp(join(tmpdir(), "tessellate-eval-"));
   try {

@@ -48,7 +48,9 @@ export function layoutBatch(
   const runs: Run[] = [];
   let localRowCount = 0;
 
-  const decoded = [...steps.entries()].filter(([, step]) => step.rowCount === 1).sort(([, a], [, b]) => a.slot - b.slot);
+  const decoded = [...steps.entries()]
+    .filter(([, step]) => step.rowCount === 1)
+    .sort(([, a], [, b]) => a.slot - b.slot);
   const canRide = (slot: number) => (nextPositions[slot] ?? contextLength) < contextLength;
   for (const group of groupNeighbours(decoded, canRide)) {
     const firstSlot = present(group[0], "a group has a row")[1].slot;
@@ -79,7 +81,10 @@ export function layoutBatch(
 type Indexed = readonly [index: number, step: SlotRows];
 
 /** Cuts rows, sorted by slot, wherever the gap is too wide or someone in it cannot ride. */
-function groupNeighbours(rows: readonly Indexed[], canRide: (slot: number) => boolean): readonly (readonly Indexed[])[] {
+function groupNeighbours(
+  rows: readonly Indexed[],
+  canRide: (slot: number) => boolean,
+): readonly (readonly Indexed[])[] {
   const groups: Indexed[][] = [];
   for (const row of rows) {
     const group = groups.at(-1);

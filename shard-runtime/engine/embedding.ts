@@ -34,7 +34,8 @@ export class Embedding {
       }
       const byteCount = this.#bytes.length;
       const read = readSync(this.#file, this.#bytes, 0, byteCount, (token - this.#vocabulary.start) * byteCount);
-      if (read !== byteCount) throw new Error(`${this.#path} ends before the row of token ${token}; remove it to pack anew`);
+      if (read !== byteCount)
+        throw new Error(`${this.#path} ends before the row of token ${token}; remove it to pack anew`);
       target.set(this.#row);
     }
   }

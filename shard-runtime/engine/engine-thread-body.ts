@@ -25,8 +25,10 @@ function run(engine: ShardEngine, batch: Batch, exchangeTimeoutMs: number): Outp
     Atomics.store(signal, 0, SIGNAL.waiting);
     send({ reply: "exchange", exchangeIndex, valueCount: next.value.length });
     const woken = Atomics.wait(signal, 0, SIGNAL.waiting, exchangeTimeoutMs);
-    if (woken === "timed-out") throw new Error(`the ranks of this segment did not add up within ${exchangeTimeoutMs} ms`);
-    if (Atomics.load(signal, 0) === SIGNAL.failed) throw new Error("an exchange between the ranks of this segment failed");
+    if (woken === "timed-out")
+      throw new Error(`the ranks of this segment did not add up within ${exchangeTimeoutMs} ms`);
+    if (Atomics.load(signal, 0) === SIGNAL.failed)
+      throw new Error("an exchange between the ranks of this segment failed");
   }
 }
 

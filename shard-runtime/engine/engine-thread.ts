@@ -47,7 +47,12 @@ export type EngineCall =
 
 /** What comes back: for each call a `done` or a `failed`, before that any number of `exchange`. */
 export type EngineReply =
-  | { readonly reply: "loaded"; readonly facts: EngineFacts; readonly exchange: SharedArrayBuffer; readonly signal: SharedArrayBuffer }
+  | {
+      readonly reply: "loaded";
+      readonly facts: EngineFacts;
+      readonly exchange: SharedArrayBuffer;
+      readonly signal: SharedArrayBuffer;
+    }
   | { readonly reply: "done"; readonly output?: Output }
   | { readonly reply: "failed"; readonly code?: string; readonly message: string }
   | { readonly reply: "exchange"; readonly exchangeIndex: number; readonly valueCount: number };
@@ -172,7 +177,10 @@ class ThreadProxy implements EngineThread {
   #receive(reply: EngineReply): void {
     const current = this.#waiting[0];
     if (current === undefined || reply.reply === "loaded") return;
-    if (reply.reply === "exchange") return this.#startExchange(current, reply.exchangeIndex, reply.valueCount);
+    if (reply.reply === "exchange") {
+      this.#startExchange(current, reply.exchangeIndex, reply.valueCount);
+      return;
+    }
     this.#waiting.shift();
     const next = this.#waiting[0]?.call ?? (this.#closing === undefined ? undefined : ({ call: "close" } as const));
     if (next !== undefined) this.#thread.postMessage(next);
@@ -187,15 +195,17 @@ class ThreadProxy implements EngineThread {
     Promise.resolve()
       .then(() => exchange(partial, exchangeIndex))
       .then(
-        () => this.#wake(SIGNAL.added),
+        () => this.#wake(current, SIGNAL.added),
         (cause: unknown) => {
           current.exchangeFailure = cause;
-          this.#wake(SIGNAL.failed);
+          this.#wake(current, SIGNAL.failed);
         },
       );
   }
 
-  #wake(state: number): void {
+  /** An exchange that ends after its batch was given up must not wake the next one. */
+  #wake(current: Waiting, state: number): void {
+    if (this.#waiting[0] !== current) return;
     Atomics.store(this.#signal, 0, state);
     Atomics.notify(this.#signal, 0);
   }

@@ -45,12 +45,18 @@ export class LocalChain {
       segments.push(ranks);
       for (const slice of cutSlices(model.config, sliceWeights)) {
         const what = `layers ${layers.start}-${layers.end}, rank ${slice.rankIndex} of ${slice.rankCount}`;
-        const { directory } = await packShard(model.tensors, model.config, { layers, slice }, {
-          modelRoot: model.root,
-          quantization: options.quantization,
-          cacheDirectory: options.cacheDirectory,
-          onProgress: (doneCount, totalCount) => options.onProgress?.(`${what}: packed ${doneCount} of ${totalCount}`),
-        });
+        const { directory } = await packShard(
+          model.tensors,
+          model.config,
+          { layers, slice },
+          {
+            modelRoot: model.root,
+            quantization: options.quantization,
+            cacheDirectory: options.cacheDirectory,
+            onProgress: (doneCount, totalCount) =>
+              options.onProgress?.(`${what}: packed ${doneCount} of ${totalCount}`),
+          },
+        );
         ranks.push(await loadEngine({ ...options, shardDirectory: directory, device: "cpu" }));
       }
     }
@@ -85,7 +91,10 @@ export class LocalChain {
         for (const [rank, engine] of ranks.entries()) {
           const { start, end } = engine.facts.vocabulary;
           const width = end - start;
-          logits.set(present(outputs[rank], "every rank answers").logits.subarray(index * width, (index + 1) * width), start);
+          logits.set(
+            present(outputs[rank], "every rank answers").logits.subarray(index * width, (index + 1) * width),
+            start,
+          );
         }
         return logits;
       });
@@ -108,7 +117,10 @@ export class LocalChain {
 }
 
 /** Advances every rank to its next exchange, adds, and goes on, until all are done. */
-export function runInLockStep(ranks: readonly ShardEngine[], batch: Parameters<ShardEngine["forward"]>[0]): readonly Output[] {
+export function runInLockStep(
+  ranks: readonly ShardEngine[],
+  batch: Parameters<ShardEngine["forward"]>[0],
+): readonly Output[] {
   const forwards = ranks.map((engine) => engine.forward(batch));
   for (;;) {
     const results = forwards.map((forward) => forward.next());

@@ -38,7 +38,10 @@ export async function loadEngine(options: EngineOptions): Promise<ShardEngine> {
   const { maxPositions } = description.config;
   if (options.contextLength > maxPositions)
     throw new RefusalError(
-      refuse("ContextTooLong", `contextLength ${options.contextLength} is above the model's own limit of ${maxPositions} positions`),
+      refuse(
+        "ContextTooLong",
+        `contextLength ${options.contextLength} is above the model's own limit of ${maxPositions} positions`,
+      ),
     );
   const ort = new Ort(options);
   try {
@@ -235,11 +238,13 @@ function sampledRows(batch: Batch, layout: Layout): readonly number[] {
 }
 
 function gatherRows(layout: Layout, local: Float32Array, rows: Float32Array, width: number): void {
-  for (const [row, at] of layout.localRows.entries()) rows.set(local.subarray(at * width, (at + 1) * width), row * width);
+  for (const [row, at] of layout.localRows.entries())
+    rows.set(local.subarray(at * width, (at + 1) * width), row * width);
 }
 
 function scatterRows(layout: Layout, rows: Float32Array, local: Float32Array, width: number): void {
-  for (const [row, at] of layout.localRows.entries()) local.set(rows.subarray(row * width, (row + 1) * width), at * width);
+  for (const [row, at] of layout.localRows.entries())
+    local.set(rows.subarray(row * width, (row + 1) * width), at * width);
 }
 
 /** Why a batch cannot run, first reason first. Pure. */
@@ -252,14 +257,18 @@ export function checkBatch(
   let rowCount = 0;
   for (const step of batch.steps) {
     const { session, position } = step;
-    if (seen.has(session)) return refuse("MalformedBatch", `session ${session} is twice in one batch; send one step at a time`);
+    if (seen.has(session))
+      return refuse("MalformedBatch", `session ${session} is twice in one batch; send one step at a time`);
     seen.add(session);
     if (!Number.isInteger(step.rowCount) || step.rowCount < 1)
       return refuse("MalformedBatch", `session ${session}: rowCount is ${step.rowCount}, at least 1 row makes a step`);
     const next = positionOf(session);
     if (next === undefined) return refuse("UnknownSession", `session ${session} has no KV slot here; open it first`);
     if (position !== next)
-      return refuse("WrongPosition", `session ${session}: the step is for position ${position}, the next one is ${next}`);
+      return refuse(
+        "WrongPosition",
+        `session ${session}: the step is for position ${position}, the next one is ${next}`,
+      );
     if (position + step.rowCount > facts.contextLength)
       return refuse(
         "ContextFull",
@@ -276,7 +285,10 @@ export function checkBatch(
 function checkInput(input: Batch["input"], rowCount: number, facts: EngineFacts): Result<undefined, EngineCode> {
   if (!facts.first) {
     if (input instanceof Float32Array && input.length === rowCount * facts.hiddenSize) return ok(undefined);
-    return refuse("MalformedBatch", `input must be ${rowCount} × ${facts.hiddenSize} f32 values on a segment that starts at layer ${facts.layers.start}`);
+    return refuse(
+      "MalformedBatch",
+      `input must be ${rowCount} × ${facts.hiddenSize} f32 values on a segment that starts at layer ${facts.layers.start}`,
+    );
   }
   if (!(input instanceof Uint32Array) || input.length !== rowCount)
     return refuse("MalformedBatch", `input must be ${rowCount} token ids on the first segment`);

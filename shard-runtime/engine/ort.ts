@@ -87,7 +87,10 @@ class Api {
     const [major, minor] = this.version.split(".").map(Number);
     if (major !== 1 || (minor ?? 0) < MINOR_VERSION_MIN)
       throw new RefusalError(
-        refuse("EngineUnavailable", `${path} is ONNX Runtime ${this.version}; version 1.${MINOR_VERSION_MIN} or later is needed`),
+        refuse(
+          "EngineUnavailable",
+          `${path} is ONNX Runtime ${this.version}; version 1.${MINOR_VERSION_MIN} or later is needed`,
+        ),
       );
     const table: unknown = koffi.call(getApi, koffi.proto(POINTER, ["uint32_t"]), API_VERSION);
     const tableLength = 1 + Math.max(...Object.values(FUNCTIONS).map(([position]) => position));

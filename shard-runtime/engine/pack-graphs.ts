@@ -164,7 +164,10 @@ class MatrixWriter {
 
   /** Parts of a tensor of one axis, one after the other, f32. */
   async vector(tensor: string, parts: readonly Range[]): Promise<StoredTensor> {
-    return this.#join(tensor, parts.map((rows) => ({ tensor, rows })));
+    return this.#join(
+      tensor,
+      parts.map((rows) => ({ tensor, rows })),
+    );
   }
 
   async #join(name: string, parts: readonly { tensor: string; rows: Range }[]): Promise<StoredTensor> {
@@ -201,7 +204,8 @@ class MatrixWriter {
       const half = this.#format === "f16";
       await this.#weights.align(ALIGNMENT);
       const offset = this.#weights.sizeBytes;
-      for await (const block of this.#blocks(pieces)) await this.#weights.write(bytesOf(half ? new Float16Array(block) : block));
+      for await (const block of this.#blocks(pieces))
+        await this.#weights.write(bytesOf(half ? new Float16Array(block) : block));
       return {
         format: "float",
         values: this.#stored(name, half ? FLOAT16 : FLOAT, [outputCount, inputCount], offset),

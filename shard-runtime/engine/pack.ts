@@ -124,7 +124,8 @@ async function packFiles(
   } finally {
     await weights.abandon();
   }
-  if (shard.layers.start === 0) files.push(await packEmbedding(source, shard.slice.vocabulary, options, directory, config));
+  if (shard.layers.start === 0)
+    files.push(await packEmbedding(source, shard.slice.vocabulary, options, directory, config));
   return files.sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 

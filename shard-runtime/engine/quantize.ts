@@ -68,7 +68,7 @@ function quantizeBlock4(rows: Float32Array, start: number, end: number, values: 
   for (let i = start, low = 8; i < end; i += 1) {
     const value = rows[i] ?? 0;
     const rounded = Math.floor(value * inverse + 8.5);
-    const stored = rounded > 15 ? 15 : rounded < 0 ? 0 : rounded;
+    const stored = Math.min(15, Math.max(0, rounded));
     product += value * (stored - 8);
     square += (stored - 8) * (stored - 8);
     const position = i - start;

@@ -199,7 +199,6 @@ export class WholeRunner implements SegmentRunner {
     this.#bound = new BoundCache(ort, 4 * this.#layers.length);
   }
 
-  // biome-ignore lint/correctness/useYield: with one rank there is nothing to add up
   *run(layout: Layout): Generator<Float32Array, Float32Array, void> {
     for (const run of layout.runs) {
       const [binding] = this.#bound.of(runKey(run), (graphs) => this.#bind(graphs, run));

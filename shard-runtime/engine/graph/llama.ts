@@ -51,7 +51,11 @@ export const kvNames = (layer: number) => ({
 });
 
 /** All layers of a segment with one rank: (hidden, zero, …) → (out), out and hidden [B, S, H]. */
-export function bodyGraph(config: ModelConfig, slice: Slice, layers: readonly (readonly [number, PackedLayer])[]): Uint8Array {
+export function bodyGraph(
+  config: ModelConfig,
+  slice: Slice,
+  layers: readonly (readonly [number, PackedLayer])[],
+): Uint8Array {
   const graph = new GraphBuilder("body");
   let delta = graph.input("hidden", rows(config.hiddenSize));
   let residual = graph.input("zero", rows(config.hiddenSize));
@@ -184,19 +188,15 @@ function project(graph: GraphBuilder, input: string, projection: PackedProjectio
 function multiply(graph: GraphBuilder, input: string, matrix: PackedMatrix, output: string): string {
   if (matrix.format === "float") {
     const stored = graph.stored(matrix.values);
-    const values = matrix.values.dataType === FLOAT16 ? graph.node("Cast", [stored], [`${stored}_f32`], { to: FLOAT }) : stored;
+    const values =
+      matrix.values.dataType === FLOAT16 ? graph.node("Cast", [stored], [`${stored}_f32`], { to: FLOAT }) : stored;
     return graph.contrib("FusedMatMul", [input, values], [output], { transA: 0, transB: 1, alpha: { float: 1 } });
   }
-  return graph.contrib(
-    "MatMulNBits",
-    [input, graph.stored(matrix.values), graph.stored(matrix.scales)],
-    [output],
-    {
-      K: matrix.inputCount,
-      N: matrix.outputCount,
-      bits: matrix.bits,
-      block_size: matrix.blockSize,
-      accuracy_level: INT8_ACTIVATIONS,
-    },
-  );
+  return graph.contrib("MatMulNBits", [input, graph.stored(matrix.values), graph.stored(matrix.scales)], [output], {
+    K: matrix.inputCount,
+    N: matrix.outputCount,
+    bits: matrix.bits,
+    block_size: matrix.blockSize,
+    accuracy_level: INT8_ACTIVATIONS,
+  });
 }

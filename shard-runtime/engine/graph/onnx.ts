@@ -127,7 +127,12 @@ export class GraphBuilder {
   }
 
   /** An operator of ONNX Runtime's com.microsoft domain. */
-  contrib(operator: string, inputs: readonly string[], outputs: readonly string[], attributes: Attributes = {}): string {
+  contrib(
+    operator: string,
+    inputs: readonly string[],
+    outputs: readonly string[],
+    attributes: Attributes = {},
+  ): string {
     return this.#add(CONTRIB, operator, inputs, outputs, attributes);
   }
 
