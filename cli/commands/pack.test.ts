@@ -28,7 +28,11 @@ describe("tessellate pack", () => {
     const report = JSON.parse(stdout);
     const manifest = parseManifest(await readFile(join(directory, "tessellate-manifest.json"), "utf8"), report.root);
     expect(manifest.ok).to.equal(true);
-    expect(report.files.map((file: { path: string }) => file.path)).to.include.members(["config.json", "tokenizer.json", "model-00001-of-00002.safetensors"]);
+    expect(report.files.map((file: { path: string }) => file.path)).to.include.members([
+      "config.json",
+      "tokenizer.json",
+      "model-00001-of-00002.safetensors",
+    ]);
     expect((await tessellate("pack", directory)).stdout).to.include(report.root);
   });
 
@@ -37,7 +41,10 @@ describe("tessellate pack", () => {
     const { code, stdout, stderr } = await tessellate("pack", directory);
     expect({ code, stdout }).to.deep.equal({ code: 1, stdout: "" });
     expect(stderr).to.match(/^error: .*tokenizer\.json: not there.*\(MissingTokenizer\)\n$/);
-    await readFile(join(directory, "tessellate-manifest.json")).then(() => expect.fail("was written"), () => {});
+    await readFile(join(directory, "tessellate-manifest.json")).then(
+      () => expect.fail("was written"),
+      () => {},
+    );
     expect((await tessellate("pack", directory, "--without-tokenizer")).code).to.equal(0);
   });
 });

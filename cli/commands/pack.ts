@@ -45,7 +45,9 @@ async function pack(directory: string, options: Options): Promise<void> {
     return;
   }
   const seconds = ((clock.monotonicMs() - startedMs) / 1000).toFixed(1);
-  console.log(`${report.root}\n${formatBytes(report.bytes)} in ${report.files.length} files, ${report.layerCount} layers, hashed in ${seconds} s`);
+  console.log(
+    `${report.root}\n${formatBytes(report.bytes)} in ${report.files.length} files, ${report.layerCount} layers, hashed in ${seconds} s`,
+  );
   console.log(`wrote ${path}: keep it beside the model's files; spec.model.digest may pin the root above`);
 }
 
@@ -53,7 +55,14 @@ function reportOf(manifest: Manifest, path: string) {
   const config = valueOrThrow(parseModelConfig(manifest.configText));
   const files = manifest.files.map(({ path: name, sizeBytes }) => ({ path: name, sizeBytes }));
   const bytes = files.reduce((total, file) => total + file.sizeBytes, 0);
-  return { root: manifest.root, manifest: path, manifestFile: MANIFEST_FILE, layerCount: config.layerCount, bytes, files };
+  return {
+    root: manifest.root,
+    manifest: path,
+    manifestFile: MANIFEST_FILE,
+    layerCount: config.layerCount,
+    bytes,
+    files,
+  };
 }
 
 const clock: Clock = {
