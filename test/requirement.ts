@@ -2,6 +2,7 @@
  * What a test needs beyond Node: root, Linux, a browser, a GPU. Nothing is passed over silently: in CI a test that
  * cannot run is a failure, elsewhere it is skipped and the reason is printed.
  */
+import { execFileSync } from "node:child_process";
 import type { Context } from "mocha";
 
 /**
@@ -20,5 +21,10 @@ export function requireOrSkip(context: Context, condition: boolean, why: string)
 export function whyNoProcessKubelet(): string | undefined {
   if (process.platform !== "linux") return `pods run in Linux namespaces, and this is ${process.platform}`;
   if (process.getuid?.() !== 0) return "pods run in namespaces of their own, which takes root (try sudo)";
-  return undefined;
+  try {
+    execFileSync("unshare", ["--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "none", "/mnt"], { stdio: "pipe" });
+    return undefined;
+  } catch (error) {
+    return `pods run in namespaces of their own, and this machine allows none: ${error instanceof Error ? error.message : error}`;
+  }
 }

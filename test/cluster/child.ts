@@ -41,8 +41,8 @@ export interface Command {
   readonly logFile: string;
   /** One of {@link temporaryFolder}'s: where the process id is noted for the sweep. */
   readonly folder: string;
-  /** A pipe that the command gets as descriptor 3. */
-  readonly onPipeClosed?: () => void;
+  /** Gives the command a pipe as descriptor 3; called when it writes to it. */
+  readonly onPipeWritten?: () => void;
 }
 
 const live = new Set<number>();
@@ -58,12 +58,10 @@ export function startChild(command: Command): Child {
   const child = spawn(present(path, "a command has a path"), args, {
     env: command.environment,
     cwd: "/",
-    stdio: ["ignore", log, log, command.onPipeClosed === undefined ? "ignore" : "pipe"],
+    stdio: ["ignore", log, log, command.onPipeWritten === undefined ? "ignore" : "pipe"],
   });
   closeSync(log);
-  const pipe = child.stdio[3];
-  if (pipe && command.onPipeClosed !== undefined) pipe.once("close", command.onPipeClosed);
-  if (pipe && "resume" in pipe) pipe.resume();
+  if (command.onPipeWritten !== undefined) child.stdio[3]?.once("data", command.onPipeWritten);
   const pid = child.pid ?? 0;
   let running = pid !== 0;
   if (running) {

@@ -16,6 +16,12 @@ import type { Container, PodSpec, SecurityContext } from "./kube-types.ts";
 const SCRIPT = fileURLToPath(new URL("enter-container.sh", import.meta.url));
 export const REPOSITORY = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
 
+/**
+ * The first child of this shell is process 1 of the new namespaces, and the shell's own exit code says how that one
+ * ended (`unshare --fork` of Debian 12 loses the signal). What the shell itself has to say is kept out of the log.
+ */
+const WAIT = 'exec 4>&2 2>/dev/null; "$@" 2>&4 4>&-; exit $?';
+
 /** Who a container is that must not be root and does not say who it is; container images of ours say the same. */
 const NON_ROOT_USER = 65532;
 
@@ -62,25 +68,26 @@ export function startContainerProcess(command: ContainerCommand): ContainerProce
   writeFileSync(mountsFile, [...machineLines(), ...volumeLines(command.mounts)].map((line) => `${line}\n`).join(""));
   const privileges = privilegeArgs(podSpec, container);
   const readOnly = container.securityContext?.readOnlyRootFilesystem ? "yes" : "no";
-  const inFolder = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', container.workingDir || REPOSITORY, ...command.line];
+  const inFolder = ["/bin/sh", "-c", 'cd "$0" && unset OLDPWD && exec "$@"', container.workingDir || REPOSITORY, ...command.line];
   let onStarted = () => {};
-  const piped = new Promise<void>((resolve) => {
+  const commandReached = new Promise<void>((resolve) => {
     onStarted = resolve;
   });
   const child = startChild({
     path: "/usr/bin/unshare",
     args: [
-      ...["--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "/bin/sh", SCRIPT],
+      ...["--mount", "--pid", "--uts", "--ipc", "/bin/sh", "-c", WAIT, "wait"],
+      ...["/usr/bin/setpriv", "--pdeathsig", "KILL", "--", "/bin/sh", SCRIPT],
       ...[layer, command.hostname, readOnly, mountsFile, ...privileges, "--", ...inFolder],
     ],
-    environment,
+    environment: { HOSTNAME: command.hostname, ...environment },
     logFile: command.logFile,
     folder: command.runFolder,
-    onPipeClosed: () => onStarted(),
+    onPipeWritten: () => onStarted(),
   });
   return {
     exited: child.exited,
-    started: Promise.race([piped, child.exited.then(() => undefined)]),
+    started: Promise.race([commandReached, child.exited.then(() => undefined)]),
     signal(name) {
       const pid = processOne(child);
       if (pid !== undefined) process.kill(pid, name);
@@ -130,7 +137,9 @@ function privilegeArgs(podSpec: PodSpec, container: Container): readonly string[
   const nonRoot = context.runAsNonRoot ?? podContext.runAsNonRoot ?? false;
   const user = context.runAsUser ?? podContext.runAsUser ?? (nonRoot ? NON_ROOT_USER : 0);
   if (nonRoot && user === 0) throw new Error("container has runAsNonRoot and its runAsUser is 0");
-  const group = context.runAsGroup ?? podContext.runAsGroup ?? (context.runAsUser === undefined && nonRoot ? user : 0);
+  // Without a group to go with it a user named by number gets root's, as it does in a cluster.
+  const userIsGiven = (context.runAsUser ?? podContext.runAsUser) !== undefined;
+  const group = context.runAsGroup ?? podContext.runAsGroup ?? (userIsGiven ? 0 : user);
   const extraGroups = [podContext.fsGroup ?? [], podContext.supplementalGroups ?? []].flat();
   const { drop = [], add = [] } = context.capabilities ?? {};
   const capabilities = [...drop.map((name) => `-${name.toLowerCase()}`), ...add.map((name) => `+${name.toLowerCase()}`)];
@@ -139,7 +148,7 @@ function privilegeArgs(podSpec: PodSpec, container: Container): readonly string[
     ...(extraGroups.length === 0 ? ["--clear-groups"] : ["--groups", extraGroups.join(",")]),
     ...(capabilities.length === 0 ? [] : [`--bounding-set=${capabilities.join(",")}`, "--inh-caps=-all"]),
     ...(context.allowPrivilegeEscalation === false ? ["--no-new-privs"] : []),
-    // Changing the user clears the signal that unshare had asked for.
+    // Changing the user clears the signal that was asked for before.
     ...["--pdeathsig", "KILL"],
   ];
 }

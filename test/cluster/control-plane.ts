@@ -46,6 +46,8 @@ export interface ControlPlane {
   helm(args: readonly string[], stdin?: string): Promise<string>;
   /** For tests of what goes on while the API server is away. */
   readonly apiServer: { stop(): Promise<void>; start(): Promise<void> };
+  /** `work` is done first of all when the control plane is stopped; what was registered last is done first. */
+  onStop(work: () => Promise<void>): void;
   /** Ends every process and removes `directory`. May be called more than once. */
   stop(): Promise<void>;
 }
@@ -123,6 +125,7 @@ async function start(options: ControlPlaneOptions, parts: Parts): Promise<Contro
   await until(manager, async () => (await api.find("/api/v1/namespaces/default/serviceaccounts/default")) !== undefined);
   await until(manager, async () => (await api.find("/api/v1/namespaces/default/configmaps/kube-root-ca.crt")) !== undefined);
 
+  const beforeStop: (() => Promise<void>)[] = [];
   const kubeconfig = join(directory, "admin.kubeconfig");
   const environment = { HOME: directory, KUBECONFIG: kubeconfig, PATH: `${dirname(binaries.kubectl)}:/usr/bin:/bin` };
   return {
@@ -141,7 +144,9 @@ async function start(options: ControlPlaneOptions, parts: Parts): Promise<Contro
         apiServer = await startApiServer();
       },
     },
+    onStop: (work) => void beforeStop.unshift(work),
     stop: async () => {
+      for (const work of beforeStop.splice(0)) await work();
       api.close();
       await parts.stop();
     },

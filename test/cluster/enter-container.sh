@@ -12,6 +12,7 @@
 #             keep (a mount of the machine's, taken over), over (a folder of the machine's, seen through an overlay of
 #             its own), open (a folder that other users may pass through), rw or ro (a volume)
 #   the rest  is what setpriv gets: identity, capabilities, and the command
+# Descriptor 3 is told when all is ready and the command comes next.
 set -eu
 commandPath=$PATH
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -64,6 +65,6 @@ done <"$mounts"
 
 [ "$readOnly" = no ] || mount -o remount,ro "$root"
 export PATH="$commandPath"
-# Closing descriptor 3 tells the kubelet that the container runs.
+echo running >&3
 exec 3>&-
 exec /usr/sbin/chroot "$root" /usr/bin/setpriv "$@"

@@ -32,7 +32,7 @@ export class PodRun {
   #initRuns: readonly ContainerRun[] = [];
   #runs: readonly ContainerRun[] = [];
   #prepared = false;
-  #initialized = false;
+  #initialized: boolean;
   #outcome: "Succeeded" | "Failed" | undefined;
   #reported: PodStatus | undefined;
   #reporting: Promise<void> | undefined;
@@ -43,6 +43,7 @@ export class PodRun {
   constructor(options: PodRunOptions) {
     this.#options = options;
     this.#pod = options.pod;
+    this.#initialized = (options.pod.spec.initContainers ?? []).length === 0;
     mkdirSync(this.#volumeFolder, { recursive: true });
     this.#life = this.#live();
   }
@@ -187,7 +188,7 @@ export class PodRun {
     if (volumes.length === 0) return;
     for (;;) {
       await this.#pause(REFRESH_MS * this.#options.settings.probeScale);
-      if (this.#isOver) return;
+      if (this.#isOver || this.#outcome !== undefined) return;
       // A kubelet too keeps what it has while an object is missing or the API server is away.
       for (const volume of volumes) await mountVolume(host, volume).catch(() => undefined);
     }

@@ -15,6 +15,7 @@ import type { Pod } from "./kube-types.ts";
 import { startKubeletServer } from "./kubelet-server.ts";
 import { keepLeases, type NodeOptions, registerNode } from "./nodes.ts";
 import { PodRun } from "./pod-run.ts";
+import { provideStorage } from "./storage.ts";
 
 export interface ProcessKubeletOptions {
   readonly nodes: readonly NodeOptions[];
@@ -46,7 +47,7 @@ export interface ProcessKubelet {
   kill(pod: PodName, signal?: NodeJS.Signals): void;
   /** Adds a node, and resolves when pods can be scheduled to it. */
   addNode(node: NodeOptions): Promise<void>;
-  /** Kills every process and removes every file; the objects stay as they are. */
+  /** Kills every process and removes every file; the objects stay as they are. The control plane's stop does it too. */
   stop(): Promise<void>;
 }
 
@@ -56,6 +57,7 @@ export async function startProcessKubelet(
   options: ProcessKubeletOptions,
 ): Promise<ProcessKubelet> {
   const kubelet = new Kubelet(controlPlane, options);
+  controlPlane.onStop(() => kubelet.stop());
   try {
     await kubelet.start(options.nodes);
     return kubelet;
@@ -113,6 +115,7 @@ class Kubelet implements ProcessKubelet {
     this.#following = [
       keepLeases(api, () => [...this.#nodes.keys()], signal),
       api.follow<Pod>("/api/v1/pods", (event) => this.#onPod(event), signal),
+      provideStorage(api, join(this.#folder, "storage"), signal),
     ];
   }
 

@@ -2,7 +2,7 @@
  * A pod's volumes as folders on this machine. Files that come from the API are laid out as a kubelet lays them out:
  * `..data` is a link to the current version, so that a process that watches it sees all files change at once.
  */
-import { chmod, chown, mkdir, readlink, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { ApiClient } from "./api-client.ts";
 import { fieldOf, keyedFiles, type PodPlace, resourceOf } from "./environment.ts";
@@ -169,6 +169,7 @@ async function writeAtomically(folder: string, files: readonly File[], group: nu
   await mkdir(folder, { recursive: true, mode: 0o755 });
   const data = join(folder, "..data");
   const before = await readlink(data).catch(() => undefined);
+  if (before !== undefined && (await holds(data, files))) return;
   const version = `..${new Date().toISOString().replace(/\D/g, "_")}${process.hrtime.bigint()}`;
   for (const { path, content, mode } of files) {
     const target = join(folder, version, path);
@@ -187,4 +188,15 @@ async function writeAtomically(folder: string, files: readonly File[], group: nu
     });
   }
   if (before !== undefined) await rm(join(folder, before), { recursive: true, force: true });
+}
+
+/** Whether the folder holds exactly these files, so that a volume which has not changed is not touched. */
+async function holds(folder: string, files: readonly File[]): Promise<boolean> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  if (entries.filter((entry) => entry.isFile()).length !== files.length) return false;
+  const same = files.map(async ({ path, content }) => {
+    const present = await readFile(join(folder, path)).catch(() => undefined);
+    return present?.equals(content) ?? false;
+  });
+  return (await Promise.all(same)).every(Boolean);
 }
