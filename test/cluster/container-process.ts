@@ -20,7 +20,7 @@ export const REPOSITORY = fileURLToPath(new URL("../..", import.meta.url)).repla
  * The first child of this shell is process 1 of the new namespaces, and the shell's own exit code says how that one
  * ended (`unshare --fork` of Debian 12 loses the signal). What the shell itself has to say is kept out of the log.
  */
-const WAIT = 'exec 4>&2 2>/dev/null; "$@" 2>&4 4>&-; exit $?';
+const WAIT = 'exec 4>&2 2>/dev/null; (exec "$@" 2>&4 4>&-); exit $?';
 
 /** Who a container is that must not be root and does not say who it is; container images of ours say the same. */
 const NON_ROOT_USER = 65532;
