@@ -64,6 +64,8 @@ async function goAt(path: string): Promise<InstalledGo | undefined> {
 
 async function installDebianGo(report: (line: string) => void): Promise<InstalledGo | undefined> {
   if (process.platform !== "linux" || process.getuid?.() !== 0) return undefined;
+  // A fresh container has no package lists; without the network the old ones have to do.
+  await run("apt-get", ["update"]).catch(() => undefined);
   const listed = await run("apt-cache", ["search", "--names-only", "^golang-1\\.[0-9]+-go$"]).catch(() => undefined);
   const minors = [...(listed?.stdout ?? "").matchAll(/^golang-1\.(\d+)-go /gm)].map(([, minor]) => Number(minor));
   const newest = Math.max(0, ...minors);
