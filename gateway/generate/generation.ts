@@ -33,6 +33,8 @@ export type Limits = {
   readonly nextTokenMs: number;
   readonly closeGraceMs: number; // for the token under way when an answer is cut short
   readonly failuresMax: number; // in a row, without a token between
+  readonly filesWaitMs: number; // for a model's tokenizer, which a rank may be sending just now
+  readonly pingMs: number; // a stream with nothing to say shows this often that it lives; before the first time an error still gets its own status
 };
 
 export const LIMITS: Limits = {
@@ -42,6 +44,8 @@ export const LIMITS: Limits = {
   nextTokenMs: 60_000,
   closeGraceMs: 2_000,
   failuresMax: 4,
+  filesWaitMs: 10_000,
+  pingMs: 15_000,
 };
 
 export type House = {

@@ -1,0 +1,28 @@
+/** The operator's door to this gateway: Put and Probe, over gRPC with mTLS. Nobody but an operator gets in. */
+import type { Server } from "@grpc/grpc-js";
+import { ok } from "../../core/result.ts";
+import { answer } from "../../core/wire/peer.ts";
+import { loadService } from "../../core/wire/proto.ts";
+import { readyChains } from "../route/picture.ts";
+import type { PictureKeeper } from "./keeper.ts";
+import { type Prober, probe } from "./probe.ts";
+
+/** Adds the Control service to a server. */
+export function addControl(server: Server, keeper: PictureKeeper, prober: Prober): void {
+  const { name, key } = prober.signer;
+  server.addService(loadService("Control").service, {
+    Put: answer(
+      (caller) => caller.kind === "operator",
+      (state) => {
+        const picture = keeper.put(state);
+        if (!picture.ok) return picture;
+        const ready = picture.value.models.filter((model) => readyChains(model).length > 0 && prober.catalog.peek(model.root)?.ok === true);
+        return ok({ name, publicKey: key.publicKey.spki, readyModelCount: ready.length });
+      },
+    ),
+    Probe: answer(
+      (caller) => caller.kind === "operator",
+      async (request) => ok(await probe(prober, keeper.picture, request)),
+    ),
+  });
+}

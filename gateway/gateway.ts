@@ -1,0 +1,125 @@
+/** The gateway put together from its doors; `main.ts` gives it real ones, tests stopped ones. */
+import { join } from "node:path";
+import type { FastifyInstance } from "fastify";
+import { PictureKeeper } from "./control/keeper.ts";
+import type { Prober } from "./control/probe.ts";
+import type { Doors } from "./doors.ts";
+import { Admission } from "./generate/admission.ts";
+import { LIMITS, type Limits } from "./generate/generation.ts";
+import type { ApiKeys } from "./http/api-keys.ts";
+import { createApp } from "./http/app.ts";
+import { Metrics } from "./metrics.ts";
+import { modelKey } from "./route/picture.ts";
+import { ModelCatalog } from "./tokenizer/catalog.ts";
+import { Books } from "./usage/books.ts";
+import type { Signer } from "./usage/seal.ts";
+import { Spool, type Submit } from "./usage/spool.ts";
+
+export type GatewayOptions = {
+  readonly doors: Doors;
+  readonly signer: Signer;
+  readonly submit: Submit; // the way to the ledger
+  readonly stateDirectory: string; // the picture and the usage that waits
+  readonly answersDirectory?: string | undefined; // where every saved answer is written, if anywhere
+  readonly apiKeys?: ApiKeys | undefined;
+  readonly limits?: Limits;
+};
+
+/** How long answers under way may go on once the gateway was told to end. */
+export const DRAIN_MS = 30_000;
+/** How long usage may take to the ledger at the end; what does not make it stays on disk. */
+const LAST_SUBMIT_MS = 3_000;
+
+export class Gateway {
+  readonly app: FastifyInstance;
+  readonly keeper: PictureKeeper;
+  readonly prober: Prober;
+  readonly metrics: Metrics;
+  readonly #doors: Doors;
+  readonly #admission: Admission;
+  readonly #catalog: ModelCatalog;
+  readonly #books: Books;
+  readonly #spool: Spool;
+  readonly #apiKeys: ApiKeys | undefined;
+  readonly #ending = new AbortController();
+  #draining = false;
+
+  constructor(options: GatewayOptions) {
+    const { doors, signer, apiKeys } = options;
+    this.#doors = doors;
+    this.#apiKeys = apiKeys;
+    this.keeper = new PictureKeeper(options.stateDirectory, doors.log);
+    this.#admission = new Admission(doors.clock);
+    this.#catalog = new ModelCatalog(doors);
+    this.#spool = new Spool(join(options.stateDirectory, "usage"), doors, options.submit);
+    this.#books = new Books({
+      signer,
+      log: doors.log,
+      picture: () => this.keeper.picture,
+      spool: this.#spool,
+      answersDirectory: options.answersDirectory,
+    });
+    this.metrics = new Metrics({ queueDepth: () => this.#queueDepth(), usageWaiting: () => this.#spool.waitingCount });
+    this.prober = { doors, catalog: this.#catalog, signer };
+    this.keeper.onChange((picture) => {
+      this.#admission.update(picture);
+      this.#catalog.update(picture);
+    });
+    const house = {
+      doors,
+      admission: this.#admission,
+      limits: options.limits ?? LIMITS,
+      onRecovery: (model: string) => this.metrics.recoveries.inc({ model }),
+    };
+    this.app = createApp({
+      desk: { house, books: this.#books, metrics: this.metrics },
+      catalog: this.#catalog,
+      picture: () => this.keeper.picture,
+      apiKeys,
+      ending: this.#ending.signal,
+    });
+  }
+
+  /** Takes up what an earlier run left on disk. */
+  async start(): Promise<void> {
+    await this.#spool.start();
+    await this.keeper.restore();
+  }
+
+  /** Why this gateway should get no requests now; undefined when it should. */
+  get unready(): string | undefined {
+    if (this.#draining) return "draining";
+    return this.keeper.picture === undefined ? "has not heard from the operator yet" : undefined;
+  }
+
+  /** No new connections; answers under way finish for up to `graceMs`, then end with an error; usage is on disk after. */
+  async end(graceMs: number = DRAIN_MS): Promise<void> {
+    this.#draining = true;
+    const late = new AbortController();
+    const cut = this.#doors.clock.sleep(graceMs, late.signal).then(
+      () => this.#cut(),
+      () => {}, // all were done in time
+    );
+    await this.app.close();
+    late.abort();
+    await cut;
+    await this.#books.settled();
+    await this.#spool.drain(LAST_SUBMIT_MS);
+    await this.#spool.close();
+    await this.keeper.flush();
+    this.#admission.close();
+    this.#catalog.close();
+    this.#apiKeys?.close();
+    await this.#doors.wire.close();
+  }
+
+  #cut(): void {
+    this.#admission.close();
+    this.#ending.abort();
+  }
+
+  #queueDepth(): ReadonlyMap<string, number> {
+    const keys = this.keeper.picture?.models.map(modelKey) ?? [];
+    return new Map(keys.map((key) => [key, this.#admission.waitingCount(key)]));
+  }
+}
