@@ -223,6 +223,7 @@ function countFaults(receipts: readonly Receipt[], usage: Usage): readonly Fault
   // The token sampled last is fed back only if one more was wanted.
   const allowed = generated === 0 ? [prompt] : [total - 1, total];
   const faults: Fault[] = [];
+  const reference = receipts.findIndex((receipt) => allowed.includes(receipt.tokens.positions));
   receipts.forEach((receipt, index) => {
     const label = nameOfReceipt(receipt, index);
     const wrong = (detail: string): Fault => ({
@@ -239,9 +240,8 @@ function countFaults(receipts: readonly Receipt[], usage: Usage): readonly Fault
           `${label} counts ${positions} positions; the usage's ${prompt} prompt and ${generated} generated tokens need ${allowed.join(" or ")}`,
         ),
       );
-    const first = receipts[0]?.tokens.positions;
-    if (allowed.includes(positions) && positions !== first)
-      faults.push(wrong(`${label} counts ${positions} positions; receipt 0 counts ${first}`));
+    if (allowed.includes(positions) && positions !== receipts[reference]?.tokens.positions)
+      faults.push(wrong(`${label} counts ${positions} positions; receipt ${reference} counts ${receipts[reference]?.tokens.positions}`));
     const samples = receipt.sampler !== null;
     if (samples && sampled !== generated) faults.push(wrong(`${label} sampled ${sampled} tokens; the usage bills ${generated}`));
   });

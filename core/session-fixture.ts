@@ -83,7 +83,7 @@ export function aSession(options: SessionOptions = {}): SessionFixture {
     edge === 0 ? tokenEdgeRoot({ nonce, edge, position: 0 }, fed) : hiddenEdge(nonce, edge, prompt.length, fed.length),
   );
   edges.push(tokenEdgeRoot({ nonce, edge: segments.length, position: prompt.length }, generated));
-  const shared = { id, nonce: nonceHex, model: options.model ?? "assistant", epoch: options.epoch ?? 411 };
+  const shared = { id, nonce: nonceHex, model: options.model ?? "default/assistant", epoch: options.epoch ?? 411 };
   const honest = segments.flatMap((segment, segmentIndex) =>
     segment.ranks.map((_, rankIndex) =>
       receiptOf(segments, segmentIndex, rankIndex, edges, shared, { fed: fed.length, generated: generated.length, nonce }),
@@ -172,7 +172,7 @@ function receiptOf(
     previous: null,
     provider,
     node: `${provider}-1`,
-    rank: `default/${shared.model}-0-${segmentIndex}-${rankIndex}`,
+    rank: `${shared.model}-0-${segmentIndex}-${rankIndex}`,
     epoch: shared.epoch,
   };
 }

@@ -3,28 +3,12 @@
  * differs from it by a blank is refused, and so is every field that is missing, extra or out of range, by its path.
  * Parse only what {@link openEnvelope} returned: a payload whose signature holds.
  */
-import { firstDifference } from "./bytes.ts";
-import { compactJson, parseJsonBytes } from "./canonical-json.ts";
 import { digestOf } from "./digest.ts";
-import {
-  DIGEST_FORM,
-  HEX_32_FORM,
-  NAME_FORM,
-  bigintOf,
-  exactly,
-  integerOf,
-  listOf,
-  misfit,
-  numberOf,
-  objectWith,
-  strictly,
-  textOf,
-} from "./fields.ts";
-import { isJsonObject } from "./json.ts";
+import { DIGEST_FORM, HEX_32_FORM, NAME_FORM, bigintOf, integerOf, listOf, misfit, numberOf, objectWith, textOf } from "./fields.ts";
+import { parseStatement, statementBytes } from "./in-toto.ts";
 import type { Range } from "./ranges.ts";
-import { type Result, refuse } from "./result.ts";
+import type { Result } from "./result.ts";
 
-const STATEMENT_TYPE = "https://in-toto.io/Statement/v1";
 export const RECEIPT_TYPE = "https://tessellate.dev/receipt/v1";
 export const USAGE_TYPE = "https://tessellate.dev/usage/v1";
 
@@ -39,7 +23,7 @@ const PRICE_MAX = 10n ** 18n;
 
 /** What one rank says about a span of positions of one session. */
 export type Receipt = {
-  readonly model: { readonly name: string; readonly root: string }; // the ShardedModel's name, sha256:…
+  readonly model: { readonly name: string; readonly root: string }; // <namespace>/<name> of the ShardedModel, sha256:…
   readonly shard: {
     readonly digest: string; // sha256:… of what the rank holds
     readonly layers: Range;
@@ -145,29 +129,6 @@ export function usageStatement(usage: Usage): Uint8Array {
 /** The usage in a payload; refused as {@link parseReceipt} refuses. */
 export function parseUsage(payload: Uint8Array): Result<Usage> {
   return parseStatement(payload, USAGE_TYPE, readUsage, usageStatement);
-}
-
-function statementBytes(subject: { readonly name: string; readonly digest: string }, predicateType: string, predicate: object): Uint8Array {
-  const sha256 = subject.digest.slice("sha256:".length);
-  return compactJson({ _type: STATEMENT_TYPE, subject: [{ name: subject.name, digest: { sha256 } }], predicateType, predicate });
-}
-
-function parseStatement<T>(payload: Uint8Array, type: string, read: (predicate: unknown) => T, write: (value: T) => Uint8Array): Result<T> {
-  const json = parseJsonBytes(payload);
-  if (!json.ok) return refuse(json.code, `statement: ${json.detail}`);
-  const found = isJsonObject(json.value) ? json.value["predicateType"] : undefined;
-  if (found !== type)
-    return refuse("WrongPredicate", `predicateType must be ${type}, not ${JSON.stringify(found)?.slice(0, 120) ?? "missing"}`);
-  const value = strictly(() => {
-    const statement = objectWith(json.value, "statement", ["_type", "subject", "predicateType", "predicate"]);
-    exactly(statement["_type"], "_type", STATEMENT_TYPE);
-    return read(statement["predicate"]);
-  });
-  if (!value.ok) return value;
-  // Also holds the subject to what the predicate says, since the subject is written from it.
-  const at = firstDifference(payload, write(value.value));
-  if (at >= 0) return refuse("NotCanonical", `statement: byte ${at} is not as the one form of this statement has it`);
-  return value;
 }
 
 function readReceipt(value: unknown): Receipt {
