@@ -30,7 +30,10 @@ const normal = (rule: string) => rule.replace(/\s+/g, " ").trim();
 
 /** `at(value, ".a.b")` is `value.a.b`, or undefined. */
 const at = (value: unknown, path: string): unknown =>
-  path.split(".").filter(Boolean).reduce((found, name) => (isJsonObject(found) ? found[name] : undefined), value);
+  path
+    .split(".")
+    .filter(Boolean)
+    .reduce((found, name) => (isJsonObject(found) ? found[name] : undefined), value);
 
 const has = (value: unknown, field: string) => at(value, `.${field}`) !== undefined;
 const texts = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
@@ -51,7 +54,10 @@ const TWINS: ReadonlyMap<string, (self: unknown) => boolean> = new Map<string, (
     "!self.startsWith('/') && !self.split('/').exists(part, part == '..')",
     (self) => !String(self).startsWith("/") && !climbs(self),
   ],
-  ["self.matches('^/[^/]') && !self.split('/').exists(part, part == '..')", (self) => /^\/[^/]/.test(String(self)) && !climbs(self)],
+  [
+    "self.matches('^/[^/]') && !self.split('/').exists(part, part == '..')",
+    (self) => /^\/[^/]/.test(String(self)) && !climbs(self),
+  ],
   [
     "!self.allow.exists(name, name in self.deny)",
     (self) => !texts(at(self, ".allow")).some((name) => texts(at(self, ".deny")).includes(name)),

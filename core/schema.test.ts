@@ -45,7 +45,8 @@ describe("the schemas of crds/", () => {
       const crd = parse(textOf(name));
       for (const version of crd.spec.versions) {
         walk(version.schema.openAPIV3Schema, crd.spec.names.kind);
-        for (const column of version.additionalPrinterColumns) expect(column.description, column.name).to.be.a("string");
+        for (const column of version.additionalPrinterColumns)
+          expect(column.description, column.name).to.be.a("string");
       }
     });
   }
@@ -92,7 +93,11 @@ describe("withDefaults", () => {
   const cases = [
     { name: "fills what is absent, and what is in a filled object", value: {}, want: { a: 1, b: { c: "x" } } },
     { name: "takes null for absent", value: { a: null }, want: { a: 1, b: { c: "x" } } },
-    { name: "does not make an object that has no default itself", value: { d: {} }, want: { a: 1, b: { c: "x" }, d: { e: true } } },
+    {
+      name: "does not make an object that has no default itself",
+      value: { d: {} },
+      want: { a: 1, b: { c: "x" }, d: { e: true } },
+    },
     { name: "goes into lists", value: { f: [{}, { g: 3 }] }, want: { a: 1, b: { c: "x" }, f: [{ g: 2 }, { g: 3 }] } },
     { name: "keeps what is given", value: { a: 5, b: { c: "y" } }, want: { a: 5, b: { c: "y" } } },
   ];

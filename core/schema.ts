@@ -73,7 +73,8 @@ export function parseObject<T>(resource: Resource, schema: Schema, manifest: unk
 export function objectProblems(resource: Resource, schema: Schema, object: unknown): readonly Problem[] {
   const apiVersion = `${resource.group}/${resource.version}`;
   if (!isJsonObject(object)) return [{ path: [], why: `a ${resource.kind} is an object, not ${shown(object)}` }];
-  if (object["kind"] !== resource.kind) return [{ path: ["kind"], why: `is ${shown(object["kind"])}; expected ${resource.kind}` }];
+  if (object["kind"] !== resource.kind)
+    return [{ path: ["kind"], why: `is ${shown(object["kind"])}; expected ${resource.kind}` }];
   if (object["apiVersion"] !== apiVersion) {
     return [{ path: ["apiVersion"], why: `is ${shown(object["apiVersion"])}; expected ${apiVersion}` }];
   }
@@ -96,7 +97,9 @@ export function problemsOf(schema: Schema, value: unknown, path: Problem["path"]
   if (own !== undefined) return [{ path, why: own }];
   const inner = [...fieldProblems(schema, value, path), ...itemProblems(schema, value, path)];
   if (inner.length > 0) return inner; // as in CEL: rules speak of values that have their form
-  return (schema.rules ?? []).filter(({ rule }) => !ruleHolds(rule, value)).map(({ message }) => ({ path, why: message }));
+  return (schema.rules ?? [])
+    .filter(({ rule }) => !ruleHolds(rule, value))
+    .map(({ message }) => ({ path, why: message }));
 }
 
 function ownProblem(schema: Schema, value: unknown): string | undefined {

@@ -62,7 +62,10 @@ function interfacesOf(name: string, schema: Schema): string[] {
   const lines = [...doc(schema.description, ""), `export interface ${name} {`];
   for (const [field, child] of Object.entries(schema.properties ?? {})) {
     const optional = required.has(field) || child.default !== undefined || ALWAYS.has(field) ? "" : "?";
-    lines.push(...doc(child.description, "  "), `  readonly ${field}${optional}: ${typeOf(`${name}${pascal(field)}`, field, child, inner)};`);
+    lines.push(
+      ...doc(child.description, "  "),
+      `  readonly ${field}${optional}: ${typeOf(`${name}${pascal(field)}`, field, child, inner)};`,
+    );
   }
   return [...inner, ...lines, "}", ""];
 }
@@ -93,13 +96,22 @@ function typeOf(name: string, field: string, schema: Schema, inner: string[]): s
       inner.push(...interfacesOf(name, schema));
       return name;
     default:
-      throw new Error(`${name}: the generator knows no type ${JSON.stringify(schema.type)}; teach tools/generate-crds.ts`);
+      throw new Error(
+        `${name}: the generator knows no type ${JSON.stringify(schema.type)}; teach tools/generate-crds.ts`,
+      );
   }
 }
 
 /** The schema without descriptions, its rules under a shorter name. */
 function lean(schema: Schema): unknown {
-  const { description: _, "x-kubernetes-validations": rules, properties, items, additionalProperties, ...rest } = schema;
+  const {
+    description: _,
+    "x-kubernetes-validations": rules,
+    properties,
+    items,
+    additionalProperties,
+    ...rest
+  } = schema;
   return {
     ...rest,
     ...(rules && { rules: rules.map(({ rule, message }) => ({ rule: rule.trim(), message: message.trim() })) }),

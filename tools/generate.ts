@@ -32,13 +32,23 @@ function protoFiles(): Files {
   const protoFolder = join(ROOT, "proto");
   const output = mkdtempSync(join(tmpdir(), "tessellate-generate-"));
   try {
-    const options = ["--longs=String", "--enums=String", "--bytes=Buffer", "--defaults", "--oneofs", "--includeComments"];
+    const options = [
+      "--longs=String",
+      "--enums=String",
+      "--bytes=Buffer",
+      "--defaults",
+      "--oneofs",
+      "--includeComments",
+    ];
     const files = ["--grpcLib=@grpc/grpc-js", "--importFileExtension=.ts", "-I", protoFolder, "-O", output];
     const arguments_ = [join(ROOT, GENERATOR), ...options, ...files, ...filesUnder(protoFolder, ".proto")];
     execFileSync(process.execPath, arguments_, { stdio: ["ignore", "ignore", "inherit"] });
     const paths = filesUnder(output, ".ts");
     return new Map(
-      paths.map((path) => [join("core/gen/proto", path), NOTICE + readFileSync(join(output, path), "utf8").trimEnd() + "\n"]),
+      paths.map((path) => [
+        join("core/gen/proto", path),
+        `${NOTICE}${readFileSync(join(output, path), "utf8").trimEnd()}\n`,
+      ]),
     );
   } finally {
     rmSync(output, { recursive: true, force: true });
@@ -47,7 +57,9 @@ function protoFiles(): Files {
 
 function crdFiles(): Files {
   const folder = join(ROOT, "crds");
-  const names = readdirSync(folder).filter((name) => name.endsWith(".yaml")).sort();
+  const names = readdirSync(folder)
+    .filter((name) => name.endsWith(".yaml"))
+    .sort();
   const sources = names.map((name) => ({ name, text: readFileSync(join(folder, name), "utf8") }));
   const modules = crdModules(sources).map(({ path, text }) => [join("core/gen/crds", path), NOTICE + text] as const);
   const copies = sources.map(({ name, text }) => [join("charts/tessellate/crds", name), text] as const);

@@ -24,7 +24,8 @@ export function clusterAccess(kubeconfigFile?: string): Access {
   if (kubeconfigFile === undefined) config.loadFromDefault();
   else config.loadFromFile(kubeconfigFile);
   const cluster = config.getCurrentCluster();
-  if (cluster === null) throw new Error("no cluster is configured: set KUBECONFIG or run in a pod with a service account");
+  if (cluster === null)
+    throw new Error("no cluster is configured: set KUBECONFIG or run in a pod with a service account");
   let agent: { readonly key: string; readonly agent: HttpsAgent } | undefined;
   return {
     server: new URL(cluster.server),
@@ -57,4 +58,9 @@ export function plainAccess(server: string): Access {
   return { server: new URL(server), options: async () => ({ agent }), close: () => agent.destroy() };
 }
 
-const AGENT_OPTIONS = { keepAlive: true, keepAliveMsecs: 15_000, maxSockets: SOCKET_COUNT_MAX, scheduling: "lifo" } as const;
+const AGENT_OPTIONS = {
+  keepAlive: true,
+  keepAliveMsecs: 15_000,
+  maxSockets: SOCKET_COUNT_MAX,
+  scheduling: "lifo",
+} as const;

@@ -23,7 +23,8 @@ export class ApiError extends Error {
 }
 
 /** Whether `error` is the server's answer with this status. */
-export const isStatus = (error: unknown, status: number): boolean => error instanceof ApiError && error.status === status;
+export const isStatus = (error: unknown, status: number): boolean =>
+  error instanceof ApiError && error.status === status;
 
 export type Query = Readonly<Record<string, string | number | boolean | undefined>>;
 
@@ -55,14 +56,18 @@ export class KubeClient {
   /** The answer's JSON. Throws {@link ApiError} for any status from 400 on. */
   async request(call: Call): Promise<unknown> {
     const timeout = AbortSignal.timeout(TIMEOUT_MS);
-    const response = await this.open({ ...call, signal: call.signal ? AbortSignal.any([call.signal, timeout]) : timeout });
+    const response = await this.open({
+      ...call,
+      signal: call.signal ? AbortSignal.any([call.signal, timeout]) : timeout,
+    });
     return parseJson(await textOf(response));
   }
 
   /** The response of a call that succeeded, its body not yet read. The caller reads or destroys it. */
   async open(call: Call): Promise<IncomingMessage> {
     const url = new URL(call.path, this.#access.server);
-    for (const [name, value] of Object.entries(call.query ?? {})) if (value !== undefined) url.searchParams.set(name, String(value));
+    for (const [name, value] of Object.entries(call.query ?? {}))
+      if (value !== undefined) url.searchParams.set(name, String(value));
     const response = await send(this.#access, url, call);
     const status = response.statusCode ?? 0;
     if (status < 400) return response;
@@ -89,7 +94,13 @@ export class KubeClient {
   /** Replaces an object; throws a 409 where it has changed since `object` was read. */
   async replace(resource: Resource, object: KubeObject): Promise<KubeObject> {
     const { namespace, name } = object.metadata;
-    return asKubeObject(await this.request({ method: "PUT", path: pathOf(resource, { namespace, name }), body: withKind(resource, object) }));
+    return asKubeObject(
+      await this.request({
+        method: "PUT",
+        path: pathOf(resource, { namespace, name }),
+        body: withKind(resource, object),
+      }),
+    );
   }
 
   /**
@@ -100,11 +111,28 @@ export class KubeClient {
     const { namespace, name } = object.metadata;
     const path = pathOf(resource, { namespace, name, ...(subresource === undefined ? {} : { subresource }) });
     const query = { fieldManager: this.fieldManager, force: true };
-    return asKubeObject(await this.request({ method: "PATCH", path, query, body: withKind(resource, object), contentType: APPLY }));
+    return asKubeObject(
+      await this.request({ method: "PATCH", path, query, body: withKind(resource, object), contentType: APPLY }),
+    );
+  }
+
+  /** Changes the fields in `patch` and no other, whoever owns them (JSON merge patch). */
+  async patch(resource: Resource, place: Place, patch: object): Promise<KubeObject> {
+    const { namespace, name } = place;
+    const call = {
+      path: pathOf(resource, { namespace, name }),
+      body: patch,
+      contentType: "application/merge-patch+json",
+    };
+    return asKubeObject(await this.request({ method: "PATCH", ...call }));
   }
 
   /** Deletes an object; not finding it is success. With `uid`, only that very object. */
-  async delete(resource: Resource, place: Place, options: { readonly uid?: string | undefined; readonly graceSeconds?: number } = {}): Promise<void> {
+  async delete(
+    resource: Resource,
+    place: Place,
+    options: { readonly uid?: string | undefined; readonly graceSeconds?: number } = {},
+  ): Promise<void> {
     const body = {
       apiVersion: "v1",
       kind: "DeleteOptions",
@@ -135,11 +163,17 @@ async function send(access: Access, url: URL, call: Call): Promise<IncomingMessa
     ...options.headers,
     accept: "application/json",
     "user-agent": USER_AGENT,
-    ...(body === undefined ? {} : { "content-type": call.contentType ?? "application/json", "content-length": Buffer.byteLength(body) }),
+    ...(body === undefined
+      ? {}
+      : { "content-type": call.contentType ?? "application/json", "content-length": Buffer.byteLength(body) }),
   };
   const start = url.protocol === "https:" ? httpsRequest : httpRequest;
   return new Promise((resolve, reject) => {
-    const outgoing = start(url, { ...options, method: call.method, headers, ...(call.signal ? { signal: call.signal } : {}) }, resolve);
+    const outgoing = start(
+      url,
+      { ...options, method: call.method, headers, ...(call.signal ? { signal: call.signal } : {}) },
+      resolve,
+    );
     outgoing.once("error", reject);
     outgoing.end(body);
   });
@@ -151,7 +185,8 @@ async function textOf(response: IncomingMessage): Promise<string> {
   for await (const chunk of response) {
     chunks.push(chunk);
     byteCount += chunk.length;
-    if (byteCount > ANSWER_BYTES_MAX) throw new Error(`the API server's answer is longer than ${ANSWER_BYTES_MAX} bytes`);
+    if (byteCount > ANSWER_BYTES_MAX)
+      throw new Error(`the API server's answer is longer than ${ANSWER_BYTES_MAX} bytes`);
   }
   return Buffer.concat(chunks).toString("utf8");
 }

@@ -16,9 +16,12 @@ class FakeLease {
   };
   find = () => this.#answer(() => this.stored);
   get = () => this.#answer(() => this.stored ?? raise(404));
-  create = (_: unknown, object: KubeObject) => this.#answer(() => (this.stored === undefined ? this.#store(object) : raise(409)));
+  create = (_: unknown, object: KubeObject) =>
+    this.#answer(() => (this.stored === undefined ? this.#store(object) : raise(409)));
   replace = (_: unknown, object: KubeObject) =>
-    this.#answer(() => (this.stored?.metadata.resourceVersion === object.metadata.resourceVersion ? this.#store(object) : raise(409)));
+    this.#answer(() =>
+      this.stored?.metadata.resourceVersion === object.metadata.resourceVersion ? this.#store(object) : raise(409),
+    );
 
   get spec(): Readonly<Record<string, unknown>> {
     return this.stored?.["spec"] as Record<string, unknown>;
@@ -46,7 +49,13 @@ describe("acquireLease", () => {
   });
   afterEach(() => stop.abort(new Error("the test is over")));
 
-  const optionsOf = (identity: string): LeaseOptions => ({ client: lease, clock, namespace: "n", name: "operator", identity });
+  const optionsOf = (identity: string): LeaseOptions => ({
+    client: lease,
+    clock,
+    namespace: "n",
+    name: "operator",
+    identity,
+  });
   const contend = (identity: string): Promise<Leadership> => {
     const won = acquireLease(optionsOf(identity), stop.signal);
     won.catch(() => undefined);
@@ -75,7 +84,11 @@ describe("acquireLease", () => {
     const { fence, lost } = await contend("a");
     expect(fence).to.equal(1);
     expect(lost.aborted).to.equal(false);
-    expect(lease.spec).to.include({ holderIdentity: "a", leaseDurationSeconds: 15, acquireTime: "2026-01-01T00:00:00.000000Z" });
+    expect(lease.spec).to.include({
+      holderIdentity: "a",
+      leaseDurationSeconds: 15,
+      acquireTime: "2026-01-01T00:00:00.000000Z",
+    });
   });
 
   it("waits while the holder renews", async () => {
@@ -101,7 +114,12 @@ describe("acquireLease", () => {
   it("judges silence by its own clock, whatever the lease says about time", async () => {
     lease.stored = {
       metadata: { name: "operator", namespace: "n", resourceVersion: "9" },
-      spec: { holderIdentity: "a", leaseDurationSeconds: 15, renewTime: "1999-01-01T00:00:00.000000Z", leaseTransitions: 7 },
+      spec: {
+        holderIdentity: "a",
+        leaseDurationSeconds: 15,
+        renewTime: "1999-01-01T00:00:00.000000Z",
+        leaseTransitions: 7,
+      },
     };
     const second = contend("b");
     await pass(14);
@@ -112,7 +130,10 @@ describe("acquireLease", () => {
 
   it("is lost when somebody else took it", async () => {
     const first = await contend("a");
-    lease.stored = { metadata: { name: "operator", namespace: "n", resourceVersion: "99" }, spec: { ...lease.spec, holderIdentity: "b" } };
+    lease.stored = {
+      metadata: { name: "operator", namespace: "n", resourceVersion: "99" },
+      spec: { ...lease.spec, holderIdentity: "b" },
+    };
     await pass(3);
     expect(first.lost.aborted).to.equal(true);
     expect(String(first.lost.reason)).to.contain("held by b");
@@ -120,7 +141,10 @@ describe("acquireLease", () => {
 
   it("survives that somebody touches it", async () => {
     const first = await contend("a");
-    lease.stored = { ...(lease.stored as KubeObject), metadata: { name: "operator", namespace: "n", resourceVersion: "99" } };
+    lease.stored = {
+      ...(lease.stored as KubeObject),
+      metadata: { name: "operator", namespace: "n", resourceVersion: "99" },
+    };
     await pass(30);
     expect(first.lost.aborted).to.equal(false);
   });

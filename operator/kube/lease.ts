@@ -56,11 +56,16 @@ export async function acquireLease(options: LeaseOptions, signal: AbortSignal): 
 const readLease = ({ client, namespace, name }: LeaseOptions) => client.find(LEASES, { namespace, name });
 
 /** The lease with us as its holder, or undefined where somebody else holds it. Throws where somebody was quicker. */
-async function take(options: LeaseOptions, found: KubeObject | undefined, silentMs: number): Promise<KubeObject | undefined> {
+async function take(
+  options: LeaseOptions,
+  found: KubeObject | undefined,
+  silentMs: number,
+): Promise<KubeObject | undefined> {
   const { client, clock, namespace, name, identity, durationSeconds = 15 } = options;
   const now = microTime(clock.wallMs());
   const held = { holderIdentity: identity, leaseDurationSeconds: durationSeconds, acquireTime: now, renewTime: now };
-  if (found === undefined) return client.create(LEASES, { metadata: { name, namespace }, spec: { ...held, leaseTransitions: 1 } });
+  if (found === undefined)
+    return client.create(LEASES, { metadata: { name, namespace }, spec: { ...held, leaseTransitions: 1 } });
   const spec = specOf(found);
   const holder = String(spec["holderIdentity"] ?? "");
   const expired = silentMs >= Number(spec["leaseDurationSeconds"] ?? durationSeconds) * 1000;
@@ -114,7 +119,10 @@ function lead(options: LeaseOptions, taken: KubeObject): Leadership {
       await ended;
       if (lost.signal.aborted) return;
       // An empty holder lets the next one in at once.
-      await client.replace(LEASES, { ...lease, spec: { ...specOf(lease), holderIdentity: "", leaseDurationSeconds: 1 } });
+      await client.replace(LEASES, {
+        ...lease,
+        spec: { ...specOf(lease), holderIdentity: "", leaseDurationSeconds: 1 },
+      });
     },
   };
 }

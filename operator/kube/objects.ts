@@ -19,16 +19,38 @@ export type Resource = {
 
 export const apiVersionOf = ({ group, version }: Resource): string => (group === "" ? version : `${group}/${version}`);
 
-const core = (kind: string, plural: string, namespaced = true): Resource => ({ group: "", version: "v1", kind, plural, namespaced });
+const core = (kind: string, plural: string, namespaced = true): Resource => ({
+  group: "",
+  version: "v1",
+  kind,
+  plural,
+  namespaced,
+});
 
 export const PODS = core("Pod", "pods");
 export const NODES = core("Node", "nodes", false);
 export const SECRETS = core("Secret", "secrets");
 export const SERVICES = core("Service", "services");
-export const LEASES: Resource = { group: "coordination.k8s.io", version: "v1", kind: "Lease", plural: "leases", namespaced: true };
-export const EVENTS: Resource = { group: "events.k8s.io", version: "v1", kind: "Event", plural: "events", namespaced: true };
+export const LEASES: Resource = {
+  group: "coordination.k8s.io",
+  version: "v1",
+  kind: "Lease",
+  plural: "leases",
+  namespaced: true,
+};
+export const EVENTS: Resource = {
+  group: "events.k8s.io",
+  version: "v1",
+  kind: "Event",
+  plural: "events",
+  namespaced: true,
+};
 
-export type Place = { readonly namespace?: string | undefined; readonly name?: string | undefined; readonly subresource?: string };
+export type Place = {
+  readonly namespace?: string | undefined;
+  readonly name?: string | undefined;
+  readonly subresource?: string;
+};
 
 /** The URL path of an object, or of all (in a namespace) where no name is given. */
 export function pathOf(resource: Resource, { namespace, name, subresource }: Place = {}): string {

@@ -33,7 +33,12 @@ class FakeServer {
   put(name: string, set: Readonly<Record<string, unknown>> = {}): KubeObject {
     this.version += 1;
     const uid = this.objects.get(name)?.metadata.uid ?? `uid-${this.version}`;
-    const object = { kind: "Pod", apiVersion: "v1", metadata: { name, namespace: "n", uid, resourceVersion: String(this.version) }, ...set };
+    const object = {
+      kind: "Pod",
+      apiVersion: "v1",
+      metadata: { name, namespace: "n", uid, resourceVersion: String(this.version) },
+      ...set,
+    };
     this.objects.set(name, object);
     return object;
   }
@@ -43,11 +48,11 @@ class FakeServer {
     this.queries.push(searchParams);
     if (searchParams.get("watch") === "true") {
       const next = this.watches.length > 1 ? this.watches.shift() : this.watches[0];
-      return next?.(response, searchParams);
+      next?.(response, searchParams);
+      return;
     }
-    const scripted = this.lists.shift();
-    if (scripted) return scripted(response, searchParams);
-    this.list(response, searchParams);
+    const scripted = this.lists.shift() ?? this.list;
+    scripted(response, searchParams);
   }
 
   readonly list: Answer = (response, query) => {
@@ -59,15 +64,20 @@ class FakeServer {
   };
 }
 
-const status = (code: number, reason: string): Answer => (response) => {
-  response.statusCode = code;
-  response.end(JSON.stringify({ kind: "Status", code, reason, message: reason }));
-};
+const status =
+  (code: number, reason: string): Answer =>
+  (response) => {
+    response.statusCode = code;
+    response.end(JSON.stringify({ kind: "Status", code, reason, message: reason }));
+  };
 const event = (type: string, object: unknown) => `${JSON.stringify({ type, object })}\n`;
 const quiet: Answer = (response) => response.flushHeaders();
 const closed: Answer = (response) => response.end();
 const reset: Answer = (response) => response.socket?.resetAndDestroy();
-const send = (...lines: string[]): Answer => (response) => void response.write(lines.join(""));
+const send =
+  (...lines: string[]): Answer =>
+  (response) =>
+    void response.write(lines.join(""));
 
 describe("Reflector", () => {
   let server: FakeServer;
@@ -147,7 +157,9 @@ describe("Reflector", () => {
     start();
     await until(() => changes.length === 2);
     expect(shown()).to.deep.equal(["added a", "changed a"]);
-    expect(server.queries.filter((query) => query.get("watch")).map((query) => query.get("resourceVersion"))).to.deep.equal(["100", "101", "101", "101", "101"]);
+    expect(
+      server.queries.filter((query) => query.get("watch")).map((query) => query.get("resourceVersion")),
+    ).to.deep.equal(["100", "101", "101", "101", "101"]);
   });
 
   for (const [name, answer] of [

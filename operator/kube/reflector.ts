@@ -62,6 +62,10 @@ export class Reflector {
     return this.#firstList.promise;
   }
 
+  get plural(): string {
+    return this.#options.resource.plural;
+  }
+
   get synced(): boolean {
     return this.#synced;
   }
@@ -144,7 +148,15 @@ export class Reflector {
 
   async #watch(resourceVersion: string, signal: AbortSignal): Promise<void> {
     this.counts.watches += 1;
-    const { client, clock, resource, namespace, labelSelector, watchSeconds = 300, silenceMs = 150_000 } = this.#options;
+    const {
+      client,
+      clock,
+      resource,
+      namespace,
+      labelSelector,
+      watchSeconds = 300,
+      silenceMs = 150_000,
+    } = this.#options;
     const startedAtMs = clock.monotonicMs();
     const silence = new AbortController();
     const timer = setTimeout(() => silence.abort(new Error(`not a byte for ${silenceMs} ms`)), silenceMs);
@@ -152,7 +164,12 @@ export class Reflector {
       const timeoutSeconds = Math.ceil(watchSeconds * (1 + Math.random()));
       const query = { watch: true, allowWatchBookmarks: true, resourceVersion, timeoutSeconds, labelSelector };
       const path = pathOf(resource, { namespace });
-      const response = await client.open({ method: "GET", path, query, signal: AbortSignal.any([signal, silence.signal]) });
+      const response = await client.open({
+        method: "GET",
+        path,
+        query,
+        signal: AbortSignal.any([signal, silence.signal]),
+      });
       for await (const line of linesOf(response, () => this.#heard(timer))) this.#take(line);
     } catch (error) {
       if (error instanceof HandlerFailed) throw error;
@@ -198,7 +215,8 @@ export class Reflector {
     if (before?.metadata.resourceVersion === object.metadata.resourceVersion && before !== undefined) return;
     if (before !== undefined && before.metadata.uid !== object.metadata.uid) {
       this.#remove(key); // deleted and made anew while nobody watched: two objects, two stories
-      return this.#put(object);
+      this.#put(object);
+      return;
     }
     this.#objects.set(key, object);
     if (before !== undefined) this.#unindex(key, before);
@@ -270,6 +288,7 @@ async function* linesOf(stream: AsyncIterable<Buffer>, onBytes: () => void): Asy
       if (line.trim() !== "") yield line;
     }
     rest = rest.slice(start);
-    if (rest.length > LINE_LENGTH_MAX) throw new Garbled(`a watch sent a line longer than ${LINE_LENGTH_MAX} characters`);
+    if (rest.length > LINE_LENGTH_MAX)
+      throw new Garbled(`a watch sent a line longer than ${LINE_LENGTH_MAX} characters`);
   }
 }

@@ -16,17 +16,21 @@ export type FactsRequest = {
   readonly digest?: string; // sha256:…; another root is refused
 };
 
+/** With the text of config.json, for whoever keeps it. */
+export type ReadFacts = ModelFacts & { readonly configText: string };
+
 /**
  * Reads and checks the manifest. Refusals say what to do: `NoManifest` (run `tessellate pack`), `Unreachable`,
  * `WrongRoot`, `MalformedManifest`, `UnknownModelType` and the other codes of core/model-config.ts.
  */
-export async function readFacts({ source, manifestUrl, digest }: FactsRequest): Promise<Result<ModelFacts>> {
+export async function readFacts({ source, manifestUrl, digest }: FactsRequest): Promise<Result<ReadFacts>> {
   const text = manifestUrl === undefined ? await readBeside(source) : await get(new URL(manifestUrl), {}, manifestUrl);
   if (!text.ok) return text;
   const manifest = parseManifest(text.value, digest);
   if (!manifest.ok) return manifest;
   const config = parseModelConfig(manifest.value.configText);
-  return config.ok ? ok({ root: manifest.value.root, config: config.value }) : config;
+  const { root, configText } = manifest.value;
+  return config.ok ? ok({ root, config: config.value, configText }) : config;
 }
 
 async function readBeside(source: ModelSource): Promise<Result<string>> {

@@ -88,6 +88,8 @@ export function nodeFactsOf(node: ShardNode, providers: readonly Provider[], rea
     memoryBytesPerSecond: quantityOf(spec.memoryBytesPerSecond),
     threadCount: spec.threads,
     signer: spec.signer.target,
+    ...(spec.nodeName === undefined ? {} : { machine: spec.nodeName }),
+    ...(spec.cache.hostPath === undefined ? {} : { cachePath: spec.cache.hostPath }),
   };
 }
 

@@ -53,6 +53,8 @@ export type NodeFacts = {
   readonly memoryBytesPerSecond: number; // measured bandwidth; 0: unknown
   readonly threadCount: number;
   readonly signer: string; // gRPC target of the node's signer
+  readonly machine?: string; // name of the Kubernetes Node, where it is not the node's own
+  readonly cachePath?: string; // folder on the machine that outlives ranks
 };
 
 /** A rank as it is now: what it was told to hold, and how it is. */

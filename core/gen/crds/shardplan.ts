@@ -7,12 +7,14 @@ import type { ObjectMeta } from "./object-meta.ts";
 export interface ShardPlanSpecModel {
   /** Name of the ShardedModel, in the plan's namespace. */
   readonly name: string;
-  /** Its generation when the plan was last written. */
-  readonly generation: number;
   /** Digest of the model manifest. */
   readonly root: string;
   /** Changes when ranks must be made anew, that is with the weights or their form. */
   readonly revision: string;
+  /** Changes with where the model is read from; only then is its manifest read anew. */
+  readonly sourceDigest: string;
+  /** The model's config.json as its manifest has it, so that planning goes on while the source is away. */
+  readonly config: string;
   /** Form in which the ranks hold the weights. */
   readonly quantization: "f32" | "int8" | "int4";
   /** Positions that one session may take. */
@@ -159,9 +161,10 @@ export const shardPlanSchema: Schema = {
           type: "object",
           required: [
             "name",
-            "generation",
             "root",
             "revision",
+            "sourceDigest",
+            "config",
             "quantization",
             "contextLength",
             "slots",
@@ -169,9 +172,10 @@ export const shardPlanSchema: Schema = {
           ],
           properties: {
             name: { type: "string" },
-            generation: { type: "integer", format: "int64" },
             root: { type: "string", pattern: "^sha256:[0-9a-f]{64}$" },
             revision: { type: "string" },
+            sourceDigest: { type: "string" },
+            config: { type: "string", maxLength: 1048576 },
             quantization: { type: "string", enum: ["f32", "int8", "int4"] },
             contextLength: { type: "integer", format: "int32", minimum: 1 },
             slots: { type: "integer", format: "int32", minimum: 1 },

@@ -1,0 +1,36 @@
+/** Names and labels that the operator gives to what it makes, and finds it again by. */
+import { rankName } from "../plan/plan.ts";
+import type { Assignment, ModelSpec } from "../plan/types.ts";
+
+export const MODEL_LABEL = "tessellate.dev/model";
+export const COMPONENT_LABEL = "app.kubernetes.io/component";
+export const MANAGED_BY_LABEL = "app.kubernetes.io/managed-by";
+export const MANAGER = "tessellate-operator";
+
+/** What finds all rank pods, whatever their model. */
+export const RANK_SELECTOR = `${COMPONENT_LABEL}=rank,${MANAGED_BY_LABEL}=${MANAGER}`;
+
+/** What a pod was told, as JSON; the pod itself is the record of what runs. */
+export const ASSIGNMENT_ANNOTATION = "tessellate.dev/assignment";
+export const REVISION_ANNOTATION = "tessellate.dev/revision";
+
+/** `namespace/name` of a model: the key of its reconciliation. */
+export const modelKey = ({ namespace, name }: Pick<ModelSpec, "namespace" | "name">): string => `${namespace}/${name}`;
+
+export const modelLabels = (model: ModelSpec): Readonly<Record<string, string>> => ({
+  "app.kubernetes.io/name": "tessellate",
+  "app.kubernetes.io/instance": model.name,
+  "app.kubernetes.io/part-of": "tessellate",
+  [MANAGED_BY_LABEL]: MANAGER,
+  [MODEL_LABEL]: model.name,
+});
+
+export const rankLabels = (model: ModelSpec, assignment: Assignment): Readonly<Record<string, string>> => ({
+  ...modelLabels(model),
+  [COMPONENT_LABEL]: "rank",
+  "tessellate.dev/rank": rankName(model, assignment),
+  "tessellate.dev/chain": String(assignment.chain),
+  "tessellate.dev/segment": String(assignment.segment),
+  "tessellate.dev/provider": assignment.provider,
+  "tessellate.dev/node": assignment.node,
+});

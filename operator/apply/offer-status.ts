@@ -1,0 +1,71 @@
+/** What providers and their nodes are told about themselves. */
+import { type Provider, type ProviderStatus, providerResource } from "../../core/gen/crds/provider.ts";
+import { type ShardNode, type ShardNodeStatus, shardNodeResource } from "../../core/gen/crds/shardnode.ts";
+import { parsePublicKey } from "../../core/keys.ts";
+import type { WallClock } from "../clock.ts";
+import type { KubeClient } from "../kube/client.ts";
+import { type NewCondition, withTimes } from "../kube/conditions.ts";
+import { sameJson } from "../kube/same.ts";
+import { asNode, asProvider } from "./observe.ts";
+import { machineIsReady } from "./rank-state.ts";
+import type { Stores } from "./stores.ts";
+
+type Doors = { readonly client: KubeClient; readonly clock: WallClock; readonly stores: Stores };
+
+export async function reportProvider({ client, clock, stores }: Doors, name: string): Promise<void> {
+  const object = stores.providers.get(name);
+  if (object === undefined) return;
+  const provider = asProvider(object);
+  const generation = object.metadata.generation ?? 1;
+  const { spec, status: before } = provider;
+  const key = spec.publicKey === undefined ? undefined : parsePublicKey(spec.publicKey, `provider ${name}`);
+  const [condition] = withTimes(before?.conditions, [admission(provider)], generation, clock.wallMs());
+  const status: ProviderStatus = {
+    observedGeneration: generation,
+    ...(key?.ok ? { keyId: key.value.keyId } : {}),
+    nodeCount: stores.shardNodes.indexed(name).length,
+    shardCount: shardCount(stores, "tessellate.dev/provider", name),
+    conditions: condition === undefined ? [] : [{ ...condition, type: "Admitted" }],
+  };
+  if (!sameJson(before, status)) await client.apply(providerResource, { metadata: { name }, status }, "status");
+}
+
+export async function reportNode({ client, clock, stores }: Doors, name: string): Promise<void> {
+  const object = stores.shardNodes.get(name);
+  if (object === undefined) return;
+  const node = asNode(object);
+  const generation = object.metadata.generation ?? 1;
+  const [condition] = withTimes(node.status?.conditions, [offer(stores, node)], generation, clock.wallMs());
+  const status: ShardNodeStatus = {
+    observedGeneration: generation,
+    shardCount: shardCount(stores, "tessellate.dev/node", name),
+    conditions: condition === undefined ? [] : [{ ...condition, type: "Ready" }],
+  };
+  if (!sameJson(node.status, status)) await client.apply(shardNodeResource, { metadata: { name }, status }, "status");
+}
+
+/** Whether a provider's nodes may hold shards, and why not. */
+export function admission({ metadata, spec }: Provider): NewCondition {
+  if (spec.publicKey !== undefined)
+    return { type: "Admitted", status: "True", reason: "KeyKnown", message: "its receipts can be checked" };
+  const message = `spec.publicKey is missing: add the key that \`tessellate provider\` prints on ${metadata.name}'s machine`;
+  return { type: "Admitted", status: "False", reason: "NoPublicKey", message };
+}
+
+function offer(stores: Stores, { metadata, spec }: ShardNode): NewCondition {
+  const no = (reason: string, message: string): NewCondition => ({ type: "Ready", status: "False", reason, message });
+  const provider = stores.providers.get(spec.provider);
+  if (provider === undefined)
+    return no("ProviderUnknown", `there is no Provider ${spec.provider}: make it, or correct spec.provider`);
+  const { status, message } = admission(asProvider(provider));
+  if (status !== "True") return no("ProviderNotAdmitted", `Provider ${spec.provider}: ${message}`);
+  const name = spec.nodeName ?? metadata.name;
+  const machine = stores.machines.get(name);
+  if (machine === undefined)
+    return no("NodeMissing", `there is no Kubernetes Node ${name}: add the machine, or correct spec.nodeName`);
+  if (!machineIsReady(machine)) return no("NodeNotReady", `the Kubernetes Node ${name} is not ready for new pods`);
+  return { type: "Ready", status: "True", reason: "Offered", message: "may hold shards" };
+}
+
+const shardCount = (stores: Stores, label: string, value: string): number =>
+  stores.pods.all().filter(({ metadata }) => metadata.labels?.[label] === value).length;

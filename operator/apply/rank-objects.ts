@@ -1,0 +1,239 @@
+/**
+ * What a rank is in a cluster: a Pod pinned to its node and a Secret with what it is told. The pod may do as little as a
+ * pod can: it is nobody in particular, writes nowhere but its caches, and holds no credentials for the API server.
+ */
+import { dirname } from "node:path";
+import { CLAIM_MOUNT } from "../../core/source.ts";
+import type { OwnerReference } from "../../core/gen/crds/object-meta.ts";
+import type { RankConfig } from "../../core/rank-config.ts";
+import type { IssuedCertificate } from "../../core/wire/authority.ts";
+import { tlsFilesIn } from "../../core/wire/tls.ts";
+import type { KubeObject } from "../kube/objects.ts";
+import { RUNTIME_BYTES } from "../plan/footprint.ts";
+import { rankName } from "../plan/plan.ts";
+import type { RankHost } from "../plan/told.ts";
+import type { Assignment, ModelSpec, NodeFacts } from "../plan/types.ts";
+import { ASSIGNMENT_ANNOTATION, MODEL_LABEL, REVISION_ANNOTATION, modelLabels, rankLabels } from "./labels.ts";
+
+export const RANK_PORT = 7400;
+export const METRICS_PORT = 7401;
+
+const CONFIG_DIRECTORY = "/etc/tessellate";
+const CACHE_DIRECTORY = "/var/cache/tessellate";
+const TOKEN_DIRECTORY = "/etc/tessellate-hub";
+/** Nobody in particular; the same as in the image. */
+const USER_ID = 65532;
+/** After the node's machine stopped answering, until its pods are given up. */
+const AWAY_SECONDS = 60;
+/** A rank lets sessions finish for 10 s. */
+const GRACE_SECONDS = 15;
+
+export type RankPodOptions = {
+  readonly model: ModelSpec;
+  readonly assignment: Assignment;
+  readonly node: NodeFacts;
+  readonly revision: string;
+  readonly image: string;
+  readonly imagePullPolicy?: string;
+};
+
+/** Everything of a model goes with it: the garbage collector deletes what this owns. */
+export const ownerOf = (model: ModelSpec): OwnerReference => ({
+  apiVersion: "tessellate.dev/v1alpha1",
+  kind: "ShardedModel",
+  name: model.name,
+  uid: model.uid,
+  controller: true,
+  blockOwnerDeletion: true,
+});
+
+/** Where a rank in a pod finds its things. */
+export const hostOf = (model: ModelSpec, node: NodeFacts): RankHost => ({
+  listen: { host: "0.0.0.0", port: RANK_PORT, metricsPort: METRICS_PORT }, // the pod's own address, by its environment
+  tls: tlsFilesIn(CONFIG_DIRECTORY),
+  cacheDirectory: node.cachePath ?? CACHE_DIRECTORY,
+  signer: node.signer,
+  ...(model.hubTokenSecret === undefined ? {} : { hubTokenFile: `${TOKEN_DIRECTORY}/token` }),
+});
+
+export function rankSecret(
+  model: ModelSpec,
+  assignment: Assignment,
+  config: RankConfig,
+  issued: IssuedCertificate,
+): KubeObject {
+  const text = (value: string) => Buffer.from(value).toString("base64");
+  return {
+    metadata: {
+      name: rankName(model, assignment),
+      namespace: model.namespace,
+      labels: rankLabels(model, assignment),
+      ownerReferences: [ownerOf(model)],
+    },
+    type: "Opaque",
+    data: {
+      "rank.json": text(`${JSON.stringify(config, undefined, 2)}\n`),
+      "ca.crt": text(issued.caPem),
+      "tls.crt": text(issued.certificatePem),
+      "tls.key": text(issued.keyPem),
+    },
+  };
+}
+
+export function rankPod(options: RankPodOptions): KubeObject {
+  const { model, assignment, node, revision } = options;
+  return {
+    metadata: {
+      name: rankName(model, assignment),
+      namespace: model.namespace,
+      labels: rankLabels(model, assignment),
+      annotations: { [ASSIGNMENT_ANNOTATION]: JSON.stringify(assignment), [REVISION_ANNOTATION]: revision },
+      ownerReferences: [ownerOf(model)],
+    },
+    spec: {
+      affinity: pinnedTo(node.machine ?? node.name),
+      tolerations: tolerationsOf(node),
+      hostname: rankName(model, assignment).slice(0, 63),
+      subdomain: model.name,
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      restartPolicy: "Always",
+      terminationGracePeriodSeconds: GRACE_SECONDS,
+      securityContext: {
+        runAsNonRoot: true,
+        runAsUser: USER_ID,
+        runAsGroup: USER_ID,
+        fsGroup: USER_ID,
+        seccompProfile: { type: "RuntimeDefault" },
+      },
+      containers: [containerOf(options)],
+      volumes: mountsOf(options).map(({ volume }) => volume),
+    },
+  };
+}
+
+function containerOf(options: RankPodOptions): object {
+  const { image, imagePullPolicy = "IfNotPresent" } = options;
+  return {
+    name: "rank",
+    image,
+    imagePullPolicy,
+    command: ["node", "shard-runtime/main.ts", "--config", `${CONFIG_DIRECTORY}/rank.json`],
+    env: [{ name: "TESSELLATE_LISTEN_HOST", valueFrom: { fieldRef: { apiVersion: "v1", fieldPath: "status.podIP" } } }],
+    ports: [
+      { name: "rank", containerPort: RANK_PORT, protocol: "TCP" },
+      { name: "metrics", containerPort: METRICS_PORT, protocol: "TCP" },
+    ],
+    // Doors open at once, weights may take an hour: alive and ready are different questions.
+    startupProbe: {
+      httpGet: { path: "/healthz", port: "metrics" },
+      periodSeconds: 1,
+      timeoutSeconds: 5,
+      failureThreshold: 120,
+    },
+    livenessProbe: {
+      httpGet: { path: "/healthz", port: "metrics" },
+      periodSeconds: 10,
+      timeoutSeconds: 5,
+      failureThreshold: 6,
+    },
+    readinessProbe: {
+      httpGet: { path: "/readyz", port: "metrics" },
+      periodSeconds: 2,
+      timeoutSeconds: 5,
+      failureThreshold: 3,
+    },
+    resources: resourcesOf(options),
+    securityContext: {
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ["ALL"] },
+    },
+    volumeMounts: mountsOf(options).map(({ mount }) => mount),
+  };
+}
+
+function resourcesOf({ assignment, node }: RankPodOptions): object {
+  const held = node.device === "cpu" ? assignment.weightBytes + assignment.kvBytes : 0;
+  // Between tokens a rank waits for its neighbours: it asks for half of the threads that it may use.
+  const requests = { cpu: `${node.threadCount * 500}m`, memory: String(Math.ceil(held + RUNTIME_BYTES)) };
+  if (node.gpuResource === undefined) return { requests };
+  return { requests: { ...requests, [node.gpuResource]: "1" }, limits: { [node.gpuResource]: "1" } };
+}
+
+/** By affinity and not by spec.nodeName, so that the scheduler counts the pod's resources and says why it does not fit. */
+const pinnedTo = (machine: string): object => ({
+  nodeAffinity: {
+    requiredDuringSchedulingIgnoredDuringExecution: {
+      nodeSelectorTerms: [{ matchFields: [{ key: "metadata.name", operator: "In", values: [machine] }] }],
+    },
+  },
+});
+
+const tolerationsOf = ({ gpuResource }: NodeFacts): readonly object[] => [
+  { key: "node.kubernetes.io/not-ready", operator: "Exists", effect: "NoExecute", tolerationSeconds: AWAY_SECONDS },
+  { key: "node.kubernetes.io/unreachable", operator: "Exists", effect: "NoExecute", tolerationSeconds: AWAY_SECONDS },
+  { key: "tessellate.dev/shards", operator: "Exists" }, // machines may be kept for shards alone
+  ...(gpuResource === undefined ? [] : [{ key: gpuResource, operator: "Exists" }]),
+];
+
+type Mount = { readonly volume: { readonly name: string }; readonly mount: object };
+
+function mountsOf({ model, assignment, node }: RankPodOptions): readonly Mount[] {
+  const mount = (name: string, mountPath: string, source: object, readOnly = false): Mount => ({
+    volume: { name, ...source },
+    mount: { name, mountPath, ...(readOnly ? { readOnly } : {}) },
+  });
+  const { cachePath } = node;
+  const token = model.hubTokenSecret;
+  const claim = "persistentVolumeClaim" in model.source ? model.source.persistentVolumeClaim : undefined;
+  return [
+    mount(
+      "config",
+      CONFIG_DIRECTORY,
+      { secret: { secretName: rankName(model, assignment), defaultMode: 0o440 } },
+      true,
+    ),
+    mount("temporary", "/tmp", { emptyDir: {} }),
+    cachePath === undefined
+      ? mount("cache", CACHE_DIRECTORY, { emptyDir: {} })
+      : mount("cache", cachePath, { hostPath: { path: cachePath, type: "DirectoryOrCreate" } }),
+    ...signerMount(node).map((path) => mount("signer", path, { hostPath: { path, type: "Directory" } })),
+    ...(token === undefined
+      ? []
+      : [
+          mount(
+            "hub",
+            TOKEN_DIRECTORY,
+            { secret: { secretName: token.name, items: [{ key: token.key, path: "token" }] } },
+            true,
+          ),
+        ]),
+    ...(claim === undefined
+      ? []
+      : [mount("model", CLAIM_MOUNT, { persistentVolumeClaim: { claimName: claim.claimName, readOnly: true } }, true)]),
+  ];
+}
+
+/** The folder of the signer's socket: a socket made anew after a restart is another file, the folder stays. */
+const signerMount = ({ signer }: NodeFacts): readonly string[] =>
+  signer.startsWith("unix:") ? [dirname(signer.slice("unix:".length))] : [];
+
+/** Gives each rank a name within the cluster, for people and for scrapers; the ranks themselves dial addresses. */
+export const modelService = (model: ModelSpec): KubeObject => ({
+  metadata: {
+    name: model.name,
+    namespace: model.namespace,
+    labels: modelLabels(model),
+    ownerReferences: [ownerOf(model)],
+  },
+  spec: {
+    clusterIP: "None",
+    publishNotReadyAddresses: true,
+    selector: { [MODEL_LABEL]: model.name },
+    ports: [
+      { name: "rank", port: RANK_PORT, targetPort: "rank", protocol: "TCP" },
+      { name: "metrics", port: METRICS_PORT, targetPort: "metrics", protocol: "TCP" },
+    ],
+  },
+});

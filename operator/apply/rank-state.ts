@@ -1,0 +1,98 @@
+/** From a pod to the planner's view of a rank. Pure: what the cluster says, and nothing guessed. */
+import { isJsonObject, type JsonObject, parseJson } from "../../core/json.ts";
+import type { KubeObject } from "../kube/objects.ts";
+import type { Assignment, RankState } from "../plan/types.ts";
+import { ASSIGNMENT_ANNOTATION, REVISION_ANNOTATION } from "./labels.ts";
+import { RANK_PORT } from "./rank-objects.ts";
+
+/** Undefined where the pod is none of ours after all: somebody wrote its labels, but not what it was told. */
+export function rankStateOf(pod: KubeObject, machineIsGone: boolean): RankState | undefined {
+  const { name, annotations = {}, deletionTimestamp } = pod.metadata;
+  const assignment = parseAssignment(annotations[ASSIGNMENT_ANNOTATION]);
+  if (assignment === undefined) return undefined;
+  const told = { name, assignment, revision: annotations[REVISION_ANNOTATION] ?? "" };
+  const status = objectAt(pod, "status");
+  if (machineIsGone) return { ...told, phase: "Lost", detail: `the machine of node ${assignment.node} is gone` };
+  if (deletionTimestamp !== undefined) return { ...told, phase: "Leaving", detail: "is being deleted" };
+  if (status["phase"] === "Failed" || status["phase"] === "Succeeded") {
+    return {
+      ...told,
+      phase: "Failed",
+      detail: [status["reason"], status["message"]].filter(Boolean).join(": ") || "ended",
+    };
+  }
+  const podIP = status["podIP"];
+  const address = typeof podIP === "string" && podIP !== "" ? { address: `${podIP}:${RANK_PORT}` } : {};
+  const ready = conditionOf(status, "Ready")?.["status"] === "True";
+  if (ready) return { ...told, ...address, phase: "Ready", detail: "" };
+  return { ...told, ...address, phase: "Starting", detail: whyNotReady(status) };
+}
+
+/**
+ * Whether the machine of a pod is gone: no such Node, or Kubernetes has found it unreachable and evicted its pods. One
+ * that merely does not answer is not: what runs there may serve on.
+ */
+export function machineIsGone(machine: KubeObject | undefined, pod: KubeObject | undefined): boolean {
+  if (machine === undefined) return true;
+  const taints = objectAt(machine, "spec")["taints"];
+  const evicting =
+    Array.isArray(taints) &&
+    taints.some((taint) => isJsonObject(taint) && taint["effect"] === "NoExecute" && AWAY.has(String(taint["key"])));
+  return evicting && (pod === undefined || pod.metadata.deletionTimestamp !== undefined);
+}
+
+const AWAY: ReadonlySet<string> = new Set(["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"]);
+
+/** Whether new pods may go to a machine. */
+export function machineIsReady(machine: KubeObject | undefined): boolean {
+  if (machine === undefined || objectAt(machine, "spec")["unschedulable"] === true) return false;
+  return conditionOf(objectAt(machine, "status"), "Ready")?.["status"] === "True";
+}
+
+/** Changes with every start of the rank's process: what was learned of an earlier one no longer counts. */
+export function instanceOf(pod: KubeObject): string {
+  const [container] = containersOf(objectAt(pod, "status"));
+  return `${pod.metadata.uid}/${String(container?.["restartCount"] ?? 0)}`;
+}
+
+function parseAssignment(text: string | undefined): Assignment | undefined {
+  const value = text === undefined ? undefined : parseJson(text);
+  if (!isJsonObject(value) || !isJsonObject(value["layers"]) || !Array.isArray(value["sliceWeights"])) return undefined;
+  return value as unknown as Assignment; // we wrote it; whoever may edit pods may do worse than lie here
+}
+
+function whyNotReady(status: JsonObject): string {
+  const unscheduled = conditionOf(status, "PodScheduled");
+  if (unscheduled?.["status"] === "False") return `cannot be scheduled: ${String(unscheduled["message"] ?? "")}`;
+  const [container] = containersOf(status);
+  const state = isJsonObject(container?.["state"]) ? container["state"] : {};
+  const waiting = state["waiting"];
+  const last = isJsonObject(container?.["lastState"]) ? container["lastState"]["terminated"] : undefined;
+  const ended = isJsonObject(last)
+    ? `, ended ${String(container?.["restartCount"])} times, last with exit code ${String(last["exitCode"])}`
+    : "";
+  if (isJsonObject(waiting)) {
+    const words = [waiting["reason"], waiting["message"]].filter(Boolean).join(": ");
+    return `waits: ${words || "container is being made"}${ended}`;
+  }
+  if (isJsonObject(state["running"])) return `runs, not ready yet${ended}`;
+  return `not started${ended}`;
+}
+
+function containersOf(status: JsonObject): readonly JsonObject[] {
+  const statuses = status["containerStatuses"];
+  return Array.isArray(statuses) ? statuses.filter(isJsonObject) : [];
+}
+
+function conditionOf(status: JsonObject, type: string): JsonObject | undefined {
+  const conditions = status["conditions"];
+  return Array.isArray(conditions)
+    ? conditions.filter(isJsonObject).find((condition) => condition["type"] === type)
+    : undefined;
+}
+
+/** The object in a field, or an empty one. */
+export function objectAt(object: JsonObject, field: string): JsonObject {
+  const value = object[field];
+  return isJsonObject(value) ? value : {};
+}

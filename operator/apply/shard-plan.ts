@@ -1,0 +1,100 @@
+/** The plan as an object in the cluster, and back: what people review is what the next reconciliation goes on from. */
+import type { ShardPlan, ShardPlanSpec, ShardPlanStatus } from "../../core/gen/crds/shardplan.ts";
+import type { ReadFacts } from "../manifest/read-facts.ts";
+import { rankName } from "../plan/plan.ts";
+import type { Assignment, ModelSpec, Placement, RankState } from "../plan/types.ts";
+import { sourceDigestOf } from "./facts.ts";
+
+export function shardPlanSpec(
+  model: ModelSpec,
+  facts: ReadFacts,
+  revision: string,
+  placement: Placement,
+): ShardPlanSpec {
+  const { assignments, leftOut, estimate } = placement;
+  const chains = [...new Set(assignments.map(({ chain }) => chain))].sort((a, b) => a - b);
+  return {
+    model: {
+      name: model.name,
+      root: facts.root,
+      revision,
+      sourceDigest: sourceDigestOf(model),
+      config: facts.configText,
+      quantization: model.quantization,
+      contextLength: model.contextLength,
+      slots: model.slotCount,
+      layerCount: facts.config.layerCount,
+    },
+    chains: chains.map((index) => ({
+      index,
+      segments: segmentsOf(
+        model,
+        assignments.filter(({ chain }) => chain === index),
+      ),
+    })),
+    leftOut: [...leftOut],
+    estimate: { millisecondsPerToken: estimate.millisecondsPerToken.toFixed(1), bottleneck: estimate.bottleneck },
+  };
+}
+
+function segmentsOf(model: ModelSpec, chain: readonly Assignment[]): ShardPlanSpec["chains"][number]["segments"] {
+  const indexes = [...new Set(chain.map(({ segment }) => segment))].sort((a, b) => a - b);
+  return indexes.map((index) => {
+    const group = chain.filter(({ segment }) => segment === index).sort((a, b) => a.rank - b.rank);
+    const layers = group[0]?.layers ?? { start: 0, end: 0 };
+    return {
+      layers: { start: layers.start, end: layers.end },
+      ranks: group.map((assignment) => ({
+        name: rankName(model, assignment),
+        node: assignment.node,
+        provider: assignment.provider,
+        sliceWeight: assignment.sliceWeights[assignment.rank] ?? 1,
+        weightBytes: assignment.weightBytes,
+        kvBytes: assignment.kvBytes,
+      })),
+    };
+  });
+}
+
+/** The assignments that {@link shardPlanSpec} was made from. */
+export function assignmentsIn({ spec }: Pick<ShardPlan, "spec">): readonly Assignment[] {
+  return spec.chains.flatMap(({ index: chain, segments }) =>
+    segments.flatMap(({ layers, ranks }, segment) =>
+      ranks.map(
+        ({ node, provider, weightBytes, kvBytes }, rank): Assignment => ({
+          chain,
+          segment,
+          rank,
+          node,
+          provider,
+          layers,
+          sliceWeights: ranks.map(({ sliceWeight }) => sliceWeight),
+          weightBytes,
+          kvBytes,
+        }),
+      ),
+    ),
+  );
+}
+
+export function shardPlanStatus(
+  model: ModelSpec,
+  assignments: readonly Assignment[],
+  ranks: readonly RankState[],
+  observedGeneration: number,
+): ShardPlanStatus {
+  const byName = new Map(ranks.map((rank) => [rank.name, rank]));
+  const rankStates = assignments.map((assignment) => {
+    const name = rankName(model, assignment);
+    const state = byName.get(name);
+    return {
+      name,
+      phase: state?.phase ?? ("Missing" as const),
+      ready: state?.phase === "Ready",
+      ...(state?.address === undefined ? {} : { address: state.address }),
+      ...(state?.detail ? { detail: state.detail } : {}),
+    };
+  });
+  const readyCount = rankStates.filter(({ ready }) => ready).length;
+  return { observedGeneration, ranks: `${readyCount}/${rankStates.length}`, rankStates };
+}

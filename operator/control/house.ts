@@ -1,0 +1,208 @@
+/**
+ * The other half of the operator's work: telling gateways and the ledger what there is. They hold no rights in the
+ * cluster and look nothing up; they are told the whole picture on every change and now and then without, and go on with
+ * what they heard last while nobody tells them anything.
+ */
+import { closeClient } from "@grpc/grpc-js";
+import type { Model } from "../../core/gen/proto/tessellate/control/v1/Model.ts";
+import type { ProbeReply__Output } from "../../core/gen/proto/tessellate/control/v1/ProbeReply.ts";
+import type { Provider } from "../../core/gen/proto/tessellate/control/v1/Provider.ts";
+import type { PutReply__Output } from "../../core/gen/proto/tessellate/control/v1/PutReply.ts";
+import type { State } from "../../core/gen/proto/tessellate/control/v1/State.ts";
+import type { SettleReply__Output } from "../../core/gen/proto/tessellate/ledger/v1/SettleReply.ts";
+import type { Clock } from "../../core/clock.ts";
+import { GATEWAY, LEDGER } from "../../core/identity.ts";
+import { type Result, ok, refuse } from "../../core/result.ts";
+import { ask, dial } from "../../core/wire/door.ts";
+import type { Client } from "../../core/wire/proto.ts";
+import type { Tls } from "../../core/wire/tls.ts";
+
+/** A process of ours that is told things. */
+export type Component = { readonly name: string; readonly address: string };
+
+export type Picture = {
+  readonly models: readonly Model[];
+  readonly providers: readonly Provider[];
+};
+
+export type HouseOptions = {
+  readonly clock: Clock;
+  readonly tls: Tls;
+  readonly fence: number;
+  /** Who there is to be told, now. */
+  readonly components: () => { readonly gateways: readonly Component[]; readonly ledgers: readonly Component[] };
+  /** What there is to tell, now. */
+  readonly picture: () => Picture;
+  readonly onTrouble: (detail: string) => void;
+  readonly repeatMs?: number;
+};
+
+const PUT_TIMEOUT_MS = 5_000;
+const PROBE_TIMEOUT_MS = 60_000;
+const SETTLE_TIMEOUT_MS = 60_000;
+/** Several changes come at once: a pod's start is five of them. */
+const GATHER_MS = 50;
+const RETRY_MS = 1_000;
+
+export class House {
+  readonly #options: HouseOptions;
+  readonly #controls = new Map<string, Client<"Control">>();
+  readonly #ledgers = new Map<string, Client<"Ledger">>();
+  #dirty = true;
+  #ended = false;
+  #wake = Promise.withResolvers<void>();
+  #round = Promise.withResolvers<void>(); // ends with the next telling that began after now
+  #gatewaysTold: readonly Component[] = [];
+  #gatewayKeys: readonly { readonly name: string; readonly publicKey: string }[] = [];
+
+  constructor(options: HouseOptions) {
+    this.#options = options;
+  }
+
+  /** Something may have changed: everybody is told soon. */
+  changed(): void {
+    this.#dirty = true;
+    this.#wake.resolve();
+  }
+
+  /** Tells, again and again, until `signal` aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, repeatMs = 15_000 } = this.#options;
+    let pauseMs = 0;
+    while (!signal.aborted) {
+      await this.#sleepUnlessChanged(pauseMs, signal);
+      if (signal.aborted) break;
+      await clock.sleep(GATHER_MS, signal).catch(() => undefined);
+      this.#dirty = false;
+      this.#wake = Promise.withResolvers();
+      const round = this.#round;
+      this.#round = Promise.withResolvers();
+      pauseMs = (await this.#tellAll()) ? repeatMs : RETRY_MS;
+      round.resolve();
+    }
+    this.#ended = true;
+    this.#round.resolve();
+    this.close();
+  }
+
+  /** Resolves when everybody who can be reached knows how things are now. */
+  told(): Promise<void> {
+    if (this.#ended) return Promise.resolve();
+    const { promise } = this.#round;
+    this.changed();
+    return promise;
+  }
+
+  /** One token through one chain, by any gateway that has been told. */
+  async probe(
+    model: { readonly namespace: string; readonly name: string },
+    chain: number,
+  ): Promise<{ readonly passed: boolean; readonly detail: string }> {
+    await this.told();
+    const gateway = this.#gatewaysTold[0];
+    if (gateway === undefined)
+      return {
+        passed: false,
+        detail: "NoGateway: no gateway answers; look at the pods with app.kubernetes.io/component=gateway",
+      };
+    const { namespace, name } = model;
+    const reply = await ask<ProbeReply__Output>(`gateway ${gateway.name}`, PROBE_TIMEOUT_MS, (options, callback) =>
+      this.#control(gateway.address, "gateway").Probe({ namespace, model: name, chain }, options, callback),
+    );
+    if (!reply.ok) return { passed: false, detail: `${reply.code}: ${reply.detail}` };
+    const { passed, code, detail, rank } = reply.value;
+    return { passed, detail: passed ? "" : `${code}: ${detail}${rank === "" ? "" : ` (at ${rank})`}` };
+  }
+
+  /** The ledger's signed settlement of an epoch, or of the newest one with work. `NoLedger` where none answers. */
+  async settle(epoch: number | "latest"): Promise<Result<Buffer>> {
+    await this.told();
+    const [ledger] = this.#options.components().ledgers;
+    if (ledger === undefined)
+      return refuse("NoLedger", "no ledger runs; look at the pods with app.kubernetes.io/component=ledger");
+    const request = epoch === "latest" ? { latest: true } : { epoch };
+    const reply = await ask<SettleReply__Output>(`ledger ${ledger.name}`, SETTLE_TIMEOUT_MS, (options, callback) =>
+      this.#ledger(ledger.address).Settle(request, options, callback),
+    );
+    return reply.ok ? ok(reply.value.settlement) : reply;
+  }
+
+  close(): void {
+    for (const client of [...this.#controls.values(), ...this.#ledgers.values()]) closeClient(client);
+    this.#controls.clear();
+    this.#ledgers.clear();
+  }
+
+  /** Gateways first: their answers hold the keys that the ledger must know. True where everybody took it. */
+  async #tellAll(): Promise<boolean> {
+    const { components, picture, fence } = this.#options;
+    const { gateways, ledgers } = components();
+    this.#drop(new Set([...gateways, ...ledgers].map(({ address }) => address)));
+    const { models, providers } = picture();
+    const state: State = {
+      fence,
+      models: [...models],
+      providers: [...providers],
+      gateways: [],
+      ledgerAddress: ledgers[0]?.address ?? "",
+    };
+    const answers = await Promise.all(
+      gateways.map(async (gateway) => ({ gateway, reply: await this.#put(gateway, "gateway", state) })),
+    );
+    this.#gatewaysTold = answers.filter(({ reply }) => reply !== undefined).map(({ gateway }) => gateway);
+    const fresh = answers.flatMap(({ reply }) =>
+      reply === undefined ? [] : [{ name: reply.name, publicKey: reply.publicKey }],
+    );
+    // A gateway that does not answer now has signed what the ledger is yet to judge: its key stays known.
+    const stale = this.#gatewayKeys.filter(({ publicKey }) => !fresh.some((key) => key.publicKey === publicKey));
+    this.#gatewayKeys = [...fresh, ...stale].slice(0, KEY_COUNT_MAX);
+    const toLedger = { ...state, gateways: [...this.#gatewayKeys] };
+    const taken = await Promise.all(ledgers.map((ledger) => this.#put(ledger, "ledger", toLedger)));
+    return this.#gatewaysTold.length === gateways.length && taken.every((reply) => reply !== undefined);
+  }
+
+  async #put(component: Component, kind: "gateway" | "ledger", state: State): Promise<PutReply__Output | undefined> {
+    const who = `${kind} ${component.name}`;
+    const reply = await ask<PutReply__Output>(who, PUT_TIMEOUT_MS, (options, callback) =>
+      this.#control(component.address, kind).Put(state, options, callback),
+    );
+    if (reply.ok) return reply.value;
+    this.#options.onTrouble(`${who} at ${component.address} did not take the picture: ${reply.code}: ${reply.detail}`);
+    return undefined;
+  }
+
+  #control(address: string, kind: "gateway" | "ledger"): Client<"Control"> {
+    const known =
+      this.#controls.get(address) ?? dial("Control", address, this.#options.tls, kind === "gateway" ? GATEWAY : LEDGER);
+    this.#controls.set(address, known);
+    return known;
+  }
+
+  #ledger(address: string): Client<"Ledger"> {
+    const known = this.#ledgers.get(address) ?? dial("Ledger", address, this.#options.tls, LEDGER);
+    this.#ledgers.set(address, known);
+    return known;
+  }
+
+  #drop(alive: ReadonlySet<string>): void {
+    for (const clients of [this.#controls, this.#ledgers]) {
+      for (const [address, client] of clients) {
+        if (alive.has(address)) continue;
+        closeClient(client);
+        clients.delete(address);
+      }
+    }
+  }
+
+  async #sleepUnlessChanged(milliseconds: number, signal: AbortSignal): Promise<void> {
+    if (this.#dirty) return;
+    const cancel = new AbortController();
+    const slept = this.#options.clock
+      .sleep(milliseconds, AbortSignal.any([signal, cancel.signal]))
+      .catch(() => undefined);
+    await Promise.race([slept, this.#wake.promise]);
+    cancel.abort();
+  }
+}
+
+const KEY_COUNT_MAX = 1_000;

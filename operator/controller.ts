@@ -1,0 +1,279 @@
+/**
+ * The operator's loop. Every replica keeps its copies warm; the one that holds the lease acts. When it loses the lease
+ * it ends, since somebody else may act by then.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Bug } from "../core/assert.ts";
+import { OPERATOR } from "../core/identity.ts";
+import { isJsonObject } from "../core/json.ts";
+import { valueOrThrow } from "../core/result.ts";
+import { type Authority, writeCertificate } from "../core/wire/authority.ts";
+import { type Tls, openTls } from "../core/wire/tls.ts";
+import { keepComponentCertificates, openAuthority } from "./apply/authority.ts";
+import { KubeCluster, type Prober } from "./apply/kube-cluster.ts";
+import { COMPONENT_LABEL } from "./apply/labels.ts";
+import { asProvider } from "./apply/observe.ts";
+import { reportNode, reportProvider } from "./apply/offer-status.ts";
+import { objectAt } from "./apply/rank-state.ts";
+import { reconcile } from "./apply/reconcile.ts";
+import { Stores } from "./apply/stores.ts";
+import type { WallClock } from "./clock.ts";
+import { type Component, House } from "./control/house.ts";
+import { reconcileSettlement } from "./control/settlement.ts";
+import type { KubeClient } from "./kube/client.ts";
+import { EventRecorder } from "./kube/events.ts";
+import { acquireLease } from "./kube/lease.ts";
+import type { KubeObject } from "./kube/objects.ts";
+import { WorkQueue } from "./kube/queue.ts";
+import { Metrics } from "./metrics.ts";
+import type { Plan } from "./plan/types.ts";
+
+export type ControllerOptions = {
+  readonly client: KubeClient;
+  readonly clock: WallClock;
+  readonly namespace: string; // our own
+  readonly watchNamespace?: string | undefined;
+  readonly identity: string; // of this process
+  readonly image: string; // of ranks
+  readonly imagePullPolicy?: string | undefined;
+  readonly log: (event: string, fields?: Readonly<Record<string, unknown>>) => void;
+};
+
+const WORKER_COUNT = 4;
+const SETTLED_MS = 300_000; // a look now and then, in case something was missed
+const UNPLANNED_MS = 30_000;
+const STARTING_MS = 3_000;
+const SETTLEMENT_MS = 15_000;
+const CERTIFICATES_MS = 3_600_000;
+const LEASE_NAME = "tessellate-operator";
+
+export class Controller {
+  readonly #options: ControllerOptions;
+  readonly #stores: Stores;
+  readonly #queue: WorkQueue;
+  readonly metrics: Metrics;
+  #house: House | undefined;
+  #leads = false;
+
+  constructor(options: ControllerOptions) {
+    this.#options = options;
+    const { client, clock, namespace, watchNamespace, log } = options;
+    this.#queue = new WorkQueue(clock);
+    this.#stores = new Stores({
+      client,
+      clock,
+      namespace,
+      watchNamespace,
+      onWork: (key) => this.#queue.add(key),
+      onPicture: () => this.#house?.changed(),
+      onTrouble: (detail) => log("watch-trouble", { detail }),
+    });
+    this.metrics = new Metrics({ stores: this.#stores, queueDepth: () => this.#queue.depth, leads: () => this.#leads });
+  }
+
+  /** Why this replica could not take over right now, or undefined where it could. */
+  unready(): string | undefined {
+    return this.#stores.synced ? undefined : "the first lists are not complete";
+  }
+
+  /** Runs until `signal` aborts, then hands the lease over. Rejects where the lease was lost, and for bugs of ours. */
+  async run(signal: AbortSignal): Promise<void> {
+    const stop = new AbortController();
+    const either = AbortSignal.any([signal, stop.signal]);
+    const watching = this.#stores.run(either).finally(() => stop.abort());
+    try {
+      await Promise.race([watching, this.#leadWhenTime(either)]);
+    } finally {
+      stop.abort();
+      this.#queue.close();
+    }
+    await watching;
+  }
+
+  async #leadWhenTime(signal: AbortSignal): Promise<void> {
+    const { client, clock, namespace, identity, log } = this.#options;
+    try {
+      await untilAborted(this.#stores.firstLists(), signal);
+      log("synced");
+      const lease = await acquireLease({ client, clock, namespace, name: LEASE_NAME, identity }, signal);
+      log("leads", { fence: lease.fence });
+      this.#leads = true;
+      await this.#lead(lease.fence, AbortSignal.any([signal, lease.lost]));
+      if (lease.lost.aborted) throw new Error(`lost the lease: ${lease.lost.reason.message}`);
+      await lease.release();
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      this.#leads = false;
+    }
+  }
+
+  async #lead(fence: number, signal: AbortSignal): Promise<void> {
+    const { client, namespace } = this.#options;
+    const authority = await openAuthority(client, namespace);
+    const directory = await mkdtemp(join(tmpdir(), "tessellate-operator-"));
+    let tls: Tls | undefined;
+    try {
+      await writeCertificate(directory, await authority.issue(OPERATOR));
+      tls = valueOrThrow(openTls(directory));
+      await this.#leadWith(authority, tls, directory, fence, signal);
+    } finally {
+      tls?.close();
+      await rm(directory, { recursive: true, force: true });
+    }
+  }
+
+  async #leadWith(
+    authority: Authority,
+    tls: Tls,
+    directory: string,
+    fence: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { client, clock, identity, image, imagePullPolicy, log } = this.#options;
+    const stores = this.#stores;
+    const events = new EventRecorder(client, clock, identity, (detail) => log("event-trouble", { detail }));
+    const house: House = new House({
+      clock,
+      tls,
+      fence,
+      components: () => componentsIn(stores),
+      picture: () => ({ models: cluster.picture(), providers: providersIn(stores) }),
+      onTrouble: (detail) => log("house-trouble", { detail }),
+    });
+    const probe: Prober = async (model, chain) => {
+      const outcome = await house.probe(model, chain);
+      log("probe", { model: `${model.namespace}/${model.name}`, chain, ...outcome });
+      if (outcome.passed) this.#queue.add(`model/${model.namespace}/${model.name}`);
+      return outcome;
+    };
+    const cluster = new KubeCluster({ client, clock, stores, authority, events, image, imagePullPolicy, probe });
+    this.#house = house;
+    signal.addEventListener("abort", () => this.#queue.close(), { once: true });
+    await Promise.all([
+      house.run(signal),
+      this.#keepCertificates(authority, directory, signal),
+      ...Array.from({ length: WORKER_COUNT }, () => this.#work(cluster, house)),
+    ]);
+  }
+
+  async #keepCertificates(authority: Authority, directory: string, signal: AbortSignal): Promise<void> {
+    const { client, clock, namespace, log } = this.#options;
+    while (!signal.aborted) {
+      let pauseMs = CERTIFICATES_MS;
+      try {
+        await keepComponentCertificates(client, namespace, authority, clock.wallMs());
+        await writeCertificate(directory, await authority.issue(OPERATOR)); // our own is cheap to make anew
+      } catch (error) {
+        log("certificate-trouble", { detail: messageOf(error) });
+        pauseMs = STARTING_MS;
+      }
+      await clock.sleep(pauseMs, signal).catch(() => undefined);
+    }
+  }
+
+  async #work(cluster: KubeCluster, house: House): Promise<void> {
+    for (let key = await this.#queue.take(); key !== undefined; key = await this.#queue.take()) {
+      const kind = key.slice(0, key.indexOf("/"));
+      const observe = this.metrics.reconcileSeconds.startTimer({ kind });
+      try {
+        const againMs = await this.#handle(cluster, house, kind, key.slice(kind.length + 1));
+        this.#queue.forget(key);
+        if (againMs !== undefined) this.#queue.addAfter(key, againMs * (1 + Math.random() / 10));
+        observe({ result: "ok" });
+      } catch (error) {
+        observe({ result: "failed" });
+        if (error instanceof Bug) throw error;
+        const pauseMs = Math.round(this.#queue.addAfterFailure(key));
+        this.#options.log("reconcile-trouble", { key, pauseMs, detail: messageOf(error) });
+      } finally {
+        this.#queue.done(key);
+      }
+    }
+  }
+
+  /** Milliseconds until the same object is looked at again, or undefined where only a change is reason to. */
+  async #handle(cluster: KubeCluster, house: House, kind: string, name: string): Promise<number | undefined> {
+    const { client, clock } = this.#options;
+    const stores = this.#stores;
+    switch (kind) {
+      case "model": {
+        const decided = await reconcile(cluster, name);
+        house.changed();
+        return decided === undefined ? undefined : nextLookMs(decided);
+      }
+      case "provider":
+        await reportProvider({ client, clock, stores }, name);
+        return undefined;
+      case "node":
+        await reportNode({ client, clock, stores }, name);
+        return undefined;
+      case "settlement": {
+        const object = stores.settlements.get(name);
+        if (object === undefined) return undefined;
+        const settle = (epoch: number | "latest") => house.settle(epoch);
+        return (await reconcileSettlement({ client, clock, settle }, object)) ? undefined : SETTLEMENT_MS;
+      }
+      default:
+        throw new Bug(`work is of a known kind, not ${kind}`);
+    }
+  }
+}
+
+function nextLookMs({ conditions }: Plan): number {
+  const holds = (type: string) =>
+    conditions.some((condition) => condition.type === type && condition.status === "True");
+  if (holds("Ready")) return SETTLED_MS;
+  return holds("Planned") ? STARTING_MS : UNPLANNED_MS;
+}
+
+/** Gateways and ledgers that have an address; also those that are not ready, which they are only once they are told. */
+export function componentsIn(stores: Stores): {
+  readonly gateways: readonly Component[];
+  readonly ledgers: readonly Component[];
+} {
+  const found = (component: string, port: string) =>
+    stores.components
+      .all()
+      .filter(
+        ({ metadata }) => metadata.labels?.[COMPONENT_LABEL] === component && metadata.deletionTimestamp === undefined,
+      )
+      .flatMap((pod) => componentIn(pod, port));
+  return { gateways: found("gateway", "control"), ledgers: found("ledger", "grpc") };
+}
+
+function componentIn(pod: KubeObject, portName: string): readonly Component[] {
+  const { phase, podIP } = objectAt(pod, "status");
+  const containers = objectAt(pod, "spec")["containers"];
+  const ports = (Array.isArray(containers) ? containers : []).flatMap((container) =>
+    isJsonObject(container) && Array.isArray(container["ports"]) ? container["ports"].filter(isJsonObject) : [],
+  );
+  const port = ports.find(({ name }) => name === portName)?.["containerPort"];
+  if (phase !== "Running" || typeof podIP !== "string" || typeof port !== "number") return [];
+  return [{ name: pod.metadata.name, address: podIP.includes(":") ? `[${podIP}]:${port}` : `${podIP}:${port}` }];
+}
+
+/** Those without a key are left out: nothing that they sign can be checked. */
+const providersIn = (stores: Stores) =>
+  stores.providers
+    .all()
+    .map(asProvider)
+    .flatMap(({ metadata, spec }) =>
+      spec.publicKey === undefined ? [] : [{ name: metadata.name, publicKey: spec.publicKey, admitted: true }],
+    );
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+async function untilAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const { promise, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}

@@ -1,0 +1,77 @@
+/** The operator's process: reads its options, opens its doors, runs its loop. */
+import { parseArgs } from "node:util";
+import { systemClock } from "./clock.ts";
+import { Controller } from "./controller.ts";
+import { clusterAccess } from "./kube/access.ts";
+import { KubeClient } from "./kube/client.ts";
+import { openStatusServer } from "./status-server.ts";
+
+const USAGE = `node operator/main.ts --namespace NAME --identity NAME --image IMAGE --metrics HOST:PORT
+  --namespace          where the operator, gateways and the ledger run
+  --identity           of this process, unlike any other's; in a pod, its name
+  --image              of rank pods
+  --image-pull-policy  of rank pods (default: IfNotPresent)
+  --watch-namespace    serve ShardedModels of this namespace only (default: all)
+  --metrics            where /healthz, /readyz and /metrics answer
+  --kubeconfig         file (default: KUBECONFIG, the pod's service account, ~/.kube/config)`;
+
+const log = (event: string, fields: Readonly<Record<string, unknown>> = {}): void => {
+  process.stdout.write(`${JSON.stringify({ event, time: new Date().toISOString(), ...fields })}\n`);
+};
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      namespace: { type: "string" },
+      identity: { type: "string" },
+      image: { type: "string" },
+      "image-pull-policy": { type: "string" },
+      "watch-namespace": { type: "string" },
+      metrics: { type: "string" },
+      kubeconfig: { type: "string" },
+    },
+  });
+  const { namespace, identity, image, metrics } = values;
+  const [, host, port] = /^(.*):(\d+)$/.exec(metrics ?? "") ?? [];
+  if (namespace === undefined || identity === undefined || image === undefined || host === undefined) {
+    process.stderr.write(`${USAGE}\n`);
+    process.exitCode = 2;
+    return;
+  }
+  const client = new KubeClient(clusterAccess(values.kubeconfig));
+  const controller = new Controller({
+    client,
+    clock: systemClock(),
+    namespace,
+    watchNamespace: values["watch-namespace"],
+    identity,
+    image,
+    imagePullPolicy: values["image-pull-policy"],
+    log,
+  });
+  const status = await openStatusServer({
+    host: host.replace(/^\[|\]$/g, ""),
+    port: Number(port),
+    registry: controller.metrics.registry,
+    unready: () => controller.unready(),
+  });
+  log("listening", { metricsAddress: status.address });
+  const stop = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort(new Error(signal)));
+  try {
+    await controller.run(stop.signal);
+    log("ended");
+  } finally {
+    await status.close();
+    client.close();
+  }
+}
+
+main().then(
+  // Connections that somebody keeps half open must not keep us.
+  () => process.exit(process.exitCode ?? 0),
+  (error: unknown) => {
+    log("failed", { detail: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    process.exit(1);
+  },
+);

@@ -1,0 +1,58 @@
+/** What the operator counts. Chains are read from the copies at each scrape, so that no series outlives its model. */
+import { Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+import { asModel } from "./apply/observe.ts";
+import type { Stores } from "./apply/stores.ts";
+
+const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+
+export class Metrics {
+  readonly registry = new Registry();
+  readonly reconcileSeconds = new Histogram({
+    name: "tessellate_reconcile_seconds",
+    help: "How long one look at one object took, by its kind and how it ended.",
+    labelNames: ["kind", "result"],
+    buckets: SECONDS,
+    registers: [this.registry],
+  });
+
+  constructor(state: { readonly stores: Stores; readonly queueDepth: () => number; readonly leads: () => boolean }) {
+    const { stores } = state;
+    collectDefaultMetrics({ register: this.registry });
+    this.#gauge("tessellate_leader", "1 where this operator leads.", [], (gauge) => gauge.set(state.leads() ? 1 : 0));
+    this.#gauge("tessellate_work_queue_depth", "Objects that wait to be looked at.", [], (gauge) =>
+      gauge.set(state.queueDepth()),
+    );
+    this.#gauge(
+      "tessellate_watch_silence_seconds",
+      "Since the API server was last heard of, by resource.",
+      ["resource"],
+      (gauge) => {
+        for (const reflector of stores.all) gauge.set({ resource: reflector.plural }, reflector.staleMs / 1000);
+      },
+    );
+    this.#gauge(
+      "tessellate_chains",
+      "Chains by model and state (wanted, planned, ready).",
+      ["model", "namespace", "state"],
+      (gauge) => {
+        gauge.reset();
+        for (const { metadata, spec, status } of stores.models.all().map(asModel)) {
+          const labels = { model: metadata.name, namespace: metadata.namespace ?? "" };
+          gauge.set({ ...labels, state: "wanted" }, spec.replicas);
+          gauge.set({ ...labels, state: "planned" }, status?.replicas ?? 0);
+          gauge.set({ ...labels, state: "ready" }, status?.readyReplicas ?? 0);
+        }
+      },
+    );
+  }
+
+  #gauge(name: string, help: string, labelNames: string[], collect: (gauge: Gauge) => void): void {
+    const gauge: Gauge = new Gauge({
+      name,
+      help,
+      labelNames,
+      registers: [this.registry],
+      collect: () => collect(gauge),
+    });
+  }
+}
