@@ -59,7 +59,7 @@ const TWINS: ReadonlyMap<string, (self: unknown) => boolean> = new Map<string, (
     (self) => /^\/[^/]/.test(String(self)) && !climbs(self),
   ],
   [
-    "!self.allow.exists(name, name in self.deny)",
+    "!has(self.allow) || !has(self.deny) || !self.allow.exists(name, name in self.deny)",
     (self) => !texts(at(self, ".allow")).some((name) => texts(at(self, ".deny")).includes(name)),
   ],
   ["self.start < self.end", (self) => Number(at(self, ".start")) < Number(at(self, ".end"))],

@@ -50,7 +50,6 @@ export interface Provider {
   readonly apiVersion: string;
   /** Provider. */
   readonly kind: string;
-  /** Name, labels and annotations. Receipts bear the name. */
   readonly metadata: ObjectMeta;
   /** Who it is. */
   readonly spec: ProviderSpec;

@@ -75,7 +75,6 @@ export interface Settlement {
   readonly apiVersion: string;
   /** Settlement. */
   readonly kind: string;
-  /** Name, labels and annotations. */
   readonly metadata: ObjectMeta;
   /** Which epoch. It cannot change once made. */
   readonly spec: SettlementSpec;

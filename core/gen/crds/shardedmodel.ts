@@ -214,7 +214,6 @@ export interface ShardedModel {
   readonly apiVersion: string;
   /** ShardedModel. */
   readonly kind: string;
-  /** Name, labels and annotations. Clients use the name as the model of their requests. */
   readonly metadata: ObjectMeta;
   /** What to serve, and on whose machines. */
   readonly spec: ShardedModelSpec;
@@ -395,7 +394,7 @@ export const shardedModelSchema: Schema = {
               default: {},
               rules: [
                 {
-                  rule: "!self.allow.exists(name, name in self.deny)",
+                  rule: "!has(self.allow) || !has(self.deny) || !self.allow.exists(name, name in self.deny)",
                   message: "a provider is in both allow and deny; take it out of one of them",
                 },
               ],

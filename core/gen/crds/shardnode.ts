@@ -78,7 +78,6 @@ export interface ShardNode {
   readonly apiVersion: string;
   /** ShardNode. */
   readonly kind: string;
-  /** Name, labels and annotations. A ShardedModel's nodeSelector looks at the labels. */
   readonly metadata: ObjectMeta;
   /** What the machine offers. */
   readonly spec: ShardNodeSpec;

@@ -128,7 +128,6 @@ export interface ShardPlan {
   readonly apiVersion: string;
   /** ShardPlan. */
   readonly kind: string;
-  /** Bears the name of its ShardedModel, which owns it. */
   readonly metadata: ObjectMeta;
   /** What goes where. */
   readonly spec: ShardPlanSpec;
