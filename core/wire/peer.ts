@@ -77,12 +77,13 @@ export function exchange<Request, Reply>(
   };
 }
 
-/** Ends a stream with a refusal as its status. */
+/** Ends a stream with a refusal as its status; `rank`: whom it is about, where that is not us. */
 export function endRefused(
   call: { emit(event: "error", error: unknown): boolean },
   refusal: Refusal,
+  rank?: string,
 ): void {
-  call.emit("error", refusalStatus(refusal));
+  call.emit("error", refusalStatus(refusal, rank));
 }
 
 /** A thrown thing as a refusal; a Bug is thrown on, where nothing catches it and the process ends. */

@@ -6,6 +6,8 @@ import { Metadata, type ServiceError, type StatusObject, status } from "@grpc/gr
 import { type Refusal, refuse } from "../result.ts";
 
 export const CODE_KEY = "tessellate-code";
+/** Which rank it is about, where that is not the one that answered. */
+export const RANK_KEY = "tessellate-rank";
 
 const STATUSES: Readonly<Record<string, status>> = {
   UnknownIdentity: status.UNAUTHENTICATED,
@@ -35,9 +37,10 @@ const STATUSES: Readonly<Record<string, status>> = {
 export const statusOf = (code: string): status => STATUSES[code] ?? status.FAILED_PRECONDITION;
 
 /** What a handler gives to its callback, or emits as a stream's "error", to end a call with a refusal. */
-export function refusalStatus(refusal: Refusal): Partial<StatusObject> & Error {
+export function refusalStatus(refusal: Refusal, rank?: string): Partial<StatusObject> & Error {
   const metadata = new Metadata();
   metadata.set(CODE_KEY, refusal.code);
+  if (rank !== undefined) metadata.set(RANK_KEY, rank);
   const error = new Error(refusal.detail);
   return Object.assign(error, { code: statusOf(refusal.code), details: refusal.detail, metadata });
 }
@@ -52,6 +55,12 @@ export function refusalOf(error: Partial<ServiceError>, who: string): Refusal {
   const details = error.details ?? error.message ?? "no details";
   if (typeof said === "string") return refuse(said, details);
   return refuse(transportCode(error.code, details), `${who}: ${details}`);
+}
+
+/** The rank that a failed call is about, where the other side said so. */
+export function rankOf(error: Partial<ServiceError>): string | undefined {
+  const said = error.metadata?.get(RANK_KEY)[0];
+  return typeof said === "string" ? said : undefined;
 }
 
 function transportCode(code: status | undefined, details: string): string {

@@ -1,0 +1,52 @@
+/** Plain HTTP for probes and Prometheus: /healthz (this process answers), /readyz (it does its work), /metrics. */
+import { type Server, createServer } from "node:http";
+
+export type StatusServer = { readonly port: number; close(): Promise<void> };
+
+/** What /metrics needs of prom-client's Registry. */
+type Metrics = { readonly contentType: string; metrics(): Promise<string> };
+
+/** Answers on `host:port` (port 0: any free one). `unready`: why not, in a line; undefined where it is ready. */
+export async function openStatusServer(options: {
+  readonly host: string;
+  readonly port: number;
+  readonly registry: Metrics;
+  readonly unready: () => string | undefined;
+}): Promise<StatusServer> {
+  const { host, registry, unready } = options;
+  const text = (status: number, body: string) => ({ status, type: "text/plain; charset=utf-8", body: `${body}\n` });
+  const answer = async (path: string | undefined) => {
+    if (path === "/healthz") return text(200, "ok");
+    if (path === "/readyz") {
+      const why = unready();
+      return why === undefined ? text(200, "ok") : text(503, why);
+    }
+    if (path === "/metrics") return { status: 200, type: registry.contentType, body: await registry.metrics() };
+    return text(404, "only /healthz, /readyz and /metrics are here");
+  };
+  const server = createServer((request, response) => {
+    answer(request.url).then(
+      ({ status, type, body }) => response.writeHead(status, { "content-type": type }).end(body),
+      () => response.writeHead(500).end(),
+    );
+  });
+  const port = await listen(server, host, options.port);
+  return {
+    port,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function listen(server: Server, host: string, port: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (cause) => reject(new Error(`cannot listen on ${host}:${port}`, { cause })));
+    server.listen(port, host, () => {
+      const address = server.address();
+      resolve(typeof address === "object" && address !== null ? address.port : port);
+    });
+  });
+}

@@ -1,0 +1,83 @@
+/** From a configuration to an engine that runs: manifest, the slice's bytes, packing, loading; each step told as it begins. */
+import { readFile } from "node:fs/promises";
+import type { Clock } from "../core/clock.ts";
+import type { ModelConfig } from "../core/model-config.ts";
+import type { RankConfig } from "../core/rank-config.ts";
+import { RefusalError, type Refusal, refuse, valueOrThrow } from "../core/result.ts";
+import { cutSlices, rankCountMax } from "../core/slice.ts";
+import { type EngineThread, startEngineThread } from "./engine/engine-thread.ts";
+import { packShard } from "./engine/pack.ts";
+import type { RankFacts } from "./transport/rank-facts.ts";
+import { type OpenModel, openModel } from "./weights/open-model.ts";
+
+export type LoadStage = "Fetching" | "Packing" | "Loading";
+
+export type LoadOptions = {
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  onModel(model: OpenModel): void;
+  /** `done`: 0..1 of the stage. */
+  onStage(stage: LoadStage, done: number): void;
+};
+
+export type LoadedShard = { readonly engine: EngineThread; readonly facts: RankFacts };
+
+/** Throws a RefusalError where a person must change something, weather (or the signal's reason) otherwise. */
+export async function loadShard(config: RankConfig, { clock, signal, onModel, onStage }: LoadOptions): Promise<LoadedShard> {
+  onStage("Fetching", 0);
+  const hubToken = config.hubTokenFile === undefined ? undefined : (await readFile(config.hubTokenFile, "utf8")).trim();
+  const model = valueOrThrow(
+    await openModel(config.model.source, {
+      clock,
+      signal,
+      expectedRoot: config.model.root,
+      ...(config.model.manifestUrl === undefined ? {} : { manifestUrl: config.model.manifestUrl }),
+      ...(hubToken === undefined ? {} : { hubToken }),
+    }),
+  );
+  onModel(model);
+  const refused = refusedShard(config, model.config);
+  if (refused !== undefined) throw new RefusalError(refused);
+  const slices = cutSlices(model.config, config.sliceWeights);
+  const slice = slices[config.rankIndex];
+  if (slice === undefined) throw new RefusalError(refuse("MalformedField", `rankIndex: ${config.rankIndex} is not below ${slices.length}`));
+  const { directory } = await packShard(model.tensors, model.config, { layers: config.layers, slice }, {
+    modelRoot: model.root,
+    quantization: config.quantization,
+    cacheDirectory: config.cacheDirectory,
+    onProgress: (doneCount, totalCount) => {
+      signal.throwIfAborted();
+      onStage("Packing", doneCount / totalCount);
+    },
+  });
+  signal.throwIfAborted();
+  onStage("Loading", 0);
+  const { device, contextLength, slotCount, threadCount, spin } = config;
+  const engine = await startEngineThread({ shardDirectory: directory, device, contextLength, slotCount, threadCount, spin });
+  const [namespace = ""] = config.name.split("/");
+  const facts: RankFacts = {
+    name: config.name,
+    provider: config.provider,
+    node: config.node,
+    model: { name: `${namespace}/${config.model.name}`, root: model.root, layerCount: model.config.layerCount },
+    layers: config.layers,
+    rankIndex: config.rankIndex,
+    rankCount: config.sliceWeights.length,
+    shareMillionths: BigInt(slice.shareMillionths),
+    vocabularies: slices.map(({ vocabulary }) => vocabulary),
+    neighbours: new Set(config.neighbours),
+    engine: engine.facts,
+  };
+  return { engine, facts };
+}
+
+/** What the plan says and the checkpoint cannot be. */
+function refusedShard({ layers, sliceWeights, contextLength }: RankConfig, model: ModelConfig): Refusal | undefined {
+  if (layers.end > model.layerCount)
+    return refuse("MalformedField", `layers.end: is ${layers.end}, the model has ${model.layerCount} layers; plan it again`);
+  if (sliceWeights.length > rankCountMax(model))
+    return refuse("MalformedField", `sliceWeights: has ${sliceWeights.length} ranks, this model can be cut into ${rankCountMax(model)}`);
+  if (contextLength > model.maxPositions)
+    return refuse("ContextTooLong", `contextLength: is ${contextLength}, the model was made for ${model.maxPositions} positions`);
+  return undefined;
+}

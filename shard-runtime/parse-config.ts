@@ -1,0 +1,144 @@
+/** Reading what a rank is told. Every refusal names the field, so that whoever wrote the file finds it. */
+import { DIGEST_FORM, NAME_FORM, fits, integerOf, listOf, misfit, objectWith, strictly, textOf } from "../core/fields.ts";
+import { type JsonObject, isJsonObject, parseJson, shown } from "../core/json.ts";
+import { type ModelSource, QUANTIZATIONS, type RankConfig } from "../core/rank-config.ts";
+import { type Result, refuse } from "../core/result.ts";
+import { placeOf } from "../core/source.ts";
+
+const RANKS_MAX = 1024;
+const NEIGHBOURS_MAX = 3 * RANKS_MAX;
+const LAYERS_MAX = 4096;
+const POSITIONS_MAX = 1 << 24;
+const NAMES = [
+  "name", "model", "layers", "rankIndex", "sliceWeights", "quantization", "device", "contextLength", "slotCount", "threadCount",
+  "spin", "provider", "node", "neighbours", "signer", "listen", "tls", "cacheDirectory",
+] as const;
+
+/** The configuration in a JSON text; refused as `MalformedField` (or `NotJson`), the path of the field first. */
+export function parseRankConfig(text: string): Result<RankConfig> {
+  const json = parseJson(text);
+  if (!isJsonObject(json)) return refuse("NotJson", "the rank's configuration is no JSON object");
+  return strictly(() => readConfig(json));
+}
+
+function readConfig(json: JsonObject): RankConfig {
+  const fields = objectWith(json, "config", [...NAMES, ...present(json, "hubTokenFile")]);
+  const name = textOf(fields["name"], "name", RANK_NAME_FORM);
+  const sliceWeights = listOf(fields["sliceWeights"], "sliceWeights", RANKS_MAX, positive);
+  if (sliceWeights.length === 0) misfit("sliceWeights", "is empty; one weight per rank of the segment");
+  const rankIndex = integerOf(fields["rankIndex"], "rankIndex", 0, sliceWeights.length - 1);
+  if (!name.endsWith(`-${rankIndex}`)) misfit("rankIndex", `is ${rankIndex}, but the name ${shown(name)} ends otherwise`);
+  const quantization = QUANTIZATIONS.find((known) => known === fields["quantization"]);
+  if (quantization === undefined) misfit("quantization", `must be one of ${QUANTIZATIONS.join(", ")}, not ${shown(fields["quantization"])}`);
+  const tls = objectWith(fields["tls"], "tls", ["caFile", "certificateFile", "keyFile"]);
+  return {
+    name,
+    model: readModel(fields["model"]),
+    layers: readLayers(fields["layers"]),
+    rankIndex,
+    sliceWeights,
+    quantization,
+    device: textOf(fields["device"], "device", { pattern: /^[a-z0-9]{1,20}$/, is: "cpu, webgpu or cuda" }),
+    contextLength: integerOf(fields["contextLength"], "contextLength", 1, POSITIONS_MAX),
+    slotCount: integerOf(fields["slotCount"], "slotCount", 1, 4096),
+    threadCount: integerOf(fields["threadCount"], "threadCount", 1, 1024),
+    spin: flag(fields["spin"], "spin"),
+    provider: textOf(fields["provider"], "provider", NAME_FORM),
+    node: textOf(fields["node"], "node", NAME_FORM),
+    neighbours: listOf(fields["neighbours"], "neighbours", NEIGHBOURS_MAX, (item, path) => textOf(item, path, RANK_NAME_FORM)),
+    signer: textOf(fields["signer"], "signer", { pattern: /^(unix:.|[^/:]+:[0-9]+$)/, is: "a gRPC target: unix:/path or host:port" }),
+    listen: readListen(fields["listen"]),
+    tls: {
+      caFile: pathOf(tls["caFile"], "tls.caFile"),
+      certificateFile: pathOf(tls["certificateFile"], "tls.certificateFile"),
+      keyFile: pathOf(tls["keyFile"], "tls.keyFile"),
+    },
+    cacheDirectory: pathOf(fields["cacheDirectory"], "cacheDirectory"),
+    ...(fields["hubTokenFile"] === undefined ? {} : { hubTokenFile: pathOf(fields["hubTokenFile"], "hubTokenFile") }),
+  };
+}
+
+/** <namespace>/<model>-<chain>-<segment>-<rank> */
+const RANK_NAME_FORM = {
+  pattern: /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\/[a-z0-9][-a-z0-9.]*-[0-9]+-[0-9]+-[0-9]+$/,
+  is: "<namespace>/<model>-<chain>-<segment>-<rank>",
+} as const;
+
+const present = (json: JsonObject, name: string): readonly string[] => (json[name] === undefined ? [] : [name]);
+
+function readModel(value: unknown): RankConfig["model"] {
+  const optional = isJsonObject(value) ? present(value, "manifestUrl") : [];
+  const model = objectWith(value, "model", ["name", "source", "root", ...optional]);
+  return {
+    name: textOf(model["name"], "model.name", NAME_FORM),
+    source: readSource(model["source"]),
+    root: textOf(model["root"], "model.root", DIGEST_FORM),
+    ...(model["manifestUrl"] === undefined ? {} : { manifestUrl: pathOf(model["manifestUrl"], "model.manifestUrl") }),
+  };
+}
+
+function readSource(value: unknown): ModelSource {
+  if (!isJsonObject(value)) misfit("model.source", `must be an object, not ${shown(value)}`);
+  const [kind, ...others] = Object.keys(value);
+  if (kind === undefined || others.length > 0) misfit("model.source", "must have exactly one of path, url, huggingFace, persistentVolumeClaim");
+  const source = sourceOf(kind, value[kind]);
+  fits(placeOf(source), "model.source");
+  return source;
+}
+
+function sourceOf(kind: string, value: unknown): ModelSource {
+  const at = `model.source.${kind}`;
+  switch (kind) {
+    case "path":
+      return { path: textOf(value, at) };
+    case "url":
+      return { url: textOf(value, at) };
+    case "huggingFace": {
+      const optional = isJsonObject(value) ? present(value, "endpoint") : [];
+      const { repo, revision, endpoint } = objectWith(value, at, ["repo", "revision", ...optional]) as Record<string, unknown>;
+      return {
+        huggingFace: {
+          repo: textOf(repo, `${at}.repo`),
+          revision: textOf(revision, `${at}.revision`),
+          ...(endpoint === undefined ? {} : { endpoint: textOf(endpoint, `${at}.endpoint`) }),
+        },
+      };
+    }
+    case "persistentVolumeClaim": {
+      const optional = isJsonObject(value) ? present(value, "path") : [];
+      const { claimName, path } = objectWith(value, at, ["claimName", ...optional]) as Record<string, unknown>;
+      return {
+        persistentVolumeClaim: { claimName: textOf(claimName, `${at}.claimName`), ...(path === undefined ? {} : { path: textOf(path, `${at}.path`) }) },
+      };
+    }
+    default:
+      return misfit("model.source", `has the unknown kind ${shown(kind)}; use path, url, huggingFace or persistentVolumeClaim`);
+  }
+}
+
+function readLayers(value: unknown): RankConfig["layers"] {
+  const layers = objectWith(value, "layers", ["start", "end"]);
+  const start = integerOf(layers["start"], "layers.start", 0, LAYERS_MAX - 1);
+  return { start, end: integerOf(layers["end"], "layers.end", start + 1, LAYERS_MAX) };
+}
+
+function readListen(value: unknown): RankConfig["listen"] {
+  const listen = objectWith(value, "listen", ["host", "port", "metricsPort"]);
+  return {
+    host: textOf(listen["host"], "listen.host", { pattern: /^[A-Za-z0-9.:-]+$/, is: "an address to listen on" }),
+    port: integerOf(listen["port"], "listen.port", 0, 65_535),
+    metricsPort: integerOf(listen["metricsPort"], "listen.metricsPort", 0, 65_535),
+  };
+}
+
+const pathOf = (value: unknown, path: string): string => textOf(value, path, { pattern: /^[^\0]+$/, is: "a path" });
+
+function positive(value: unknown, path: string): number {
+  if (typeof value !== "number" || !(value > 0) || !Number.isFinite(value)) misfit(path, `must be a number above 0, not ${shown(value)}`);
+  return value;
+}
+
+function flag(value: unknown, path: string): boolean {
+  if (typeof value !== "boolean") misfit(path, `must be true or false, not ${shown(value)}`);
+  return value;
+}
