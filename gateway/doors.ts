@@ -1,5 +1,6 @@
 /** The gateway's doors to the weather. Only `main.ts` and tests construct them; everything else is handed one of these. */
 import type { Clock } from "../core/clock.ts";
+import { type Refusal, RefusalError, refuse } from "../core/result.ts";
 import type { Wire } from "./session/types.ts";
 
 /** One line of the process's log. Prompts, answers and keys never go in. */
@@ -19,15 +20,24 @@ export type Doors = {
  */
 export async function within<T>(clock: Clock, milliseconds: number, work: Promise<T>, signal?: AbortSignal): Promise<T | "late" | "aborted"> {
   if (signal?.aborted === true) return "aborted";
+  // Not AbortSignal.any: it would hang one more dependant on a long-lived signal with every token.
   const over = new AbortController();
-  const end = signal === undefined ? over.signal : AbortSignal.any([over.signal, signal]);
-  const late = clock.sleep(milliseconds, end).then(
+  const abort = (): void => over.abort();
+  signal?.addEventListener("abort", abort, { once: true });
+  const end = clock.sleep(milliseconds, over.signal).then(
     () => "late" as const,
     () => "aborted" as const,
   );
   try {
-    return await Promise.race([work, late]);
+    return await Promise.race([work, end]);
   } finally {
+    signal?.removeEventListener("abort", abort);
     over.abort();
   }
 }
+
+const CANCELLED = refuse("Cancelled", "the client went away");
+
+/** Why nobody wants the answer any more: the refusal that the signal was aborted with, else that the client left. */
+export const whyAborted = (signal: AbortSignal): Refusal =>
+  signal.reason instanceof RefusalError ? refuse(signal.reason.code, signal.reason.message) : CANCELLED;

@@ -27,6 +27,8 @@ export type GatewayOptions = {
 
 /** How long answers under way may go on once the gateway was told to end. */
 export const DRAIN_MS = 30_000;
+/** How long an answer that is cut off has to tell its client so. */
+const LAST_WORDS_MS = 3_000;
 /** How long usage may take to the ledger at the end; what does not make it stays on disk. */
 const LAST_SUBMIT_MS = 3_000;
 
@@ -77,6 +79,7 @@ export class Gateway {
       picture: () => this.keeper.picture,
       apiKeys,
       ending: this.#ending.signal,
+      draining: () => this.#draining,
     });
   }
 
@@ -96,10 +99,12 @@ export class Gateway {
   async end(graceMs: number = DRAIN_MS): Promise<void> {
     this.#draining = true;
     const late = new AbortController();
-    const cut = this.#doors.clock.sleep(graceMs, late.signal).then(
-      () => this.#cut(),
-      () => {}, // all were done in time
-    );
+    const cut = this.#doors.clock
+      .sleep(graceMs, late.signal)
+      .then(() => this.#cut())
+      .then(() => this.#doors.clock.sleep(LAST_WORDS_MS, late.signal))
+      .then(() => this.app.server.closeAllConnections())
+      .catch(() => {}); // all were done in time
     await this.app.close();
     late.abort();
     await cut;

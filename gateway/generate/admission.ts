@@ -6,6 +6,7 @@
 import { assert, present } from "../../core/assert.ts";
 import type { Clock } from "../../core/clock.ts";
 import { type Refusal, type Result, ok, refuse } from "../../core/result.ts";
+import { whyAborted, within } from "../doors.ts";
 import { type ChainLoad, type Outcome, chooseChain, freed, newLoad, taken } from "../route/choose.ts";
 import { type Line, type Ticket, joined, left, overfull } from "../route/line.ts";
 import { type ChainFacts, type ModelFacts, type Picture, chainKey, modelKey, readyChains } from "../route/picture.ts";
@@ -18,8 +19,6 @@ export type Lease = {
   release(outcome: Outcome): void;
 };
 
-export type EnterCode = "ModelNotFound" | "NoReadyChain" | "QueueFull" | "NoSlotInTime" | "Cancelled" | "ShuttingDown";
-
 export type Entering = {
   readonly key: string; // modelKey
   readonly resumed: boolean; // its answer has begun: it waits for a chain even where none is ready, before all others
@@ -28,7 +27,7 @@ export type Entering = {
   readonly ticket?: Ticket | undefined;
 };
 
-type Waiter = { readonly ticket: Ticket; readonly admit: (result: Result<Lease, EnterCode>) => void };
+type Waiter = { readonly ticket: Ticket; readonly admit: (result: Result<Lease>) => void };
 type Queue = { line: Line; waiters: Map<number, Waiter>; loads: Map<string, ChainLoad>; alarm: AbortController | undefined };
 
 export class Admission {
@@ -58,14 +57,17 @@ export class Admission {
     return this.#queues.get(key)?.line.length ?? 0;
   }
 
-  /** A slot on a chain, waiting for it at most `waitMs`; refusals say why there is none. Never rejects. */
-  async enter({ key, resumed, waitMs, signal, ticket: old }: Entering): Promise<Result<Lease, EnterCode>> {
+  /**
+   * A slot on a chain, waiting for it at most `waitMs`. Refused as `ModelNotFound`, `NoReadyChain`, `QueueFull`,
+   * `NoSlotInTime`, `ChainLost`, or with why the signal was aborted. Never rejects.
+   */
+  async enter({ key, resumed, waitMs, signal, ticket: old }: Entering): Promise<Result<Lease>> {
     const refusal = this.#refusal(key, resumed);
     if (refusal !== undefined) return refusal;
-    if (signal.aborted) return refuse("Cancelled", "the client went away");
+    if (signal.aborted) return whyAborted(signal);
     const ticket = old ?? { number: (this.#lastTicket += 1), resumed };
     const queue = this.#queueOf(key);
-    const { promise, resolve } = Promise.withResolvers<Result<Lease, EnterCode>>();
+    const { promise, resolve } = Promise.withResolvers<Result<Lease>>();
     queue.waiters.set(ticket.number, { ticket, admit: resolve });
     queue.line = joined(queue.line, ticket);
     this.#callNext(key);
@@ -75,14 +77,8 @@ export class Admission {
       this.#leave(queue, ticket);
       return refuse("QueueFull", `${maxQueue} requests wait for a slot of ${key} already; try again later, or raise gateway.maxQueue`);
     }
-    const waited = new AbortController();
-    const stop = AbortSignal.any([waited.signal, signal]);
-    const late = this.#clock.sleep(waitMs, stop).then(
-      () => this.#tooLate(key, waitMs),
-      () => refuse("Cancelled", "the client went away"),
-    );
-    const result = await Promise.race([promise, late]);
-    waited.abort();
+    const called = await within(this.#clock, waitMs, promise, signal);
+    const result = called === "late" ? this.#tooLate(key, waitMs) : called === "aborted" ? whyAborted(signal) : called;
     // Called at the very moment of giving up: the slot is taken, so whoever asked must have it to give it back.
     if (!result.ok && !queue.waiters.has(ticket.number)) return promise;
     this.#leave(queue, ticket);
@@ -97,16 +93,20 @@ export class Admission {
     }
   }
 
-  #refusal(key: string, resumed: boolean): Refusal<EnterCode> | undefined {
+  #refusal(key: string, resumed: boolean): Refusal | undefined {
     const model = this.#models.get(key);
     if (model === undefined) return refuse("ModelNotFound", `the model ${key} is served no longer`);
     if (!resumed && readyChains(model).length === 0) return noReadyChain(model);
     return undefined;
   }
 
-  #tooLate(key: string, waitMs: number): Refusal<EnterCode> {
+  #tooLate(key: string, waitMs: number): Refusal {
     const model = this.#models.get(key);
     if (model !== undefined && readyChains(model).length === 0) return noReadyChain(model);
+    const loads = model === undefined ? [] : readyChains(model).map((chain) => loadOf(this.#queueOf(key), chainKey(model, chain)));
+    if (loads.every((load) => load.coolUntilMs > this.#clock.monotonicMs())) {
+      return refuse("ChainLost", `every chain of ${key} failed a moment ago and is left alone for a while; try again later`);
+    }
     return refuse("NoSlotInTime", `no slot of ${key} became free within ${Math.round(waitMs / 1000)} s; try again later`);
   }
 

@@ -4,7 +4,7 @@
  * position alone, so what follows is what would have followed; the client sees a pause.
  */
 import { type Refusal, type Result, ok, refuse } from "../../core/result.ts";
-import { type Doors, within } from "../doors.ts";
+import { type Doors, whyAborted, within } from "../doors.ts";
 import type { ChainFacts, ModelFacts } from "../route/picture.ts";
 import type { SampledToken, Session, SessionReceipts, SessionRequest } from "../session/types.ts";
 import type { Admission, Lease } from "./admission.ts";
@@ -86,7 +86,7 @@ export class Generation {
     return this.#recoveryCount;
   }
 
-  /** The next token, after however many recoveries. `Cancelled` once the ask's signal is aborted. */
+  /** The next token, after however many recoveries; once the ask's signal is aborted, why it was. */
   async next(): Promise<Result<SampledToken>> {
     for (;;) {
       const sampled = await this.#step();
@@ -94,7 +94,7 @@ export class Generation {
         this.#failureCount = 0;
         return sampled;
       }
-      if (sampled.code === "Cancelled" || FINAL.has(sampled.code)) return sampled;
+      if (this.#ask.signal.aborted || FINAL.has(sampled.code)) return sampled;
       const recovered = await this.#recover(sampled);
       if (!recovered.ok) return recovered;
     }
@@ -113,7 +113,7 @@ export class Generation {
     const pending = this.#current.session.next().catch((error: unknown) => refuse("Weather", `the session broke: ${String(error)}`));
     this.#pending = pending;
     const outcome = await within(clock, stepMs, pending, this.#ask.signal);
-    if (outcome === "aborted") return refuse("Cancelled", "the client went away");
+    if (outcome === "aborted") return whyAborted(this.#ask.signal);
     if (outcome === "late") return refuse("TimedOut", `no token within ${stepMs / 1000} s`);
     this.#pending = undefined;
     if (outcome.ok) this.#tokens.push(outcome.value.tokenId);
@@ -140,7 +140,7 @@ export class Generation {
     if (this.#failureCount >= limits.failuresMax) return this.#giveUp(lost);
     const prompt = [...this.#ask.prompt, ...this.#tokens];
     const opened = await openSession(this.#house, this.#ask, { prompt, resumed: true, failureCount: this.#failureCount });
-    if (!opened.ok) return this.#giveUp(opened.code === "Cancelled" ? opened : refuse(opened.code, `${opened.detail} (after ${lost.detail})`));
+    if (!opened.ok) return this.#giveUp(this.#ask.signal.aborted ? opened : refuse(opened.code, `${opened.detail} (after ${lost.detail})`));
     this.#current = opened.value;
     this.#recoveryCount += 1;
     onRecovery(this.#ask.key);

@@ -1,8 +1,7 @@
 /** The OpenAI API over HTTP: routes, limits, keys, and every refusal in OpenAI's shape. */
-import type { IncomingMessage } from "node:http";
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { Bug } from "../../core/assert.ts";
-import { type Refusal, type Result, refuse } from "../../core/result.ts";
+import { type Refusal, RefusalError, type Result, refuse } from "../../core/result.ts";
 import { type ModelFacts, type Picture, findModel, modelKey, readyChains } from "../route/picture.ts";
 import type { ModelCatalog } from "../tokenizer/catalog.ts";
 import { apiError, type ApiError, errorBody, fieldError } from "./api-error.ts";
@@ -23,6 +22,7 @@ export type Api = {
   readonly picture: () => Picture | undefined;
   readonly apiKeys: ApiKeys | undefined; // undefined: anybody may ask
   readonly ending: AbortSignal; // aborted when answers under way must end
+  readonly draining: () => boolean; // connections are to be closed as soon as they are idle
 };
 
 type Ask = { readonly shape: Shape; readonly parse: (body: unknown, header: boolean) => Result<Wanted> };
@@ -88,8 +88,7 @@ async function serve(api: Api, shape: Shape, wanted: Wanted, request: FastifyReq
   if (!found.ok) return refused(api, reply, "", apiError(found, "model"));
   const model = found.value;
   const key = modelKey(model);
-  const gone = goneOf(request.raw, reply);
-  const signal = AbortSignal.any([gone, api.ending]);
+  const signal = endOf(api, request, reply);
   const known = catalog.peek(model.root);
   // A model without a ready chain cannot be asked for its files either: say what is the matter, not what follows from it.
   if (known === undefined && readyChains(model).length === 0) return refused(api, reply, key, apiError(noChain(model)));
@@ -125,15 +124,19 @@ function brokenOff(api: Api, reply: FastifyReply, error: unknown): Outcome {
   return { status: 500, refusal };
 }
 
-/** Aborted once the client has closed its connection before it had its whole answer. */
-function goneOf(request: IncomingMessage, reply: FastifyReply): AbortSignal {
-  const gone = new AbortController();
-  const onClose = (): void => {
-    if (!reply.raw.writableFinished) gone.abort();
-  };
-  reply.raw.once("close", onClose);
-  if (request.socket.destroyed) gone.abort();
-  return gone.signal;
+/** Aborted once the client has closed its connection before it had its whole answer, or the gateway must end. */
+function endOf(api: Api, request: FastifyRequest, reply: FastifyReply): AbortSignal {
+  const end = new AbortController();
+  const abort = (): void => end.abort(new RefusalError(refuse("ShuttingDown", "this gateway is shutting down; ask again")));
+  api.ending.addEventListener("abort", abort, { once: true });
+  reply.raw.once("close", () => {
+    api.ending.removeEventListener("abort", abort);
+    if (!reply.raw.writableFinished) end.abort();
+    if (api.draining()) setImmediate(() => request.server.server.closeIdleConnections());
+  });
+  if (request.raw.socket.destroyed) end.abort();
+  if (api.ending.aborted) abort();
+  return end.signal;
 }
 
 const noChain = (model: ModelFacts) =>

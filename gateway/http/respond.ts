@@ -84,7 +84,7 @@ async function whole(run: Run, response: ServerResponse): Promise<Outcome> {
   for (;;) {
     const piece = await run.text.next();
     if (!piece.ok) {
-      close(run, tally.text, piece.code === "Cancelled" ? "cancelled" : "failed");
+      close(run, tally.text, job.signal.aborted ? "cancelled" : "failed");
       return refuseOn(response, undefined, piece);
     }
     count(run, tally, piece.value);
@@ -111,7 +111,7 @@ async function streamed(run: Run, stream: EventStream, response: ServerResponse)
   for (;;) {
     const piece = await patiently(desk, stream, run.text.next());
     if (!piece.ok) {
-      close(run, tally.text, piece.code === "Cancelled" ? "cancelled" : "failed");
+      close(run, tally.text, job.signal.aborted ? "cancelled" : "failed");
       return refuseOn(response, stream, piece);
     }
     count(run, tally, piece.value);

@@ -3,7 +3,7 @@
  * truly. A model that cannot be served says why at each request; it does not touch the others.
  */
 import { type Refusal, type Result, refuse } from "../../core/result.ts";
-import { type Doors, within } from "../doors.ts";
+import { type Doors, whyAborted, within } from "../doors.ts";
 import { type ModelFacts, type Picture, modelKey, readyChains } from "../route/picture.ts";
 import type { RankAddress } from "../session/types.ts";
 import { MODEL_AT_FAULT, type ModelFiles, readModelFiles } from "./model-files.ts";
@@ -50,7 +50,7 @@ export class ModelCatalog {
     if (entry === undefined) return refuse("ModelLoading", `${modelKey(model)} has no ready rank yet to read its tokenizer from; try again shortly`);
     if (entry.outcome !== undefined) return entry.outcome;
     const loaded = await within(this.#doors.clock, waitMs, entry.loaded, signal);
-    if (loaded === "aborted") return refuse("Cancelled", "the client went away");
+    if (loaded === "aborted") return signal === undefined ? refuse("Cancelled", "nobody waits any more") : whyAborted(signal);
     if (loaded !== "late") return loaded;
     const why = entry.lastRefusal === undefined ? "" : ` (${entry.lastRefusal.detail})`;
     return refuse("ModelLoading", `the files of ${modelKey(model)} are being read from its ranks${why}; try again shortly`);
