@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Bug } from "../core/assert.ts";
 import { OPERATOR } from "../core/identity.ts";
+import { parsePublicKey } from "../core/keys.ts";
 import { isJsonObject } from "../core/json.ts";
 import { valueOrThrow } from "../core/result.ts";
 import { type Authority, writeCertificate } from "../core/wire/authority.ts";
@@ -255,14 +256,14 @@ function componentIn(pod: KubeObject, portName: string): readonly Component[] {
   return [{ name: pod.metadata.name, address: podIP.includes(":") ? `[${podIP}]:${port}` : `${podIP}:${port}` }];
 }
 
-/** Those without a key are left out: nothing that they sign can be checked. */
+/** Those without a good key are left out: nothing that they sign can be checked. */
 const providersIn = (stores: Stores) =>
-  stores.providers
-    .all()
-    .map(asProvider)
-    .flatMap(({ metadata, spec }) =>
-      spec.publicKey === undefined ? [] : [{ name: metadata.name, publicKey: spec.publicKey, admitted: true }],
-    );
+  stores.providers.all().flatMap((object) => {
+    const { metadata, spec } = asProvider(object);
+    const { name } = metadata;
+    if (spec.publicKey === undefined || !parsePublicKey(spec.publicKey, `provider ${name}`).ok) return [];
+    return [{ name, publicKey: spec.publicKey, admitted: true }];
+  });
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 

@@ -23,7 +23,7 @@ export function register(program: Command): void {
       const documents = valueOrThrow(readDocuments([...options.file, ...options.nodes]));
       const { model, facts } = await resolveLocal(documents);
       const nodes = documents.nodes.map((node) => nodeFactsOf(node, admitted(documents), true));
-      const placed = valueOrThrow(place({ model, facts, nodes, ranks: [], previous: undefined, probe: undefined }));
+      const placed = valueOrThrow(place({ model, facts, nodes, ranks: [], previous: undefined, probes: [] }));
       console.log(
         options.output === "json"
           ? JSON.stringify(placementDocument(model, facts, placed), undefined, 2)

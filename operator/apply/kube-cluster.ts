@@ -12,9 +12,10 @@ import type { EventRecorder } from "../kube/events.ts";
 import { type KubeObject, PODS, SECRETS, SERVICES, keyOf } from "../kube/objects.ts";
 import { sameJson } from "../kube/same.ts";
 import { modelSpecOf } from "../plan/model-spec.ts";
-import { fullRankName, rankConfigOf } from "../plan/told.ts";
+import { fullRankName } from "../plan/names.ts";
+import { rankConfigOf } from "../plan/told.ts";
 import { pictureOf } from "../plan/picture.ts";
-import type { Action, Assignment, Placement, Plan, RankState, World } from "../plan/types.ts";
+import type { Action, Assignment, Placement, Plan, Probe, RankState, World } from "../plan/types.ts";
 import type { Cluster, Observed } from "./cluster.ts";
 import { FactsBook, factsIn } from "./facts.ts";
 import { MODEL_LABEL, modelKey } from "./labels.ts";
@@ -43,7 +44,7 @@ export type KubeClusterOptions = {
   readonly facts?: FactsBook;
 };
 
-type Probe = ProbeOutcome & { readonly chain: number; readonly instance: string };
+type KnownProbe = Probe & { readonly instance: string };
 type Failure = { readonly count: number; readonly notBeforeMs: number };
 
 const CERTIFICATE_DAYS = 365;
@@ -52,7 +53,7 @@ const RESTART_MS_MAX = 300_000;
 export class KubeCluster implements Cluster {
   readonly #options: KubeClusterOptions;
   readonly #facts: FactsBook;
-  readonly #probes = new Map<string, Probe>();
+  readonly #probes = new Map<string, readonly KnownProbe[]>();
   /** Objects that we wrote and whose copies may lag behind a little. */
   readonly #madePods: Recent;
   readonly #keptPlans: Recent;
@@ -81,7 +82,7 @@ export class KubeCluster implements Cluster {
     const draft = modelSpecOf(object, planned?.ok ? planned.value.config : undefined);
     const facts = await this.#facts.of(key, draft, shardPlan);
     const pods = this.#podsOf(key);
-    const probe = this.#probes.get(key);
+    const probes = this.#probes.get(key) ?? [];
     const previous = shardPlan && { revision: shardPlan.spec.model.revision, assignments: assignmentsIn(shardPlan) };
     const world = {
       model: "code" in facts ? draft : modelSpecOf(object, facts.config),
@@ -89,7 +90,7 @@ export class KubeCluster implements Cluster {
       nodes: nodesFor(stores, key, pods),
       ranks: rankStatesOf(stores, pods),
       previous,
-      probe: probe && probe.instance === chainInstance(pods, probe.chain) ? probe : undefined,
+      probes: probes.filter(({ chain, instance }) => instance === chainInstance(pods, chain)),
     };
     return { world, object };
   }
@@ -220,6 +221,7 @@ export class KubeCluster implements Cluster {
       assignment,
       node,
       revision,
+      neighbours: config.neighbours,
       image,
       ...(imagePullPolicy === undefined ? {} : { imagePullPolicy }),
     });
@@ -269,7 +271,8 @@ export class KubeCluster implements Cluster {
     const key = modelKey(model);
     const instance = chainInstance(this.#podsOf(key), chain);
     const outcome = await this.#options.probe(model, chain);
-    this.#probes.set(key, { ...outcome, chain, instance });
+    const others = (this.#probes.get(key) ?? []).filter((probe) => probe.chain !== chain);
+    this.#probes.set(key, [...others, { ...outcome, chain, instance }]);
   }
 
   /** The plan as written last, by us or as the copy has it: the spec's generation says which is newer. */

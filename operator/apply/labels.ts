@@ -1,5 +1,5 @@
 /** Names and labels that the operator gives to what it makes, and finds it again by. */
-import { rankName } from "../plan/plan.ts";
+import { rankName } from "../plan/names.ts";
 import type { Assignment, ModelSpec } from "../plan/types.ts";
 
 export const MODEL_LABEL = "tessellate.dev/model";
@@ -13,6 +13,7 @@ export const RANK_SELECTOR = `${COMPONENT_LABEL}=rank,${MANAGED_BY_LABEL}=${MANA
 /** What a pod was told, as JSON; the pod itself is the record of what runs. */
 export const ASSIGNMENT_ANNOTATION = "tessellate.dev/assignment";
 export const REVISION_ANNOTATION = "tessellate.dev/revision";
+export const NEIGHBOURS_ANNOTATION = "tessellate.dev/neighbours";
 
 /** `namespace/name` of a model: the key of its reconciliation. */
 export const modelKey = ({ namespace, name }: Pick<ModelSpec, "namespace" | "name">): string => `${namespace}/${name}`;

@@ -10,10 +10,17 @@ import type { IssuedCertificate } from "../../core/wire/authority.ts";
 import { tlsFilesIn } from "../../core/wire/tls.ts";
 import type { KubeObject } from "../kube/objects.ts";
 import { RUNTIME_BYTES } from "../plan/footprint.ts";
-import { rankName } from "../plan/plan.ts";
+import { rankName } from "../plan/names.ts";
 import type { RankHost } from "../plan/told.ts";
 import type { Assignment, ModelSpec, NodeFacts } from "../plan/types.ts";
-import { ASSIGNMENT_ANNOTATION, MODEL_LABEL, REVISION_ANNOTATION, modelLabels, rankLabels } from "./labels.ts";
+import {
+  ASSIGNMENT_ANNOTATION,
+  MODEL_LABEL,
+  NEIGHBOURS_ANNOTATION,
+  REVISION_ANNOTATION,
+  modelLabels,
+  rankLabels,
+} from "./labels.ts";
 
 export const RANK_PORT = 7400;
 export const METRICS_PORT = 7401;
@@ -33,6 +40,7 @@ export type RankPodOptions = {
   readonly assignment: Assignment;
   readonly node: NodeFacts;
   readonly revision: string;
+  readonly neighbours: readonly string[];
   readonly image: string;
   readonly imagePullPolicy?: string;
 };
@@ -87,7 +95,11 @@ export function rankPod(options: RankPodOptions): KubeObject {
       name: rankName(model, assignment),
       namespace: model.namespace,
       labels: rankLabels(model, assignment),
-      annotations: { [ASSIGNMENT_ANNOTATION]: JSON.stringify(assignment), [REVISION_ANNOTATION]: revision },
+      annotations: {
+        [ASSIGNMENT_ANNOTATION]: JSON.stringify(assignment),
+        [REVISION_ANNOTATION]: revision,
+        [NEIGHBOURS_ANNOTATION]: options.neighbours.join(),
+      },
       ownerReferences: [ownerOf(model)],
     },
     spec: {

@@ -2,7 +2,7 @@
 import { isJsonObject, type JsonObject, parseJson } from "../../core/json.ts";
 import type { KubeObject } from "../kube/objects.ts";
 import type { Assignment, RankState } from "../plan/types.ts";
-import { ASSIGNMENT_ANNOTATION, REVISION_ANNOTATION } from "./labels.ts";
+import { ASSIGNMENT_ANNOTATION, NEIGHBOURS_ANNOTATION, REVISION_ANNOTATION } from "./labels.ts";
 import { RANK_PORT } from "./rank-objects.ts";
 
 /** Undefined where the pod is none of ours after all: somebody wrote its labels, but not what it was told. */
@@ -10,7 +10,13 @@ export function rankStateOf(pod: KubeObject, machineIsGone: boolean): RankState 
   const { name, annotations = {}, deletionTimestamp } = pod.metadata;
   const assignment = parseAssignment(annotations[ASSIGNMENT_ANNOTATION]);
   if (assignment === undefined) return undefined;
-  const told = { name, assignment, revision: annotations[REVISION_ANNOTATION] ?? "" };
+  const neighbours = annotations[NEIGHBOURS_ANNOTATION];
+  const told = {
+    name,
+    assignment,
+    revision: annotations[REVISION_ANNOTATION] ?? "",
+    ...(neighbours === undefined ? {} : { neighbours: neighbours.split(",").filter(Boolean) }),
+  };
   const status = objectAt(pod, "status");
   if (machineIsGone) return { ...told, phase: "Lost", detail: `the machine of node ${assignment.node} is gone` };
   if (deletionTimestamp !== undefined) return { ...told, phase: "Leaving", detail: "is being deleted" };

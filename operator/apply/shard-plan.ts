@@ -1,7 +1,7 @@
 /** The plan as an object in the cluster, and back: what people review is what the next reconciliation goes on from. */
 import type { ShardPlan, ShardPlanSpec, ShardPlanStatus } from "../../core/gen/crds/shardplan.ts";
 import type { ReadFacts } from "../manifest/read-facts.ts";
-import { rankName } from "../plan/plan.ts";
+import { rankName } from "../plan/names.ts";
 import type { Assignment, ModelSpec, Placement, RankState } from "../plan/types.ts";
 import { sourceDigestOf } from "./facts.ts";
 

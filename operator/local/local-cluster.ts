@@ -15,8 +15,9 @@ import { valueOrThrow } from "../../core/result.ts";
 import { type Authority, createAuthority, loadAuthority, writeCertificate } from "../../core/wire/authority.ts";
 import { tlsFilesIn } from "../../core/wire/tls.ts";
 import { nodeFactsOf } from "../plan/model-spec.ts";
-import { rankName } from "../plan/plan.ts";
-import { fullRankName, rankConfigOf } from "../plan/told.ts";
+import { rankName } from "../plan/names.ts";
+import { fullRankName } from "../plan/names.ts";
+import { rankConfigOf } from "../plan/told.ts";
 import type { Assignment, ModelFacts, ModelSpec, NodeFacts, RankState } from "../plan/types.ts";
 import { type Listening, type RunningProcess, startProcess } from "./processes.ts";
 

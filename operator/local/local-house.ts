@@ -104,7 +104,7 @@ class Loop {
   #cluster: LocalCluster | undefined;
   #control: Controls | undefined;
   #previous: World["previous"];
-  #probe: World["probe"];
+  #probes: World["probes"] = [];
   #placement: Placement | undefined;
   #told = "";
   #toldAt = 0;
@@ -227,7 +227,7 @@ class Loop {
       nodes: cluster.nodes,
       ranks,
       previous: this.#previous,
-      probe: this.#probe,
+      probes: this.#probes,
     };
   }
 
@@ -248,7 +248,7 @@ class Loop {
     for (const action of decided.actions) {
       if (action.do === "probe" || this.#stopping !== undefined) continue;
       if (action.do === "delete-rank" && this.#mustWait(action.name)) continue;
-      this.#probe = undefined;
+      this.#probes = [];
       this.#options.tell({ event: "action", action });
       if (action.do === "delete-rank") await cluster.deleteRank(action.name);
       else await cluster.createRank(this.#model, this.#facts, decided.revision, action.assignment, assignments);
@@ -282,7 +282,7 @@ class Loop {
     const probe = decided.actions.find((action) => action.do === "probe");
     if (probe?.do !== "probe" || this.#control === undefined || this.#stopping !== undefined) return;
     const { passed, detail } = await this.#control.probe(this.#model, probe.chain);
-    this.#probe = { chain: probe.chain, passed, detail };
+    this.#probes = [...this.#probes.filter(({ chain }) => chain !== probe.chain), { chain: probe.chain, passed, detail }];
     if (passed) this.#wake();
   }
 }

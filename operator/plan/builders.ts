@@ -73,7 +73,7 @@ export const aWorld = (
   nodes,
   ranks: [],
   previous: undefined,
-  probe: undefined,
+  probes: [],
 });
 const sizes = footprint(aModel(), FACTS);
 /** Memory for so many layers and the embedding or the head, whichever end the node gets. */

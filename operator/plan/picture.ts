@@ -6,8 +6,8 @@ import type { Chain } from "../../core/gen/proto/tessellate/control/v1/Chain.ts"
 import type { Model } from "../../core/gen/proto/tessellate/control/v1/Model.ts";
 import { present } from "../../core/assert.ts";
 import { cutSlices } from "../../core/slice.ts";
-import { rankName } from "./plan.ts";
-import { fullRankName } from "./told.ts";
+import { rankName } from "./names.ts";
+import { fullRankName } from "./names.ts";
 import type { Assignment, ModelFacts, ModelSpec, RankState } from "./types.ts";
 
 /** The model as `Control.Put` carries it. A chain is ready when every rank of it is, with an address. */

@@ -1,8 +1,9 @@
 import { expect } from "chai";
 import fc from "fast-check";
 import { aModel, aNode, aWorld, roomForLayers } from "./builders.ts";
-import { plan, rankName, revisionOf } from "./plan.ts";
-import type { Action, Assignment, Plan, RankState, World } from "./types.ts";
+import { rankName } from "./names.ts";
+import { plan, revisionOf } from "./plan.ts";
+import type { Action, Assignment, Plan, Probe, RankState, World } from "./types.ts";
 
 type Phase = RankState["phase"];
 type Known = ReturnType<typeof aWorld>;
@@ -27,10 +28,10 @@ const running = (
   });
 
 /** The world after a plan was carried out. */
-const carriedOut = (world: Known, phases: Readonly<Record<string, Phase>> = {}, probe?: World["probe"]): Known => {
+const carriedOut = (world: Known, phases: Readonly<Record<string, Phase>> = {}, ...probes: readonly Probe[]): Known => {
   const { revision, placement } = plan(world);
   const assignments = placement?.assignments ?? [];
-  return { ...world, ranks: running(world, assignments, phases), previous: { revision, assignments }, probe };
+  return { ...world, ranks: running(world, assignments, phases), previous: { revision, assignments }, probes };
 };
 const PASSED = { chain: 0, passed: true, detail: "" };
 
@@ -73,7 +74,7 @@ describe("plan", () => {
     },
     {
       name: "makes a rank again once the old one is gone",
-      world: { ...serving, ranks: serving.ranks.slice(0, 1), probe: undefined },
+      world: { ...serving, ranks: serving.ranks.slice(0, 1), probes: [] },
       actions: ["+ tiny-0-1-0"],
       ready: "False RanksStarting",
     },
@@ -82,6 +83,21 @@ describe("plan", () => {
       world: { ...carriedOut(aWorld(TWO)), nodes: [aNode("a"), aNode("c")], ...lostNode("b") },
       actions: ["- tiny-0-0-0"], // the first segment's
       ready: "False RanksStarting",
+    },
+    {
+      name: "makes a rank anew that was told of other neighbours",
+      world: {
+        ...serving,
+        ranks: serving.ranks.map((rank, index) => ({ ...rank, neighbours: index === 0 ? ["default/tiny-0-1-0"] : [] })),
+      },
+      actions: ["- tiny-0-1-0"],
+      ready: "True Serving",
+    },
+    {
+      name: "rests at no chain at all",
+      world: aWorld(TWO, aModel({ replicas: 0 })),
+      actions: [],
+      ready: "False ScaledToZero",
     },
     {
       name: "keeps a rank whose node only does not answer",
@@ -161,7 +177,7 @@ describe("plan", () => {
 function carryOut(world: Known): Known {
   const decided = plan(world);
   let ranks = [...world.ranks];
-  let probe = decided.actions.some((action) => action.do !== "probe") ? undefined : world.probe;
+  let probes = decided.actions.some((action) => action.do !== "probe") ? [] : world.probes;
   for (const action of decided.actions) {
     if (action.do === "delete-rank") ranks = ranks.filter(({ name }) => name !== action.name);
     if (action.do === "create-rank") {
@@ -173,7 +189,7 @@ function carryOut(world: Known): Known {
         detail: "",
       });
     }
-    if (action.do === "probe") probe = { chain: action.chain, passed: true, detail: "" };
+    if (action.do === "probe") probes = [...probes, { chain: action.chain, passed: true, detail: "" }];
   }
   // What only starts will be ready in the next round.
   ranks = ranks.map((rank) => (rank.phase === "Starting" ? { ...rank, phase: "Ready" } : rank));
@@ -181,7 +197,7 @@ function carryOut(world: Known): Known {
     decided.placement === undefined
       ? world.previous
       : { revision: decided.revision, assignments: decided.placement.assignments };
-  return { ...world, ranks, previous, probe };
+  return { ...world, ranks, previous, probes };
 }
 
 function lostNode(gone: string): Pick<World, "ranks" | "previous"> {

@@ -3,6 +3,7 @@
  * rule forbids it, so that losing one rank moves one rank. Nothing is evicted because somebody did not answer; only a
  * rank that ended, or whose node is gone, is replaced.
  */
+import { neighboursOf, rankName } from "./names.ts";
 import { describePlacement, layersCovered, place } from "./place.ts";
 import { bytesOn, replacementFor } from "./repair.ts";
 import type {
@@ -19,12 +20,6 @@ import type {
 
 type Known = World & { readonly facts: ModelFacts };
 type Wanted = { readonly placement: Placement; readonly message: string };
-
-/** `<model>-<chain>-<segment>-<rank>`: the pod's name. Deterministic, so that a stale cache ends in "already exists". */
-export const rankName = (
-  model: { readonly name: string },
-  { chain, segment, rank }: Pick<Assignment, "chain" | "segment" | "rank">,
-): string => `${model.name}-${chain}-${segment}-${rank}`;
 
 /** What a rank must have been told for it to serve this spec. Ranks of another revision are replaced. */
 export const revisionOf = (model: ModelSpec, { root }: ModelFacts): string =>
@@ -50,9 +45,9 @@ export function plan(world: World): Plan {
   const { assignments } = wanted.placement;
   const changes = diff(model, revision, assignments, ranks);
   const ready = readyChains(model, revision, assignments, ranks);
-  const probed = world.probe?.passed === true && ready.includes(world.probe.chain);
-  const first = ready[0];
-  const actions = [...changes, ...(first !== undefined && !probed ? [{ do: "probe", chain: first } as const] : [])];
+  const serving = ready.filter((chain) => hasPassed(world, chain));
+  const probes = ready.filter((chain) => !serving.includes(chain)).map((chain) => ({ do: "probe", chain }) as const);
+  const actions = [...changes, ...probes];
   return {
     revision,
     placement: wanted.placement,
@@ -60,11 +55,14 @@ export function plan(world: World): Plan {
     conditions: [
       { type: "Planned", status: "True", reason: "Placed", message: wanted.message },
       weightsReady(model, assignments, ranks),
-      readiness(world, ready, probed),
+      readiness(world, ready, serving),
     ],
-    readyChainCount: probed ? ready.length : 0,
+    readyChainCount: serving.length,
   };
 }
+
+const hasPassed = ({ probes }: World, chain: number): boolean =>
+  probes.some((probe) => probe.chain === chain && probe.passed);
 
 /** The plan in force where it still stands, repaired where it must be; fresh placements for the chains it lacks. */
 function wantedPlacement(world: Known, revision: string): Wanted | { readonly code: string; readonly detail: string } {
@@ -156,6 +154,8 @@ function diff(
         return [{ do: "delete-rank", name, why: `runs revision ${rank.revision}, wanted is ${revision}` }];
       if (!sameShard(rank.assignment, assignment))
         return [{ do: "delete-rank", name, why: "the plan gives it another shard or node" }];
+      if (rank.neighbours !== undefined && rank.neighbours.join() !== neighboursOf(model, assignment, wanted).join())
+        return [{ do: "delete-rank", name, why: "the plan gives it other neighbours" }];
       return [];
     }),
   ];
@@ -206,25 +206,27 @@ function weightsReady(model: ModelSpec, wanted: readonly Assignment[], ranks: re
   };
 }
 
-function readiness({ model, probe }: World, ready: readonly number[], probed: boolean): Condition {
-  const chains = `${ready.length} of ${model.replicas} chains`;
-  if (probed) return { type: "Ready", status: "True", reason: "Serving", message: `${chains} serve` };
-  if (ready.length === 0)
-    return { type: "Ready", status: "False", reason: "RanksStarting", message: "no chain is complete yet" };
-  if (probe !== undefined && !probe.passed)
-    return { type: "Ready", status: "False", reason: "ProbeFailed", message: probe.detail };
-  return {
-    type: "Ready",
-    status: "False",
-    reason: "Probing",
-    message: `${chains} complete; a request is going through chain ${ready[0]}`,
-  };
+function readiness({ model, probes }: World, ready: readonly number[], serving: readonly number[]): Condition {
+  const no = (reason: string, message: string): Condition => ({ type: "Ready", status: "False", reason, message });
+  if (serving.length > 0) {
+    const message = `${serving.length} of ${model.replicas} chains serve`;
+    return { type: "Ready", status: "True", reason: "Serving", message };
+  }
+  if (model.replicas === 0) return no("ScaledToZero", "spec.replicas is 0");
+  if (ready.length === 0) return no("RanksStarting", "no chain is complete yet");
+  const failed = probes.find(({ chain, passed }) => !passed && ready.includes(chain));
+  if (failed !== undefined) return no("ProbeFailed", `chain ${failed.chain}: ${failed.detail}`);
+  return no("Probing", `chains ${ready.join(", ")} are complete; a request is going through`);
 }
 
 /** Nothing can be planned: what runs goes on running, and the conditions say why. */
 function standing(world: World, revision: string, code: string, detail: string): Plan {
-  const serving =
-    world.probe?.passed === true && world.ranks.length > 0 && world.ranks.every(({ phase }) => phase === "Ready");
+  const { ranks } = world;
+  const serving = [...new Set(ranks.map(({ assignment }) => assignment.chain))].filter(
+    (chain) =>
+      hasPassed(world, chain) &&
+      ranks.every(({ assignment, phase }) => assignment.chain !== chain || phase === "Ready"),
+  );
   return {
     revision,
     placement: undefined,
@@ -232,10 +234,10 @@ function standing(world: World, revision: string, code: string, detail: string):
     conditions: [
       { type: "Planned", status: "False", reason: code, message: detail },
       { type: "WeightsReady", status: "Unknown", reason: "NotPlanned", message: "nothing is planned" },
-      serving
+      serving.length > 0
         ? { type: "Ready", status: "True", reason: "Serving", message: "the plan in force still serves" }
         : { type: "Ready", status: "False", reason: code, message: detail },
     ],
-    readyChainCount: serving ? new Set(world.ranks.map(({ assignment }) => assignment.chain)).size : 0,
+    readyChainCount: serving.length,
   };
 }

@@ -64,6 +64,7 @@ export type RankState = {
   readonly revision: string; // what it was told to run, see revisionOf
   readonly phase: "Starting" | "Ready" | "Failed" | "Lost" | "Leaving"; // Lost: its node is gone
   readonly address?: string; // host:port of its gRPC door
+  readonly neighbours?: readonly string[]; // whom it was told to let in; left out: not known
   readonly detail: string; // why it is not ready, in its own words
 };
 
@@ -80,13 +81,16 @@ export type Assignment = {
   readonly kvBytes: number;
 };
 
+/** What became of one token that was sent through a whole chain. */
+export type Probe = { readonly chain: number; readonly passed: boolean; readonly detail: string };
+
 export type World = {
   readonly model: ModelSpec;
   readonly facts: ModelFacts | { readonly code: string; readonly detail: string }; // the latter: unreadable, and why
   readonly nodes: readonly NodeFacts[];
   readonly ranks: readonly RankState[];
   readonly previous: { readonly revision: string; readonly assignments: readonly Assignment[] } | undefined; // the plan in force
-  readonly probe: { readonly chain: number; readonly passed: boolean; readonly detail: string } | undefined; // of this generation's chains
+  readonly probes: readonly Probe[]; // of the processes that run now; at most one for each chain
 };
 
 export type Action =

@@ -88,7 +88,7 @@ export const providerSchema: Schema = {
           maxLength: 60,
           rules: [
             {
-              rule: "self.matches('^MCowBQYDK2VwAyEA[A-Za-z0-9+/]{43}=$')",
+              rule: "self.matches('^MCowBQYDK2VwAyEA[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$')",
               message: "publicKey is an Ed25519 key in SPKI form as base64, 60 characters from MCowBQYDK2VwAyEA",
             },
           ],

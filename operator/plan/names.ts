@@ -1,0 +1,24 @@
+/** What ranks are called, and who is whose neighbour. */
+import { identityUri } from "../../core/identity.ts";
+import type { Assignment, ModelSpec } from "./types.ts";
+
+type Place = Pick<Assignment, "chain" | "segment" | "rank">;
+
+/** `<model>-<chain>-<segment>-<rank>`: the pod's name. Deterministic, so that a stale cache ends in "already exists". */
+export const rankName = (model: { readonly name: string }, { chain, segment, rank }: Place): string =>
+  `${model.name}-${chain}-${segment}-${rank}`;
+
+/** The full name that certificates and receipts carry: `<namespace>/<model>-<chain>-<segment>-<rank>`. */
+export const fullRankName = (model: Pick<ModelSpec, "namespace" | "name">, place: Place): string =>
+  `${model.namespace}/${rankName(model, place)}`;
+
+export const rankIdentity = (model: ModelSpec, assignment: Assignment): string =>
+  identityUri({ kind: "rank", name: fullRankName(model, assignment) });
+
+/** Who may connect to this rank besides gateways and the operator: its group, and the segments before and after. */
+export function neighboursOf(model: ModelSpec, own: Assignment, assignments: readonly Assignment[]): readonly string[] {
+  return assignments
+    .filter(({ chain, segment }) => chain === own.chain && Math.abs(segment - own.segment) <= 1)
+    .filter(({ segment, rank }) => segment !== own.segment || rank !== own.rank)
+    .map((assignment) => fullRankName(model, assignment));
+}
