@@ -1,0 +1,349 @@
+/**
+ * The whole of it, as its users meet it: helm install, kubectl apply, kubectl wait, a question, trouble, pay, and the
+ * way out. Everything is real but the machines, whose pods are processes.
+ */
+import { expect } from "chai";
+import { verifyAnswer } from "../../core/answer-verification.ts";
+import type { Condition, KubeList, KubeObject, Pod } from "../cluster/kube-types.ts";
+import { type Prometheus, startPrometheus, whyNoPrometheus } from "../prometheus.ts";
+import { requireOrSkip, whyNoProcessKubelet } from "../requirement.ts";
+import { until } from "../until.ts";
+import { HOUSE_NAMESPACE, installHouse } from "./house.ts";
+import { ledgerRows } from "./ledger.ts";
+import { ModelWatch, type RankPod } from "./model-watch.ts";
+import { scrapeTargets } from "./pod-monitors.ts";
+import { ask, chatGoldens, type Golden } from "./questions.ts";
+import { makeStrictNamespace, rightsOf, whyNotRestricted } from "./rights.ts";
+import { MACHINES, podProcesses, type Stage, setStage } from "./stage.ts";
+import { Timeline } from "./timeline.ts";
+
+describe("the demo in a cluster", function () {
+  this.timeout(180_000);
+  this.bail(true); // each step stands on the one before
+  const timeline = new Timeline();
+  const goldens = chatGoldens();
+  let stage: Stage;
+  let watch: ModelWatch;
+  let gatewayUrl: string;
+
+  const kubectl = (...args: string[]) => stage.controlPlane.kubectl(args);
+  const apply = (object: object) => stage.controlPlane.kubectl(["apply", "-f", "-"], JSON.stringify(object));
+  const items = async <T extends KubeObject>(path: string) =>
+    (await stage.controlPlane.api.get<KubeList<T>>(path)).items;
+  const patch = (what: string, spec: object) => kubectl("patch", what, "--type=merge", "-p", JSON.stringify({ spec }));
+  const housePods = () => items<Pod>(`/api/v1/namespaces/${HOUSE_NAMESPACE}/pods`);
+
+  before(async function () {
+    const why = whyNoProcessKubelet();
+    requireOrSkip(this, why === undefined, why ?? "");
+    this.timeout(1_500_000); // the first time the control plane is built
+    stage = await timeline.phase("control plane, machines, node agents", setStage);
+  });
+  after(async function () {
+    await watch?.stop();
+    if (this.test?.parent?.tests.some(({ state }) => state === "failed")) await tellWhatIsKnown();
+    await stage?.controlPlane.stop();
+    console.log(`\n${timeline.text()}\n`);
+  });
+
+  it("comes up with helm install", async () => {
+    gatewayUrl = await timeline.phase("helm install, operator and gateway and ledger ready", () => installHouse(stage));
+    const pods = await housePods();
+    expect(pods.map(({ metadata }) => metadata.labels?.["app.kubernetes.io/component"]).sort()).to.deep.equal([
+      "gateway",
+      "ledger",
+      "operator",
+    ]);
+    await makeStrictNamespace(stage.controlPlane);
+  });
+
+  it("says what is missing while the providers' keys are", async () => {
+    watch = new ModelWatch(stage.controlPlane, "demo");
+    await timeline.phase("kubectl apply -f examples/demo/", () => kubectl("apply", "-f", "examples/demo/"));
+    await until("a condition that says why", async () => {
+      const columns = await kubectl("get", "sm", "demo", "-o", "wide", "--no-headers");
+      return (
+        /^demo\s+False\s+NoNodes\s/.test(columns) && columns.includes("campus-a1: provider campus has no public key")
+      );
+    });
+    expect(await kubectl("get", "providers", "campus", "--no-headers")).to.match(
+      /^campus\s+False\s+NoPublicKey\s+1\s+0\s/,
+    );
+    expect(await kubectl("get", "shardnodes", "studio-x1", "--no-headers")).to.contain("ProviderNotAdmitted");
+  });
+
+  it("is Ready once a request has gone through the whole chain", async () => {
+    await timeline.phase("keys known, ranks started, weights loaded, probe passed: Ready", async () => {
+      for (const node of Object.values(MACHINES).flat()) {
+        await patch(`shardnode/${node}`, { signer: { target: stage.providers.target(node) } });
+      }
+      for (const [provider, publicKey] of stage.providers.publicKeys)
+        await patch(`provider/${provider}`, { publicKey });
+      await kubectl("wait", "--for=condition=Ready", "shardedmodel/demo", "--timeout=120s");
+    });
+    expect(await kubectl("get", "sm", "--no-headers")).to.match(
+      /^demo\s+True\s+Serving\s+1\/1\s+3\s+\d+(\.\d+)?\s+\d+m?\d*s\n$/,
+    );
+    expect(await kubectl("get", "shardplan", "demo", "--no-headers")).to.match(/^demo\s+demo\s+4\/4\s+[\d.]+\s+\S+\s/);
+    await until("providers and nodes to know their shards", async () => {
+      const providers = await kubectl("get", "providers", "--no-headers");
+      const nodes = await kubectl("get", "shardnodes", "--no-headers");
+      const offered =
+        /^campus\s+True\s+KeyKnown\s+1\s+1\s.*\ngarage\s+True\s+KeyKnown\s+1\s+1\s.*\nstudio\s+True\s+KeyKnown\s+2\s+2\s/;
+      return offered.test(providers) && (nodes.match(/\s1\s+True\s+Offered\s/g) ?? []).length === 4;
+    });
+    const conditions: readonly Condition[] = JSON.parse(
+      await kubectl("get", "sm", "demo", "-o", "jsonpath={.status.conditions}"),
+    );
+    expect(conditions.map(({ type, status, reason }) => `${type}=${status} ${reason}`).sort()).to.deep.equal([
+      "Planned=True Placed",
+      "Ready=True Serving",
+      "WeightsReady=True Loaded",
+    ]);
+    const events = await eventReasons();
+    expect(events).to.include.members(["Planned", "RankCreated", "Serving"]);
+  });
+
+  it("answers as transformers does, with receipts by the providers' own keys", async () => {
+    await timeline.phase(`${goldens.length} questions, their receipts verified`, async () => {
+      for (const golden of goldens) await expectAnswer(golden);
+    });
+  });
+
+  it("replaces nothing when a rank's process is killed in the middle of an answer: it starts again", async () => {
+    const [before, victim] = await ranksAnd("campus-a1");
+    const mark = watch.mark;
+    await timeline.phase("a rank's process killed in the middle of an answer: the answer complete, Ready", async () => {
+      let killed = false;
+      await expectAnswer(longest(goldens), () => {
+        if (killed) return;
+        killed = true;
+        stage.kubelet.kill({ name: victim.name });
+      });
+      await watch.readyAgainSince(mark);
+    });
+    const changed = before.map((rank) => ({ ...rank, restartCount: rank === victim ? 1 : 0 }));
+    expect(await watch.ranks()).to.deep.equal(changed);
+    await expectAnswer(first(goldens));
+  });
+
+  it("makes anew the one rank that kubectl deletes", async () => {
+    const [before, victim] = await ranksAnd("studio-x2");
+    const mark = watch.mark;
+    await timeline.phase("kubectl delete pod --force: made anew, Ready, the same answer", async () => {
+      await kubectl("delete", "pod", victim.name, "--force", "--grace-period=0");
+      await watch.readyAgainSince(mark);
+      await expectAnswer(first(goldens));
+    });
+    expectOnlyReplaced(before, await watch.ranks(), victim, victim.node);
+  });
+
+  it("moves the shard of a node that goes, and nothing else", async () => {
+    await timeline.phase("a spare machine joins", async () => {
+      await stage.addMachine("garage", "garage-4");
+      const spec = {
+        provider: "garage",
+        memory: { freeBytes: "512Mi" },
+        memoryBytesPerSecond: "18G",
+        signer: { target: stage.providers.target("garage-4") },
+      };
+      await apply({ apiVersion: "tessellate.dev/v1alpha1", kind: "ShardNode", metadata: { name: "garage-4" }, spec });
+      await kubectl("wait", "--for=condition=Ready", "shardnode/garage-4", "--timeout=30s");
+    });
+    const [before, victim] = await ranksAnd("garage-3");
+    const mark = watch.mark;
+    await timeline.phase("kubectl delete node: its shard moved, Ready, the same answer", async () => {
+      await kubectl("delete", "node", "garage-3");
+      await watch.readyAgainSince(mark);
+      await expectAnswer(first(goldens));
+    });
+    expectOnlyReplaced(before, await watch.ranks(), victim, "garage-4");
+    expect(await kubectl("get", "shardnode", "garage-3", "--no-headers")).to.contain("NodeMissing");
+    expect(await eventReasons()).to.include("Replanned");
+  });
+
+  it("settles, and Prometheus says of the rewards what the ledger says", async function () {
+    await timeline.phase("kubectl apply settlement: settled", async () => {
+      const spec = { latest: true };
+      await apply({ apiVersion: "tessellate.dev/v1alpha1", kind: "Settlement", metadata: { name: "first" }, spec });
+      await kubectl("wait", "--for=condition=Settled", "settlement/first", "--timeout=60s");
+    });
+    const rows = await ledgerRows(stage.controlPlane);
+    const { epoch, totals } = JSON.parse(await kubectl("get", "settlement", "first", "-o", "jsonpath={.status}"));
+    const settled = rows.filter((row) => row.epoch === epoch); // an hour may have ended meanwhile
+    const paid = settled.reduce((sum, { paidMicroCredits }) => sum + paidMicroCredits, 0n);
+    expect(BigInt(totals.paid.replace(".", ""))).to.equal(paid);
+    expect(settled.filter(({ paidMicroCredits }) => paidMicroCredits > 0n)).to.have.length(3);
+    expect(rows.filter(({ rejectedCount }) => rejectedCount > 0)).to.deep.equal([]);
+    expect(await kubectl("get", "settlement", "first", "--no-headers")).to.match(
+      /^first\s+\d+\s+True\s+Signed\s+[\d.]+\s+[\d.]+\s/,
+    );
+
+    const missing = whyNoPrometheus();
+    requireOrSkip(this, missing === undefined, missing ?? "");
+    await timeline.phase("Prometheus scrapes all and agrees with the ledger", async () => {
+      const targets = await scrapeTargets(stage.controlPlane);
+      const prometheus = await startPrometheus(targets);
+      try {
+        await expectAgreement(prometheus, Object.values(targets).flat().length, rows);
+      } finally {
+        await prometheus.stop();
+      }
+    });
+  });
+
+  it("gives nobody more than they need", async () => {
+    const { controlPlane } = stage;
+    await timeline.phase("rights and security contexts", async () => {
+      const nobody = await rightsOf(controlPlane, "strict", "nobody");
+      for (const pod of await housePods()) {
+        expect(await whyNotRestricted(controlPlane, pod), pod.metadata.name).to.equal(undefined);
+        if (pod.metadata.labels?.["app.kubernetes.io/component"] === "operator") continue;
+        expect(holdsToken(pod), pod.metadata.name).to.equal(false);
+        const account = pod.spec.serviceAccountName ?? "default";
+        expect(await rightsOf(controlPlane, HOUSE_NAMESPACE, account)).to.deep.equal(nobody);
+      }
+      for (const pod of await rankPods()) {
+        expect(holdsToken(pod), pod.metadata.name).to.equal(false);
+        // The signer's socket is the one thing of the machine that a rank gets.
+        const why = (await whyNotRestricted(controlPlane, pod)) ?? "";
+        expect(why).to.match(/restricted volume types \(volume "signer" uses restricted volume type "hostPath"\)$/);
+        const { volumes = [], containers } = pod.spec;
+        const mounts = containers.map((container) => ({
+          ...container,
+          volumeMounts: container.volumeMounts?.filter(({ name }) => name !== "signer") ?? [],
+        }));
+        const without = { ...pod.spec, volumes: volumes.filter(({ name }) => name !== "signer"), containers: mounts };
+        expect(await whyNotRestricted(controlPlane, { ...pod, spec: without }), pod.metadata.name).to.equal(undefined);
+      }
+    });
+  });
+
+  it("leaves nothing of the model after kubectl delete", async () => {
+    await timeline.phase("kubectl delete -f examples/demo/: nothing left of it", async () => {
+      await kubectl("delete", "-f", "examples/demo/", "--timeout=60s");
+      await until("everything of the model to go", async () => {
+        const kinds = "pods,secrets,services,shardplans,shardedmodels";
+        return (await kubectl("get", kinds, "-A", "-l", "tessellate.dev/model", "-o", "name")).trim() === "";
+      });
+    });
+    expect(stage.kubelet.podNames().filter((name) => !name.startsWith(`${HOUSE_NAMESPACE}/`))).to.deep.equal([]);
+  });
+
+  it("leaves nothing running after helm uninstall", async () => {
+    const { controlPlane, kubelet, providers } = stage;
+    await timeline.phase("helm uninstall, namespace deleted", async () => {
+      await controlPlane.helm(["uninstall", "tessellate", "-n", HOUSE_NAMESPACE, "--wait", "--timeout=60s"]);
+      await kubectl("delete", "namespace", HOUSE_NAMESPACE, "--timeout=60s");
+      await until("the last pod to go", () => kubelet.podNames().length === 0);
+    });
+    expect(podProcesses(controlPlane)).to.deep.equal([]);
+    const pids = providers.pids();
+    await providers.stop();
+    for (const pid of pids) expect(() => process.kill(pid, 0), `node agent ${pid}`).to.throw();
+    const cluster = await kubectl("get", "clusterroles,clusterrolebindings", "-o", "name");
+    expect(cluster).not.to.contain("tessellate");
+  });
+
+  /** The reference's tokens and words, and receipts that hold by keys learned from the providers themselves. */
+  async function expectAnswer(golden: Golden, onText?: (piece: string) => void): Promise<void> {
+    const asked = await ask(gatewayUrl, golden.messages, onText);
+    expect(asked.tokenIds).to.deep.equal(golden.greedy.slice(0, asked.tokenIds.length));
+    expect(asked.text).to.equal(golden.answer);
+    expect(asked.finishReason).to.equal(golden.ended ? "stop" : "length");
+    const providers = Object.fromEntries(
+      [...stage.providers.publicKeys].map(([name, key]) => [`provider/${name}`, key]),
+    );
+    const verdict = verifyAnswer(asked.savedAnswer, { keys: { ...providers, ...gatewayKeys(asked.savedAnswer) } });
+    expect(verdict.problems).to.deep.equal([]);
+    expect([...verdict.providers].sort()).to.deep.equal(["campus", "garage", "studio"]);
+    expect(verdict.receipts).to.have.length(4);
+  }
+
+  async function ranksAnd(node: string): Promise<readonly [readonly RankPod[], RankPod]> {
+    const ranks = await watch.ranks();
+    const victim = ranks.find((rank) => rank.node === node);
+    if (victim === undefined) throw new Error(`no rank is on ${node}: ${JSON.stringify(ranks)}`);
+    return [ranks, victim];
+  }
+
+  function rankPods(): Promise<readonly Pod[]> {
+    return items<Pod>("/api/v1/namespaces/default/pods?labelSelector=app.kubernetes.io/component=rank");
+  }
+
+  async function eventReasons(): Promise<readonly string[]> {
+    const path = "{range .items[*]}{.reason}{'\\n'}{end}";
+    const options = ["--field-selector=involvedObject.kind=ShardedModel", "-o", `jsonpath=${path}`];
+    return [...new Set((await kubectl("get", "events", ...options)).split("\n").filter(Boolean))];
+  }
+
+  /** For whoever has to find out why a step failed. */
+  async function tellWhatIsKnown(): Promise<void> {
+    const told = async (...args: string[]) => console.log(await kubectl(...args).catch(String));
+    await told("get", "sm,sp,shn,prov,stl,pods", "-A", "-o", "wide");
+    await told("get", "events", "-A", "--sort-by=.lastTimestamp");
+    for (const pod of stage?.kubelet.podNames() ?? []) {
+      const [namespace = "", name = ""] = pod.split("/");
+      console.log(`── ${pod}\n${stage.kubelet.logs({ namespace, name }).split("\n").slice(-40).join("\n")}`);
+    }
+  }
+});
+
+async function expectAgreement(
+  prometheus: Prometheus,
+  targetCount: number,
+  rows: Awaited<ReturnType<typeof ledgerRows>>,
+): Promise<void> {
+  await until("all targets to be up", async () => (await prometheus.query("count(up == 1)"))[0]?.value === targetCount);
+  expect(targetCount).to.equal(3 + 4);
+  const question = 'sum by (provider) (tessellate_rewards_credits_total{state=~"pending|payable|paid"})';
+  const microCredits = new Map<string, bigint>();
+  for (const { provider, pendingMicroCredits, payableMicroCredits, paidMicroCredits } of rows) {
+    const rewards = pendingMicroCredits + payableMicroCredits + paidMicroCredits;
+    microCredits.set(provider, (microCredits.get(provider) ?? 0n) + rewards);
+  }
+  expect([...microCredits.keys()].sort()).to.deep.equal(["campus", "garage", "studio"]);
+  await until("rewards to be scraped", async () => (await prometheus.query(question)).length === microCredits.size);
+  const scraped = new Map((await prometheus.query(question)).map(({ labels, value }) => [labels["provider"], value]));
+  for (const [provider, rewards] of microCredits) {
+    expect(Math.round((scraped.get(provider) ?? Number.NaN) * 1e6), provider).to.equal(Number(rewards));
+  }
+  for (const question of [
+    "sum(tessellate_steps_total)",
+    'sum(tessellate_tokens_total{kind="generated"})',
+    'sum(tessellate_receipts_total{verdict="accept"})',
+    "sum(tessellate_leader) == 1",
+  ]) {
+    const [answer] = await prometheus.query(question);
+    expect(answer?.value ?? 0, question).to.be.greaterThan(0);
+  }
+}
+
+/** Every other rank is the very same pod; in the victim's place is another one of the same name, on `node`. */
+function expectOnlyReplaced(before: readonly RankPod[], now: readonly RankPod[], victim: RankPod, node: string): void {
+  const others = (ranks: readonly RankPod[]) => ranks.filter(({ name }) => name !== victim.name);
+  expect(others(now)).to.deep.equal(others(before));
+  const successor = now.find(({ name }) => name === victim.name);
+  expect(successor).to.include({ node, restartCount: 0 });
+  expect(successor?.uid).not.to.equal(victim.uid);
+}
+
+/** The gateway's key is the installation's own, made at its first start: the file's word is taken for it. */
+function gatewayKeys(savedAnswer: Uint8Array): Readonly<Record<string, string>> {
+  const saved: { readonly keys: Readonly<Record<string, string>> } = JSON.parse(
+    Buffer.from(savedAnswer).toString("utf8"),
+  );
+  return Object.fromEntries(Object.entries(saved.keys).filter(([holder]) => holder.startsWith("gateway/")));
+}
+
+const holdsToken = ({ spec }: Pod): boolean =>
+  (spec.volumes ?? []).some(({ projected }) => projected?.sources?.some((source) => source.serviceAccountToken));
+
+const first = (goldens: readonly Golden[]): Golden => {
+  const [golden] = goldens;
+  if (golden === undefined) throw new Error("test/golden/demo/goldens.json holds no chat");
+  return golden;
+};
+
+const longest = (goldens: readonly Golden[]): Golden =>
+  goldens.reduce((most, golden) => (golden.answer.length > most.answer.length ? golden : most), first(goldens));

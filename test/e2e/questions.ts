@@ -1,0 +1,71 @@
+/** Questions to a gateway by OpenAI's own client, with the answers of transformers beside them. */
+import { readFileSync } from "node:fs";
+import OpenAI from "openai";
+import { indentedJson } from "../../core/canonical-json.ts";
+import { isJsonObject } from "../../core/json.ts";
+
+type Message = { readonly role: "system" | "user" | "assistant"; readonly content: string };
+
+export type Golden = {
+  readonly messages: readonly Message[];
+  /** Without what comes after the end of the turn. */
+  readonly answer: string;
+  /** Greedy, 64 of them, beyond the end of the turn. */
+  readonly greedy: readonly number[];
+  /** Whether the turn ends within those. */
+  readonly ended: boolean;
+};
+
+export type Asked = {
+  readonly text: string;
+  readonly finishReason: string | null;
+  readonly completionTokens: number;
+  /** The bytes that `tessellate verify` reads. */
+  readonly savedAnswer: Uint8Array;
+  readonly tokenIds: readonly number[];
+};
+
+/** The demo model's chats, as transformers continues them. */
+export function chatGoldens(): readonly Golden[] {
+  const file: { readonly prompts: readonly (Golden | { readonly text: string })[] } = JSON.parse(
+    readFileSync("test/golden/demo/goldens.json", "utf8"),
+  );
+  return file.prompts.flatMap((prompt) => ("messages" in prompt ? [prompt] : []));
+}
+
+/** Greedily, in a stream; `onText` gets every piece as it comes. Throws OpenAI's errors. */
+export async function ask(
+  url: string,
+  messages: readonly Message[],
+  onText: (piece: string) => void = () => {},
+): Promise<Asked> {
+  const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0 });
+  const stream = await client.chat.completions.create(
+    {
+      model: "demo",
+      messages: messages.map((message) => ({ ...message })),
+      temperature: 0,
+      max_tokens: 64,
+      stream: true,
+      stream_options: { include_usage: true },
+    },
+    { headers: { "x-tessellate-receipts": "true" } },
+  );
+  let text = "";
+  let finishReason: string | null = null;
+  let completionTokens = 0;
+  let saved: unknown;
+  for await (const chunk of stream) {
+    const piece = chunk.choices[0]?.delta.content ?? "";
+    text += piece;
+    if (piece !== "") onText(piece);
+    finishReason = chunk.choices[0]?.finish_reason ?? finishReason;
+    completionTokens = chunk.usage?.completion_tokens ?? completionTokens;
+    const extended: unknown = chunk;
+    if (isJsonObject(extended)) saved = extended["tessellate"] ?? saved;
+  }
+  const ids = isJsonObject(saved) && isJsonObject(saved["tokenIds"]) ? saved["tokenIds"]["generated"] : undefined;
+  if (!Array.isArray(ids)) throw new Error(`the answer came without receipts: ${JSON.stringify(saved)}`);
+  const tokenIds = ids.map(Number);
+  return { text, finishReason, completionTokens, savedAnswer: indentedJson(saved), tokenIds };
+}
