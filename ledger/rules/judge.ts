@@ -152,10 +152,9 @@ function judgePlace(receipt: Receipt, facts: Facts, period: Period): Verdict {
   if (planned.length === 0) return reject("NotPlanned", `no plan of epoch ${receipt.epoch} had the rank ${receipt.rank}`, NOBODY);
   if (planned.some((fact) => fits(receipt, fact))) return ACCEPT;
   const [fact] = planned;
-  const { layers, rankIndex, rankCount, shareMillionths } = receipt.shard;
-  const said = `${receipt.provider} on ${receipt.node}, layers [${layers.start},${layers.end}), rank ${rankIndex} of ${rankCount}, ${shareMillionths} millionths`;
+  const said = sayHolding({ ...receipt, ...receipt.shard });
   const blame: Blame = { kind: "signer", names: [`provider/${receipt.provider}`] };
-  return reject("WrongShard", `${receipt.rank} says ${said}; the plan says ${fact === undefined ? "nothing" : sayFact(fact)}`, blame);
+  return reject("WrongShard", `${receipt.rank} says ${said}; the plan says ${fact === undefined ? "nothing" : sayHolding(fact)}`, blame);
 }
 
 const fits = (receipt: Receipt, fact: RankFact): boolean =>
@@ -167,8 +166,10 @@ const fits = (receipt: Receipt, fact: RankFact): boolean =>
   receipt.shard.rankCount === fact.rankCount &&
   receipt.shard.shareMillionths === fact.shareMillionths;
 
-const sayFact = (fact: RankFact): string =>
-  `${fact.provider} on ${fact.node}, layers [${fact.layers.start},${fact.layers.end}), rank ${fact.rankIndex} of ${fact.rankCount}, ${fact.shareMillionths} millionths`;
+type Holding = Pick<RankFact, "provider" | "node" | "layers" | "rankIndex" | "rankCount" | "shareMillionths">;
+
+const sayHolding = ({ provider, node, layers, rankIndex, rankCount, shareMillionths }: Holding): string =>
+  `${provider} on ${node}, layers [${layers.start},${layers.end}), rank ${rankIndex} of ${rankCount}, ${shareMillionths} millionths`;
 
 /** De-duplicated: the same bytes twice are one receipt. */
 function equivocationsOf(receipts: readonly Opened<Receipt>[], history: History): readonly Equivocation[] {
