@@ -87,7 +87,8 @@ export async function startEngineThread(options: EngineThreadOptions): Promise<E
     await thread.terminate();
     throw cause;
   });
-  thread.removeAllListeners();
+  // Not all listeners: the thread's own are among them, and without those no message comes any more.
+  for (const event of ["error", "exit", "message"]) thread.removeAllListeners(event);
   return new ThreadProxy(thread, loaded);
 }
 
