@@ -37,7 +37,8 @@ export async function openDoor(options: {
   const names = ["", ...options.services.map(fullNameOf)];
   const health = new HealthImplementation(Object.fromEntries(names.map((name) => [name, "NOT_SERVING"] as const)));
   health.addToServer(server);
-  for (const name of options.services) new ReflectionService(packageOf(name)).addToServer(server);
+  // One for all: a server takes each service once, reflection too.
+  new ReflectionService(Object.assign({}, ...options.services.map(packageOf))).addToServer(server);
   options.add(server);
   const wanted = hostPort(options.host, options.port);
   const port = await new Promise<number>((resolve, reject) => {
