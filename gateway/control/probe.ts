@@ -11,9 +11,9 @@ export type ProbeOutcome = { readonly passed: boolean; readonly code: string; re
 
 export type Prober = { readonly doors: Doors; readonly catalog: ModelCatalog; readonly signer: Signer };
 
-const FILES_WAIT_MS = 20_000;
-const TOKEN_WAIT_MS = 60_000;
-const SLOT_WAIT_MS = 10_000;
+const FILES_WAIT_MS = 15_000;
+const TOKEN_WAIT_MS = 30_000;
+const SLOT_WAIT_MS = 5_000;
 const SLOT_RETRY_MS = 250;
 
 /** Never rejects; a probe that fails says why, and at which rank where that is known. Nothing of it is billed. */

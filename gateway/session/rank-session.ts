@@ -10,7 +10,7 @@ import { refusalOf } from "../../core/wire/status.ts";
 import type { Ranks, StepStream } from "./step-stream.ts";
 import type { ChainSegment, RankAddress, SampledToken, Session, SessionReceipts, SessionRequest } from "./types.ts";
 
-/** Positions of one prompt chunk: what every engine takes as one batch. */
+/** Positions of one prompt chunk: small enough that decoded tokens of others need not wait long behind it. */
 const CHUNK_ROWS = 128;
 const CLOSE_TIMEOUT_MS = 10_000;
 
@@ -46,7 +46,12 @@ export class RankSession implements Session {
     if (this.#failure !== undefined) return this.#failure;
     if (this.#closing !== undefined) return refuse("Cancelled", "the session is closed");
     const tokenIds = this.#lastToken === undefined ? this.#request.prompt : [this.#lastToken];
+    if (this.#edgeIn.positionCount + tokenIds.length > this.#request.maxPositions) {
+      return refuse("TooLong", `the session was opened for ${this.#request.maxPositions} positions, and they are used`);
+    }
     for (let start = 0; start < tokenIds.length; start += CHUNK_ROWS) {
+      // Whatever is sent is signed: nothing more goes in once the session closes, or a rank has refused.
+      if (this.#closing !== undefined || this.#failure !== undefined) break;
       await this.#send(tokenIds.slice(start, start + CHUNK_ROWS), start + CHUNK_ROWS >= tokenIds.length);
     }
     const outcome = await this.#nextArrival();
@@ -71,6 +76,7 @@ export class RankSession implements Session {
     const arrived = this.#arrived.shift();
     if (arrived !== undefined) return Promise.resolve(ok(arrived));
     if (this.#failure !== undefined) return Promise.resolve(this.#failure);
+    if (this.#closing !== undefined) return Promise.resolve(refuse("Cancelled", "the session is closed"));
     return new Promise((resolve) => {
       this.#waiting = resolve;
     });
@@ -105,23 +111,26 @@ export class RankSession implements Session {
   async #close(reason: string): Promise<SessionReceipts> {
     this.#settle(refuse("Cancelled", "the session is closed"));
     this.#steps.leave(this.#request.id);
-    const positions = this.#edgeIn.positionCount;
+    // After a failure no rank can get as far as was sent, and none should wait for it.
+    const positions = reason === "failed" || this.#failure !== undefined ? 0 : this.#edgeIn.positionCount;
     const replies = await closeRanks(this.#ranks, this.#request, reason, positions);
     this.#tokens.cancel();
     return { receipts: replies, handOffsIn: this.#edgeIn.root(), handOffsOut: this.#edgeOut.root() };
   }
 }
 
-/** Closes the session at every rank of its chain, all at once; a rank that does not answer signs nothing. */
+/** Closes the session at the ranks of its chain (or at those in `only`), all at once; one that does not answer signs nothing. */
 export async function closeRanks(
   ranks: Ranks,
   { id, chain }: Pick<SessionRequest, "id" | "chain">,
   reason: string,
   positions: number,
+  only?: ReadonlySet<RankAddress>,
 ): Promise<readonly Uint8Array[]> {
   const replies = await Promise.all(
     chain
       .flatMap((segment) => segment.ranks)
+      .filter((rank) => only === undefined || only.has(rank))
       .map((rank) =>
         ask<CloseReply__Output>(`rank ${rank.name}`, CLOSE_TIMEOUT_MS, (options, callback) =>
           ranks.client(rank).Close({ session: id, reason, positions }, options, callback),

@@ -52,12 +52,15 @@ async function open(ranks: Ranks, request: SessionRequest): Promise<Result<Sessi
   );
   for (const { rank, opened } of replies) {
     if (opened.ok) continue;
-    await closeRanks(ranks, request, "failed", 0);
+    await closeRanks(ranks, request, "failed", 0, new Set(replies.flatMap(({ rank, opened }) => (mayBeOpen(opened) ? [rank] : []))));
     const detail = opened.detail.includes(rank.name) ? opened.detail : `rank ${rank.name}: ${opened.detail}`;
     return refuse(opened.code, detail);
   }
   return ok(new RankSession(ranks, request));
 }
+
+/** Whether a rank may hold the session after this reply: one that refused, or was never reached, does not. */
+const mayBeOpen = (opened: Result<unknown>): boolean => opened.ok || opened.code === "TimedOut";
 
 function readFile(ranks: Ranks, rank: RankAddress, path: string): Promise<Result<Uint8Array>> {
   return new Promise((resolve) => {
