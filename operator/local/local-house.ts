@@ -282,7 +282,10 @@ class Loop {
     const probe = decided.actions.find((action) => action.do === "probe");
     if (probe?.do !== "probe" || this.#control === undefined || this.#stopping !== undefined) return;
     const { passed, detail } = await this.#control.probe(this.#model, probe.chain);
-    this.#probes = [...this.#probes.filter(({ chain }) => chain !== probe.chain), { chain: probe.chain, passed, detail }];
+    this.#probes = [
+      ...this.#probes.filter(({ chain }) => chain !== probe.chain),
+      { chain: probe.chain, passed, detail },
+    ];
     if (passed) this.#wake();
   }
 }

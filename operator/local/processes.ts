@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createWriteStream } from "node:fs";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 
 export type ProcessSpec = {
   readonly name: string;
@@ -30,12 +31,14 @@ export type RunningProcess = {
 };
 
 const TAIL_LINE_COUNT = 12;
+/** Node keeps compiled sources here between runs: a dozen processes that start at once need not compile the same files. */
+const COMPILE_CACHE = fileURLToPath(new URL("../../node_modules/.cache/tessellate", import.meta.url));
 
 /** Starts `node <arguments>` with the Node that runs this. Never throws; a failure to start rejects `listening`. */
 export function startProcess(spec: ProcessSpec): RunningProcess {
   const child = spawn(process.execPath, [...spec.arguments], {
     stdio: ["pipe", "pipe", "pipe"],
-    env: { ...process.env, ...spec.environment, TESSELLATE_EXIT_WITH_STDIN: "1" },
+    env: { ...process.env, NODE_COMPILE_CACHE: COMPILE_CACHE, ...spec.environment, TESSELLATE_EXIT_WITH_STDIN: "1" },
   });
   const log = createWriteStream(spec.logFile, { flags: "a" });
   const tail: string[] = [];
