@@ -22,7 +22,8 @@ export class RankSession implements Session {
   readonly #edgeIn: EdgeLog;
   readonly #edgeOut: EdgeLog;
   readonly #arrived: SampledToken[] = [];
-  #lastToken: number | undefined;
+  #taken: { readonly position: number; readonly tokenId: number } | undefined; // the token that came last
+  #lastToken: number | undefined; // the one that was asked for last
   #failure: Refusal | undefined;
   #waiting: ((outcome: Result<SampledToken>) => void) | undefined;
   #closing: Promise<SessionReceipts> | undefined;
@@ -84,6 +85,9 @@ export class RankSession implements Session {
 
   #take({ position, tokenId, logProbability }: Token__Output, from: RankAddress): void {
     const expected = this.#edgeIn.positionCount;
+    // A step that was sent twice is answered twice.
+    const last = this.#taken;
+    if (last?.position === position && last.tokenId === tokenId) return;
     // Attacker: a last segment that makes up tokens nobody asked for would be billed for them.
     if (position !== expected || this.#edgeOut.end === position + 1) {
       this.#fail(
@@ -92,6 +96,7 @@ export class RankSession implements Session {
       return;
     }
     this.#edgeOut.appendTokens(position, tokenBytes([tokenId]));
+    this.#taken = { position, tokenId };
     this.#settle(ok({ position, tokenId, logProbability }));
   }
 
