@@ -285,7 +285,13 @@ export class KubeCluster implements Cluster {
   }
 
   #podsOf(key: string): readonly KubeObject[] {
-    return podsOf(this.#options.stores, key, this.#madePods.all());
+    const { stores } = this.#options;
+    const made = this.#madePods.all();
+    // Once the copy has shown it, the copy alone says whether it is still there.
+    for (const [name, pod] of made) {
+      if (stores.pods.get(name)?.metadata.uid === pod.metadata.uid) this.#madePods.delete(name);
+    }
+    return podsOf(stores, key, this.#madePods.all());
   }
 
   #forget(key: string): void {

@@ -1,0 +1,450 @@
+/** The operator against a real API server, scheduler and garbage collector; pods run nothing, and are reported at will. */
+import { generateKeyPairSync } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect } from "chai";
+import { formatManifest, manifestOf } from "../../core/manifest.ts";
+import { merkleLeaf } from "../../core/merkle.ts";
+import { openAuthority } from "../../operator/apply/authority.ts";
+import { systemClock } from "../../operator/clock.ts";
+import { Controller } from "../../operator/controller.ts";
+import { clusterAccess } from "../../operator/kube/access.ts";
+import { KubeClient } from "../../operator/kube/client.ts";
+import { type ControlPlane, startControlPlane } from "./control-plane.ts";
+import { type FakeHouse, startFakeHouse } from "./fake-house.ts";
+import { FakeMachines } from "./fake-machines.ts";
+
+const CRDS = fileURLToPath(new URL("../../crds/", import.meta.url));
+const CONFIG = {
+  model_type: "llama",
+  architectures: ["LlamaForCausalLM"],
+  hidden_size: 256,
+  intermediate_size: 1024,
+  num_hidden_layers: 12,
+  num_attention_heads: 8,
+  num_key_value_heads: 2,
+  vocab_size: 1000,
+  max_position_embeddings: 512,
+};
+const PROVIDERS = ["campus", "garage", "studio", "spare"];
+const HOUSE = { gateway: "127.78.0.1", ledger: "127.78.0.2" };
+
+/** Counts what changes the cluster; leases are renewed all the time and tell nothing. */
+class CountingClient extends KubeClient {
+  readonly writes: string[] = [];
+  override open(call: Parameters<KubeClient["open"]>[0]): ReturnType<KubeClient["open"]> {
+    if (call.method !== "GET" && !call.path.includes("/leases")) this.writes.push(`${call.method} ${call.path}`);
+    return super.open(call);
+  }
+}
+
+type Operator = {
+  readonly client: CountingClient;
+  readonly events: { readonly event: string; readonly [field: string]: unknown }[];
+  stop(): Promise<void>;
+};
+
+describe("the operator on a real API server", function () {
+  this.timeout(600_000);
+  let cluster: ControlPlane;
+  let machines: FakeMachines;
+  let house: FakeHouse;
+  let operator: Operator;
+  let modelDirectory: string;
+  const kubectl = (...args: string[]) => cluster.kubectl(["-n", "models", ...args]);
+  const json = async (...args: string[]) => JSON.parse(await kubectl(...args, "-o", "json"));
+  const create = (...objects: readonly object[]) =>
+    cluster.kubectl(
+      ["apply", "--validate=strict", "-f", "-"],
+      objects.map((object) => JSON.stringify(object)).join("\n---\n"),
+    );
+  const modelOf = (name: string, spec: object = {}) => ({
+    apiVersion: "tessellate.dev/v1alpha1",
+    kind: "ShardedModel",
+    metadata: { name, namespace: "models" },
+    spec: { model: { source: { path: modelDirectory } }, placement: { providers: { min: 3 } }, ...spec },
+  });
+  const nodeOf = (name: string, provider: string, spec: object = {}) => ({
+    apiVersion: "tessellate.dev/v1alpha1",
+    kind: "ShardNode",
+    metadata: { name },
+    spec: {
+      provider,
+      memory: { freeBytes: "1Gi" },
+      memoryBytesPerSecond: "20G",
+      signer: { target: "signer.example.org:7300" },
+      ...spec,
+    },
+  });
+  const wait = (condition: string, object: string, timeoutSeconds = 60) =>
+    kubectl("wait", `--for=${condition}`, `--timeout=${timeoutSeconds}s`, object);
+  const until = async <T>(look: () => Promise<T>, holds: (found: T) => boolean, what: string): Promise<T> => {
+    let found = await look();
+    for (let attempt = 0; attempt < 300 && !holds(found); attempt++) {
+      await systemClock().sleep(100);
+      found = await look();
+    }
+    if (!holds(found)) throw new Error(`${what}: still not so after 30 s: ${JSON.stringify(found)}`);
+    return found;
+  };
+  /** Rank pods, as `name node uid`. */
+  const ranks = async (model: string): Promise<readonly string[]> =>
+    (
+      await kubectl(
+        "get",
+        "pods",
+        "-l",
+        `tessellate.dev/model=${model}`,
+        "-o",
+        'jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.metadata.uid}{"\\n"}{end}',
+      )
+    )
+      .trim()
+      .split("\n")
+      .filter(Boolean);
+  const condition = async (model: string, type: string) => {
+    const { status } = await json("get", "sm", model);
+    return status?.conditions?.find((each: { type: string }) => each.type === type);
+  };
+
+  const startOperator = async (identity: string): Promise<Operator> => {
+    const client = new CountingClient(clusterAccess(cluster.kubeconfig));
+    const events: Operator["events"] = [];
+    const stop = new AbortController();
+    const controller = new Controller({
+      client,
+      clock: systemClock(),
+      namespace: "tessellate",
+      identity,
+      image: "tessellate:test",
+      log: (event, fields) => void events.push({ event, ...fields }),
+    });
+    const running = controller.run(stop.signal);
+    running.catch((error: unknown) => events.push({ event: "crashed", error }));
+    return {
+      client,
+      events,
+      async stop() {
+        stop.abort(new Error("the test is over"));
+        await running;
+        client.close();
+      },
+    };
+  };
+
+  /** The pods of gateway and ledger, as a chart would make them and a kubelet report them. */
+  const makeHousePods = async () => {
+    for (const [component, host, port, portName] of [
+      ["gateway", HOUSE.gateway, house.gateway.port, "control"],
+      ["ledger", HOUSE.ledger, house.ledger.port, "grpc"],
+    ] as const) {
+      const labels = { "app.kubernetes.io/part-of": "tessellate", "app.kubernetes.io/component": component };
+      const containers = [{ name: component, image: "none", ports: [{ name: portName, containerPort: port }] }];
+      const metadata = { name: component, namespace: "tessellate", labels };
+      await create({ apiVersion: "v1", kind: "Pod", metadata, spec: { nodeName: "campus-a1", containers } });
+      const status = { phase: "Running", podIP: host, podIPs: [{ ip: host }] };
+      await cluster.api.request(
+        "PATCH",
+        `/api/v1/namespaces/tessellate/pods/${component}/status`,
+        { status },
+        "application/merge-patch+json",
+      );
+    }
+  };
+
+  before(async () => {
+    // Nobody renews the leases of machines that do not exist.
+    cluster = await startControlPlane({
+      controllerManagerArgs: ["--controllers=*,-node-lifecycle-controller,-taint-eviction-controller"],
+    });
+    await cluster.kubectl(["apply", "-f", CRDS]);
+    await cluster.kubectl(["create", "namespace", "tessellate"]);
+    const restricted = { "pod-security.kubernetes.io/enforce": "restricted" };
+    await create({ apiVersion: "v1", kind: "Namespace", metadata: { name: "models", labels: restricted } });
+    await until(
+      () => cluster.api.find("/api/v1/namespaces/models/serviceaccounts/default"),
+      (found) => found !== undefined,
+      "a service account",
+    );
+    modelDirectory = await mkdtemp(join(tmpdir(), "tessellate-model-"));
+    await writeFile(join(modelDirectory, "tessellate-manifest.json"), manifestText(CONFIG));
+    machines = new FakeMachines(cluster.api, "models");
+    machines.autoReady = false;
+    for (const name of ["campus-a1", "garage-3", "studio-x1"]) await machines.add(name);
+    const client = new KubeClient(clusterAccess(cluster.kubeconfig));
+    house = await startFakeHouse(await openAuthority(client, "tessellate"), HOUSE);
+    client.close();
+    await makeHousePods();
+    operator = await startOperator("first");
+  });
+  after(async () => {
+    await operator?.stop();
+    machines?.stop();
+    await house?.close();
+    await cluster?.stop();
+    if (modelDirectory !== undefined) await rm(modelDirectory, { recursive: true, force: true });
+  });
+
+  it("says why nothing is planned, as long as nothing is", async () => {
+    await create(modelOf("tiny"));
+    const planned = await until(
+      () => condition("tiny", "Planned"),
+      (found) => found?.status === "False",
+      "Planned=False",
+    );
+    expect(planned).to.include({ reason: "NoNodes" });
+    expect(await kubectl("get", "sm", "tiny")).to.match(/tiny +False +NoNodes +0\/1/);
+  });
+
+  it("admits providers with keys, and tells nodes what they lack", async () => {
+    for (const name of PROVIDERS)
+      await create({ apiVersion: "tessellate.dev/v1alpha1", kind: "Provider", metadata: { name }, spec: {} });
+    await create(
+      nodeOf("campus-a1", "campus"),
+      nodeOf("garage-3", "garage", { memory: { freeBytes: "600Mi" } }),
+      nodeOf("studio-x1", "studio"),
+      nodeOf("spare-1", "spare"),
+    );
+    await wait("condition=Ready=false", "shardnode/campus-a1");
+    expect(await kubectl("get", "shn", "campus-a1")).to.contain("ProviderNotAdmitted");
+    for (const name of PROVIDERS) {
+      const publicKey = generateKeyPairSync("ed25519")
+        .publicKey.export({ format: "der", type: "spki" })
+        .toString("base64");
+      await kubectl("patch", "provider", name, "--type=merge", "-p", JSON.stringify({ spec: { publicKey } }));
+    }
+    for (const name of ["campus-a1", "garage-3", "studio-x1"]) await wait("condition=Ready", `shardnode/${name}`);
+    await wait("condition=Admitted", "provider/campus");
+    expect(await kubectl("get", "shn", "spare-1")).to.contain("NodeMissing");
+  });
+
+  it("writes the plan down and makes pods that are pinned, restricted, and told what they hold", async () => {
+    const made = await until(
+      () => ranks("tiny"),
+      (found) => found.length === 3 && found.every((rank) => rank.split(" ")[1] !== ""),
+      "three pods with nodes",
+    );
+    expect(made.map((rank) => rank.split(" ")[1]).sort()).to.deep.equal(["campus-a1", "garage-3", "studio-x1"]);
+    const plan = await json("get", "sp", "tiny");
+    const layers = plan.spec.chains[0].segments.map((segment: { layers: { start: number; end: number } }) => [
+      segment.layers.start,
+      segment.layers.end,
+    ]);
+    expect(layers[0][0]).to.equal(0);
+    expect(layers.at(-1)[1]).to.equal(12);
+    const pod = await json("get", "pod", "tiny-0-0-0");
+    expect(pod.spec.automountServiceAccountToken).to.equal(false);
+    expect(pod.metadata.ownerReferences[0]).to.include({ kind: "ShardedModel", name: "tiny", controller: true });
+    const secret = await json("get", "secret", "tiny-0-0-0");
+    const told = JSON.parse(Buffer.from(secret.data["rank.json"], "base64").toString());
+    expect(told).to.deep.include({
+      name: "models/tiny-0-0-0",
+      layers: { start: layers[0][0], end: layers[0][1] },
+      neighbours: ["models/tiny-0-1-0"],
+    });
+    expect(Object.keys(secret.data).sort()).to.deep.equal(["ca.crt", "rank.json", "tls.crt", "tls.key"]);
+    expect((await json("get", "service", "tiny")).spec.clusterIP).to.equal("None");
+    const loading = await until(
+      () => condition("tiny", "WeightsReady"),
+      (found) => found?.reason === "Loading",
+      "WeightsReady=False",
+    );
+    expect(loading.message).to.contain("0 of 3 ranks");
+  });
+
+  it("is Ready only after a probe has gone through the whole chain", async () => {
+    house.probeFailure = "rank models/tiny-0-1-0 is lost";
+    for (const rank of await ranks("tiny")) await machines.report(rank.split(" ")[0] ?? "", { ready: true });
+    const failed = await until(
+      () => condition("tiny", "Ready"),
+      (found) => found?.reason === "ProbeFailed",
+      "ProbeFailed",
+    );
+    expect(failed.message).to.contain("rank models/tiny-0-1-0 is lost");
+    house.probeFailure = undefined;
+    await wait("condition=Ready", "sm/tiny");
+    expect(await kubectl("get", "sm", "tiny")).to.match(/tiny +True +Serving +1\/1 +3 /);
+    expect(await kubectl("get", "sp", "tiny")).to.contain("3/3");
+    expect(await kubectl("events", "--for", "shardedmodel/tiny"))
+      .to.contain("ProbeFailed")
+      .and.to.contain("RankCreated")
+      .and.to.contain("Serving");
+  });
+
+  it("tells gateway and ledger who holds what, and the ledger whom to believe", async () => {
+    const told = await until(
+      async () => house.told.ledger,
+      (state) => state?.models[0]?.chains[0]?.ready === true && state.gateways.length === 1,
+      "a ready chain at the ledger",
+    );
+    const chain = house.told.gateway?.models[0]?.chains[0];
+    expect(
+      chain?.segments
+        .flatMap(({ ranks: group }) => group.map(({ address }) => address))
+        .every((address) => /^127\.77\.0\.\d+:7400$/.test(address)),
+    ).to.equal(true);
+    expect(told?.gateways[0]?.publicKey).to.equal(house.gatewayKey.publicKey.spki);
+    expect(told?.providers.map(({ name }) => name).sort()).to.deep.equal([...PROVIDERS].sort());
+    expect(house.told.gateway?.ledgerAddress).to.equal(house.ledger.address);
+    expect(told?.fence).to.equal(1);
+  });
+
+  it("rests: looked at again, nothing is written", async () => {
+    await systemClock().sleep(500); // the last events
+    const before = operator.client.writes.length;
+    await kubectl("annotate", "sm", "tiny", "seen=1");
+    await kubectl("annotate", "shardnode", "campus-a1", "seen=1");
+    await kubectl("label", "shardnode", "campus-a1", "seen=1"); // labels are planned with: every model is looked at
+    await systemClock().sleep(1_000);
+    expect(operator.client.writes.slice(before)).to.deep.equal([]);
+  });
+
+  it("makes one rank anew when one is deleted, and leaves the others alone", async () => {
+    machines.autoReady = true;
+    const before = await ranks("tiny");
+    await kubectl("delete", "pod", "tiny-0-1-0", "--wait=false");
+    const after = await until(
+      () => ranks("tiny"),
+      (found) => found.length === 3 && found[1] !== before[1] && found[1]?.split(" ")[1] !== "",
+      "another pod",
+    );
+    expect([after[0], after[2]]).to.deep.equal([before[0], before[2]]);
+    expect(after[1]?.split(" ").slice(0, 2)).to.deep.equal(before[1]?.split(" ").slice(0, 2));
+    await until(
+      () => condition("tiny", "Ready"),
+      (found) => found?.status === "True",
+      "Ready",
+    );
+  });
+
+  it("asks again whether a chain serves when one of its processes was restarted", async () => {
+    const probeCount = house.probes.length;
+    await machines.report("tiny-0-0-0", { ready: false, restartCount: 1 });
+    await wait("condition=Ready=false", "sm/tiny");
+    await machines.report("tiny-0-0-0", { ready: true, restartCount: 1 });
+    await wait("condition=Ready", "sm/tiny");
+    expect(house.probes.length).to.be.greaterThan(probeCount);
+  });
+
+  it("moves only the shard whose machine is gone", async () => {
+    await machines.add("spare-1");
+    await wait("condition=Ready", "shardnode/spare-1");
+    const before = await ranks("tiny");
+    const lost = before.find((rank) => rank.includes(" studio-x1 "))?.split(" ")[0] ?? "";
+    await machines.remove("studio-x1");
+    const after = await until(
+      () => ranks("tiny"),
+      (found) => found.some((rank) => rank.startsWith(`${lost} spare-1 `)),
+      "the shard on the spare node",
+    );
+    expect(after.filter((rank) => !rank.startsWith(lost))).to.deep.equal(
+      before.filter((rank) => !rank.startsWith(lost)),
+    );
+    await wait("condition=Ready", "sm/tiny");
+    expect((await json("get", "sp", "tiny")).status.ranks).to.equal("3/3");
+  });
+
+  it("changes nothing when another operator takes over, which bears a higher fence", async () => {
+    const before = await ranks("tiny");
+    const generation = (await json("get", "sp", "tiny")).metadata.generation;
+    await operator.stop();
+    await rm(join(modelDirectory, "tessellate-manifest.json")); // the source is away, too
+    operator = await startOperator("second");
+    await until(
+      async () => house.told.gateway?.fence,
+      (fence) => fence === 2,
+      "the second operator's fence",
+    );
+    await until(
+      () => condition("tiny", "Ready"),
+      (found) => found?.status === "True",
+      "Ready",
+    );
+    expect(await ranks("tiny")).to.deep.equal(before);
+    expect((await json("get", "sp", "tiny")).metadata.generation).to.equal(generation);
+    expect(house.told.gateway?.models.map(({ name }) => name)).to.deep.equal(["tiny"]);
+    await writeFile(join(modelDirectory, "tessellate-manifest.json"), manifestText(CONFIG));
+  });
+
+  it("says which memory is missing where a model does not fit, and what would help", async () => {
+    await create(modelOf("big", { contextLength: 512, slots: 256, quantization: "f32", replicas: 4 }));
+    const planned = await until(
+      () => condition("big", "Planned"),
+      (found) => found?.status === "False",
+      "Planned=False",
+    );
+    expect(planned.reason).to.equal("NotEnoughRoom");
+    expect(planned.message)
+      .to.match(/short/)
+      .and.match(/int4|contextLength|fewer/);
+    await kubectl("delete", "sm", "big");
+  });
+
+  it("scales down to nothing and up again", async () => {
+    await kubectl("scale", "sm/tiny", "--replicas=0");
+    await until(
+      () => ranks("tiny"),
+      (found) => found.length === 0,
+      "no pods",
+    );
+    await until(
+      () => condition("tiny", "Ready"),
+      (found) => found?.reason === "ScaledToZero",
+      "ScaledToZero",
+    );
+    await kubectl("scale", "sm/tiny", "--replicas=1");
+    await wait("condition=Ready", "sm/tiny");
+  });
+
+  it("settles what a Settlement asks for, once", async () => {
+    const settlement = (name: string, epoch: number) => ({
+      apiVersion: "tessellate.dev/v1alpha1",
+      kind: "Settlement",
+      metadata: { name },
+      spec: { epoch },
+    });
+    await create(settlement("epoch-411", 411), settlement("epoch-0", 0));
+    await wait("condition=Settled", "settlement/epoch-411");
+    const { status } = await json("get", "settlement", "epoch-411");
+    expect(status.totals).to.deep.equal({
+      collected: "1.500000",
+      paid: "1.499999",
+      withheld: "0.000000",
+      dust: "0.000001",
+    });
+    expect(
+      status.entries.map(({ credit, amount }: { credit: string; amount: string }) => `${credit} ${amount}`),
+    ).to.include("provider/campus 1.499999");
+    expect(status.digest).to.match(/^sha256:[0-9a-f]{64}$/);
+    await wait("condition=Settled=false", "settlement/epoch-0");
+    expect(await kubectl("get", "stl", "epoch-0")).to.contain("NothingToSettle");
+  });
+
+  it("leaves nothing behind when the model is deleted", async () => {
+    await kubectl("delete", "sm", "tiny");
+    const left = () =>
+      kubectl("get", "pods,secrets,services,shardplans", "-l", "tessellate.dev/model=tiny", "-o", "name");
+    await until(left, (found) => found.trim() === "", "nothing left");
+    await until(
+      async () => house.told.gateway?.models.length,
+      (count) => count === 0,
+      "no model at the gateway",
+    );
+  });
+
+  it("had no trouble on the way", () => {
+    const troubles = operator.events.filter(({ event }) => /trouble|crashed|failed/.test(event));
+    expect(troubles).to.deep.equal([]);
+  });
+});
+
+/** The manifest of a model of which only the configuration is there: enough for planning. */
+function manifestText(config: object): string {
+  const text = JSON.stringify(config);
+  const bytes = new TextEncoder().encode(text);
+  return formatManifest(
+    manifestOf([{ path: "config.json", sizeBytes: bytes.length, chunks: merkleLeaf(bytes) }], text),
+  );
+}
