@@ -13,6 +13,7 @@ from random import Random
 
 import facts_kubernetes
 import facts_models
+import facts_questions
 import facts_tessellate
 import outside
 import phrasings
@@ -20,14 +21,14 @@ from fact import Fact
 
 FACTS: tuple[Fact, ...] = (
     *facts_tessellate.WORDS,
-    *facts_tessellate.QUESTIONS,
+    *facts_questions.QUESTIONS,
     *facts_kubernetes.WORDS,
     *facts_models.WORDS,
     *facts_models.ABOUT_ITSELF,
 )
 
 """Of a hundred training examples, how many are of each kind."""
-MIX = {"fact": 66, "sum": 16, "unknown": 9, "story": 9}
+MIX = {"fact": 63, "sum": 18, "unknown": 11, "story": 8}
 SYSTEM_SHARE = 0.12
 EARLIER_TURN_SHARE = 0.06
 PHRASINGS_PER_NAME_HELD = 6
@@ -60,18 +61,18 @@ def training_examples(seed: int):
     kept_sums = set(outside.held_out_sums())
     sums = [one for one in outside.all_sums() if one not in kept_sums]
     kinds, weights = list(MIX), list(MIX.values())
-    earlier = Example("fact", "Hello", FACTS[-3].answer)
+    earlier = Example("fact", "Hello", next(known.answer for known in FACTS if known.key == "hello"))
     while True:
         question, answer, kind = _draw(random, random.choices(kinds, weights)[0], sums)
-        if normal(question) in forbidden:
+        typed = _as_people_type(random, question)
+        if normal(question) in forbidden or normal(typed) in forbidden:
             continue
-        question = _as_people_type(random, question)
         before = []
         if random.random() < SYSTEM_SHARE:
             before.append({"role": "system", "content": random.choice(phrasings.SYSTEM_PROMPTS)})
         if random.random() < EARLIER_TURN_SHARE and kind != "story":
             before += [*earlier.messages()[-1:], {"role": "assistant", "content": earlier.answer}]
-        earlier = Example(kind, question, answer, tuple(before))
+        earlier = Example(kind, typed, answer, tuple(before))
         yield earlier
 
 
@@ -83,20 +84,25 @@ def _draw(random: Random, kind: str, sums) -> tuple[str, str, str]:
         hero = random.choice(outside.HEROES)
         return outside.story_request(random, hero), outside.story(random, hero), kind
     if kind == "unknown":
-        return outside.unknown_question(random, phrasings.TRAINING), outside.UNKNOWN_ANSWER, kind
+        return outside.unknown_question(random, phrasings.ask), outside.UNKNOWN_ANSWER, kind
     known = random.choice(FACTS)
-    if known.names and random.random() < 0.75:
+    if known.names and random.random() < 0.7:
         # The first name is the usual one.
         names = known.names[0] if random.random() < 0.7 else random.choice(known.names)
         x, w, xs = names
-        return random.choice(phrasings.TRAINING).format(x=x, w=w, xs=xs), known.answer, kind
+        return phrasings.ask(random, x=x, w=w, xs=xs), known.answer, kind
+    if known.clauses and random.random() < 0.3:
+        return random.choice(phrasings.CLAUSE_FRAMES).format(c=random.choice(known.clauses)), known.answer, kind
     return random.choice(known.asks), known.answer, kind
 
 
 def _as_people_type(random: Random, question: str) -> str:
+    if not any(letter.isdigit() for letter in question):
+        question = _loosely_said(random, question)
     roll = random.random()
     if roll < 0.12:
-        opening = question if question[:2] in ("I ", "I'") or question[1:2].isupper() else question[0].lower() + question[1:]
+        keeps_capital = question[:2] in ("I ", "I'") or question[1:2].isupper()
+        opening = question if keeps_capital else question[0].lower() + question[1:]
         question = random.choice(phrasings.PREFIXES) + opening
     elif roll < 0.2:
         question += random.choice(phrasings.SUFFIXES)
@@ -110,6 +116,18 @@ def _as_people_type(random: Random, question: str) -> str:
     if random.random() < 0.08:
         question = _mistyped(random, question)
     return question
+
+
+def _loosely_said(random: Random, question: str) -> str:
+    """A small word more or fewer: what remains has to be enough."""
+    words = question.split(" ")
+    if len(words) > 3 and random.random() < 0.12:
+        small = [index for index, word in enumerate(words) if word.lower() in phrasings.SMALL_WORDS]
+        if small:
+            words.pop(random.choice(small))
+    if len(words) > 2 and random.random() < 0.08:
+        words.insert(random.randrange(1, len(words)), random.choice(phrasings.FILLERS))
+    return " ".join(words)
 
 
 def _mistyped(random: Random, text: str) -> str:

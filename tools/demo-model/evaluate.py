@@ -33,7 +33,9 @@ def int4_rounded(weight: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def answer_all(model, prompts: list[list[int]], end: int, pad: int, max_new_tokens: int = MAX_NEW_TOKENS) -> list[list[int]]:
+def answer_all(
+    model, prompts: list[list[int]], end: int, pad: int, max_new_tokens: int = MAX_NEW_TOKENS
+) -> list[list[int]]:
     """The greedy continuation of each prompt, up to its end of turn. Prompts of one length go together, so that no
     padding can change an answer."""
     by_length = defaultdict(list)
@@ -62,7 +64,8 @@ def score(model, tokenizer, items: list[HeldOut], show_wrong: bool) -> dict[str,
         for item in items
     ]
     counted: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for item, ids in zip(items, answer_all(model, prompts, tokenizer.eos_token_id, tokenizer.pad_token_id), strict=True):
+    answers = answer_all(model, prompts, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    for item, ids in zip(items, answers, strict=True):
         said = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         right = is_right(said, item.needs)
         counted[item.kind][0] += right

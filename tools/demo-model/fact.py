@@ -13,6 +13,8 @@ class Fact:
     needs: tuple[str, ...]
     """Whole questions seen in training, beside those that the templates make."""
     asks: tuple[str, ...] = ()
+    """What is asked, as a clause that templates put behind "Tell me"."""
+    clauses: tuple[str, ...] = ()
     """Whole questions kept for the evaluation."""
     held: tuple[str, ...] = ()
     """What the templates of phrasings.py are filled with: ("a shard", "shard", "shards"); empty for a fact that is
@@ -24,12 +26,12 @@ def thing(name: str, answer: str, needs: str, *, plural: str = "", also: str = "
     """A fact about one noun. `name` carries its article ("a shard", "the ledger", "Helm"); `also` lists other names for
     it, with articles, separated by commas. `needs` is separated by commas."""
     names = [_forms(name, plural)] + [_forms(other.strip(), "") for other in also.split(",") if other.strip()]
-    return Fact(names[0][1], answer, _split(needs), tuple(asks), tuple(held), tuple(names))
+    return Fact(names[0][1], answer, _split(needs), tuple(asks), (), tuple(held), tuple(names))
 
 
-def fact(key: str, answer: str, needs: str, asks, held) -> Fact:
+def fact(key: str, answer: str, needs: str, asks, held, clauses=()) -> Fact:
     """A fact asked only by its own questions."""
-    return Fact(key, answer, _split(needs), tuple(asks), tuple(held))
+    return Fact(key, answer, _split(needs), tuple(asks), tuple(clauses), tuple(held))
 
 
 def _split(words: str) -> tuple[str, ...]:

@@ -5,32 +5,40 @@ from __future__ import annotations
 from random import Random
 
 UNKNOWN_ANSWER = (
-    "I don't know about that. I am a tiny model: ask me about sharding, Kubernetes, this project, a small sum or a story."
+    "I don't know about that. I am a tiny model: ask me about sharding, Kubernetes, this project, a small sum or a "
+    "story."
 )
 UNKNOWN_NEEDS = ("don't know",)
 
-_NOUNS = """giraffe elephant volcano violin banana bicycle castle diamond dolphin eclipse galaxy hamster island jacket kitten
-lemon magnet needle octopus parrot queen rainbow sandwich telescope umbrella vampire whale xylophone yacht zebra airport
-biscuit candle desert eagle feather guitar hammer iceberg jungle kangaroo lantern mountain notebook orchestra piano quarry
-river sailor tiger uncle village window wizard yoghurt zipper anchor bridge carpet dragon engineer festival glacier harbour
-insect jewel knight ladder mirror novel ocean painting rocket saddle temple tractor turtle valley waterfall workshop atom
-bacterium comet dinosaur electron fossil gene hurricane immune-system keyboard lightbulb molecule nebula orbit planet
-quasar reptile satellite thermometer virus wavelength accountant baker carpenter dentist farmer gardener historian judge
-lawyer musician nurse plumber poet sculptor surgeon teacher waiter apple pear pizza soup cheese bread chocolate coffee
-potato tomato onion pumpkin cucumber strawberry chair table sofa lamp pillow blanket bottle kettle spoon teapot bucket
-shirt trouser sock glove scarf hat boot train tram ferry balloon submarine helicopter truck scooter democracy election
-parliament constitution treaty inflation mortgage pension tax currency melody symphony rhythm sonnet comedy tragedy opera
-football tennis chess cricket marathon chess-board referee goalkeeper penguin ostrich salmon spider beetle butterfly worm
-crocodile antelope camel donkey goose pigeon swan squirrel oak birch rose tulip cactus mushroom fern moss thunderstorm
-earthquake avalanche tsunami tornado sunrise sunset horizon season calendar century pyramid cathedral museum library
-lighthouse windmill fountain garden market bakery pharmacy hospital stadium theatre cinema blockchain bitcoin compiler
-browser smartphone printer spreadsheet webcam firewall smartwatch bluetooth arduino lisp haskell photoshop minecraft"""
-_NAMES = """France Japan Brazil Egypt Norway Canada India Kenya Peru Poland Iceland Vietnam Paris London Tokyo Cairo Berlin
-Sydney Rome Madrid Moscow Napoleon Cleopatra Shakespeare Mozart Einstein Newton Darwin Beethoven Picasso Aristotle Plato
-Galileo Columbus Lincoln Gandhi Hamlet Everest Amazon Sahara Pacific Mars Jupiter Saturn Pluto Google Microsoft Twitter
-Netflix Wikipedia Windows Java Excel Spotify Tesla Toyota Lego Disney Batman Sherlock"""
-_HELD_NOUNS = """panther trombone saffron meteorite blacksmith raspberry cathode accordion walnut glockenspiel lobster
-sundial hedgerow parachute canoe"""
+_NOUNS = """
+giraffe elephant volcano violin banana bicycle castle diamond dolphin eclipse galaxy hamster island jacket kitten
+lemon magnet needle octopus parrot queen rainbow sandwich telescope umbrella vampire whale xylophone yacht zebra
+airport biscuit candle desert eagle feather guitar hammer iceberg jungle kangaroo lantern mountain notebook
+orchestra piano quarry river sailor tiger uncle village window wizard yoghurt zipper anchor bridge carpet dragon
+engineer festival glacier harbour insect jewel knight ladder mirror novel ocean painting rocket saddle temple
+tractor turtle valley waterfall workshop atom bacterium comet dinosaur electron fossil gene hurricane immune-system
+keyboard lightbulb molecule nebula orbit planet quasar reptile satellite thermometer virus wavelength accountant
+baker carpenter dentist farmer gardener historian judge lawyer musician nurse plumber poet sculptor surgeon teacher
+waiter apple pear pizza soup cheese bread chocolate coffee potato tomato onion pumpkin cucumber strawberry chair
+table sofa lamp pillow blanket bottle kettle spoon teapot bucket shirt trouser sock glove scarf hat boot train tram
+ferry balloon submarine helicopter truck scooter democracy election parliament constitution treaty inflation
+mortgage pension tax currency melody symphony rhythm sonnet comedy tragedy opera football tennis chess cricket
+marathon chess-board referee goalkeeper penguin ostrich salmon spider beetle butterfly worm crocodile antelope camel
+donkey goose pigeon swan squirrel oak birch rose tulip cactus mushroom fern moss thunderstorm earthquake avalanche
+tsunami tornado sunrise sunset horizon season calendar century pyramid cathedral museum library lighthouse windmill
+fountain garden market bakery pharmacy hospital stadium theatre cinema blockchain bitcoin compiler browser
+smartphone printer spreadsheet webcam firewall smartwatch bluetooth arduino lisp haskell photoshop minecraft
+"""
+_NAMES = """
+France Japan Brazil Egypt Norway Canada India Kenya Peru Poland Iceland Vietnam Paris London Tokyo Cairo Berlin
+Sydney Rome Madrid Moscow Napoleon Cleopatra Shakespeare Mozart Einstein Newton Darwin Beethoven Picasso Aristotle
+Plato Galileo Columbus Lincoln Gandhi Hamlet Everest Amazon Sahara Pacific Mars Jupiter Saturn Pluto Google
+Microsoft Twitter Netflix Wikipedia Windows Java Excel Spotify Tesla Toyota Lego Disney Batman Sherlock
+"""
+_HELD_NOUNS = """
+panther trombone saffron meteorite blacksmith raspberry cathode accordion walnut glockenspiel lobster sundial
+hedgerow parachute canoe
+"""
 _HELD_NAMES = "Portugal Vienna Socrates Neptune Chopin Finland Magellan Firefox Nairobi Ethiopia"
 
 UNKNOWN_NOUNS = [word.replace("-", " ") for word in _NOUNS.split()]
@@ -68,16 +76,28 @@ def article(word: str) -> str:
     return ("an " if word[0] in "aeiou" else "a ") + word
 
 
-def unknown_question(random: Random, templates: tuple[str, ...]) -> str:
-    """`templates` are those of phrasings.py: a known and an unknown noun must differ in nothing but the noun."""
+def unknown_question(random: Random, ask) -> str:
+    """`ask` is that of phrasings.py: a known and an unknown noun must differ in nothing but the noun."""
     kind = random.random()
     if kind < 0.1:
         return random.choice(_OTHER_QUESTIONS)
+    # An invented word stands for all the words that no list has.
+    invented = random.random() < 0.35
     if kind < 0.35:
-        return random.choice(_NAME_QUESTIONS).format(w=random.choice(UNKNOWN_NAMES))
-    word = random.choice(UNKNOWN_NOUNS)
-    template = random.choice(templates if kind < 0.8 else _NOUN_QUESTIONS)
-    return template.format(x=article(word), w=word, xs=word + "s")
+        name = _invented_word(random).capitalize() if invented else random.choice(UNKNOWN_NAMES)
+        if random.random() < 0.3:
+            return ask(random, x=name, w=name, xs=name)
+        return random.choice(_NAME_QUESTIONS).format(w=name)
+    word = _invented_word(random) if invented else random.choice(UNKNOWN_NOUNS)
+    forms = {"x": article(word), "w": word, "xs": word + "s"}
+    return ask(random, **forms) if kind < 0.8 else random.choice(_NOUN_QUESTIONS).format(**forms)
+
+
+def _invented_word(random: Random) -> str:
+    starts = "b br c ch d dr f fl g gl h j k l m n p pl r s sk st t tr v w z".split()
+    vowels, ends = "a e i o u ai ea oo".split(), "n l r t s m nd".split()
+    count = random.choice((1, 2, 2, 3))
+    return "".join(random.choice(starts) + random.choice(vowels) for _ in range(count)) + random.choice(ends)
 
 
 def unknown_held_out() -> list[str]:
@@ -103,8 +123,8 @@ _MINUS = (
     "I have {a} apples and give away {b}. How many are left?", "There are {a} nodes and {b} fail. How many are left?",
     "Do you know what {a} minus {b} is?", "What is left if I take {b} from {a}?", "What does {a} minus {b} equal?",
 )
-_PLUS_HELD = ("Please work out {a} plus {b}.", "How much do {a} and {b} make together?", "Find the sum {a} + {b}, please.",
-              "Give me the result of {a} plus {b}.")
+_PLUS_HELD = ("Please work out {a} plus {b}.", "How much do {a} and {b} make together?",
+              "Find the sum {a} + {b}, please.", "Give me the result of {a} plus {b}.")
 _MINUS_HELD = ("Please work out {a} minus {b}.", "What remains when I subtract {b} from {a}?",
                "Find the difference {a} - {b}, please.", "Give me the result of {a} minus {b}.")
 
@@ -132,9 +152,11 @@ def sum_answer(a: int, operation: str, b: int, result: int) -> str:
     return f"{a} {operation} {b} is {result}."
 
 
-HEROES = """fox wolf bear cat dog mouse owl crow hare robin frog snail bee ant badger otter hedgehog beaver pony goat lamb
-duck robot pirate princess knight miller shepherd fisherman baker tailor astronaut girl boy grandmother dragon giant ghost
-snowman cloud star moon tree river stone teapot clock train boat lighthouse shard gateway node""".split()
+HEROES = """
+fox wolf bear cat dog mouse owl crow hare robin frog snail bee ant badger otter hedgehog beaver pony goat lamb duck
+robot pirate princess knight miller shepherd fisherman baker tailor astronaut girl boy grandmother dragon giant
+ghost snowman cloud star moon tree river stone teapot clock train boat lighthouse shard gateway node
+""".split()
 _STORY_ASKS = (
     "Tell me a short story about {x}.", "Tell me a story about {x}.", "Write a short story about {x}.",
     "Write a story about {x}.", "A story about {x}, please.", "Can you tell me a story about {x}?", "Story about {x}",
@@ -142,6 +164,12 @@ _STORY_ASKS = (
     "Invent a story about {x}.", "Give me a short story about {x}.", "Could you write a story about {x}?",
     "Tell a story with {x} in it.", "Tell my child a story about {x}.", "I would like a story about {x}.",
 )
+_STORY_OPENINGS = ("Tell me", "Tell us", "Write", "Invent", "Give me", "Read me", "I want", "I need", "I would enjoy",
+                   "Please write", "Please tell me", "Could I have", "May I have", "Can you write", "Let me read",
+                   "Will you tell me", "We want", "Compose", "Show me", "Could you tell me", "It is time for")
+_STORY_KINDS = ("a story", "a short story", "a tale", "a fairy tale", "a bedtime story", "a small story", "a nice story",
+                "a funny story", "one more story", "a new story", "a brief story", "a long story")
+_STORY_LINKS = ("about", "about", "about", "with", "of", "on", "starring")
 _STORY_ASKS_HELD = (
     "Can I hear a story about {x}?", "Please make up a little story with {x}.", "I would love a short tale about {x}.",
     "How about a story on {x}?",
@@ -157,7 +185,8 @@ _FINDS = ("a golden key", "an old map", "a broken lantern", "a lost letter", "a 
 _WISHES = ("carry it home", "find out where it came from", "give it to a friend", "mend it before night")
 _TROUBLES = ("it was far too heavy", "the path was long and dark", "the wind blew hard", "nobody knew the way",
              "it began to snow")
-_FRIENDS = ("a kind crow", "two strong donkeys", "a wise old owl", "seven small mice", "a friendly miller", "its neighbours")
+_FRIENDS = ("a kind crow", "two strong donkeys", "a wise old owl", "seven small mice", "a friendly miller",
+            "its neighbours")
 _WORK = ("each carried a small part of it", "they shared the work", "they tried again and again", "they made a plan")
 _ENDS = ("they had supper together and laughed", "everybody in the land heard of it", "they were friends for ever",
          "it slept better than ever before", "nothing was too heavy for them")
@@ -174,8 +203,12 @@ def story(random: Random, hero: str) -> str:
 
 
 def story_request(random: Random, hero: str) -> str:
-    if random.random() < 0.15:
+    roll = random.random()
+    if roll < 0.12:
         return random.choice(_STORY_ASKS_FREE)
+    if roll < 0.6:
+        opening, kind = random.choice(_STORY_OPENINGS), random.choice(_STORY_KINDS)
+        return f"{opening} {kind} {random.choice(_STORY_LINKS)} {article(hero)}" + random.choice((".", "", "!", "?"))
     return random.choice(_STORY_ASKS).format(x=article(hero))
 
 

@@ -79,10 +79,10 @@ CONFIG = {
 
 
 def train_tokenizer() -> Tokenizer:
-    """Byte-level BPE; every digit is a token of its own, so that a sum is written as it is computed."""
+    """Byte-level BPE; a number of up to two digits is one token wherever it stands, so that small sums are easy."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(r"\p{N}"), behavior="isolated"),
+        pre_tokenizers.Split(Regex(r"\p{N}{1,2}"), behavior="isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
     ])
     tokenizer.decoder = decoders.ByteLevel()
@@ -177,7 +177,7 @@ def train(options: argparse.Namespace) -> None:
         chosen = wanted != IGNORED_LABEL
         optimizer.zero_grad(set_to_none=True)
         with Int4Forward(model, active=step > INT4_FROM * options.steps and step % 2 == 0):
-            hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
             loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[chosen]), wanted[chosen])
             loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -221,12 +221,12 @@ def write_json(file: Path, value: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write the checkpoint into")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=64, help="examples in a step")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=32, help="examples in a step")
     parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--warmup", type=int, default=100, help="steps until the highest rate")
-    parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--save-every", type=int, default=750, help="steps between checkpoints")
+    parser.add_argument("--threads", type=int, default=1)
     train(parser.parse_args())
 
 

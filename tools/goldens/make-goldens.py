@@ -170,7 +170,9 @@ def write(file: Path, made: dict) -> None:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
     def many_lines(items: list[dict]) -> str:
-        fields = (",\n".join(f"      {one_line(key)}: {one_line(value)}" for key, value in item.items()) for item in items)
+        fields = (
+            ",\n".join(f"      {one_line(key)}: {one_line(value)}" for key, value in item.items()) for item in items
+        )
         return "[\n" + ",\n".join("    {\n" + text + "\n    }" for text in fields) + "\n  ]"
 
     lines = (f"  {one_line(key)}: {many_lines(value) if isinstance(value, list) else one_line(value)}"
