@@ -21,6 +21,9 @@ export type Door = {
   close(graceMs: number): Promise<void>;
 };
 
+/** After connections were cut: a peer whose machine is gone acknowledges nothing. */
+const CUT_OFF_MS = 1_000;
+
 /**
  * Binds `host:port` (port 0: any free one) and serves what `add` adds. Throws weather where the port cannot be bound,
  * naming it. Health says NOT_SERVING until told otherwise.
@@ -55,7 +58,9 @@ export async function openDoor(options: {
     },
     close: (graceMs) =>
       new Promise((resolve) => {
-        const timer = setTimeout(() => server.forceShutdown(), graceMs);
+        // Not forceShutdown(): without channelz it forgets the connections that it should cut.
+        server.drain(hostPort(options.host, port), graceMs);
+        const timer = setTimeout(resolve, graceMs + CUT_OFF_MS);
         server.tryShutdown(() => {
           clearTimeout(timer);
           resolve();

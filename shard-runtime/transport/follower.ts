@@ -26,7 +26,8 @@ export type FollowerOptions = {
   readonly dial: DialRank;
   readonly meters: Meters;
   readonly nowMs: () => number;
-  readonly onTrouble: (error: unknown) => void;
+  readonly onTrouble: (error: unknown) => void; // weather, for the log
+  readonly sweepMs?: number; // between looks for sessions that nobody speaks of
 };
 
 /** A row of a batch, understood. */
@@ -47,7 +48,7 @@ export class Follower implements Role {
   #batch = 0;
   #generation = 0; // counts the times that the group broke
 
-  constructor({ facts, engine, dial, meters, nowMs, onTrouble }: FollowerOptions) {
+  constructor({ facts, engine, dial, meters, nowMs, onTrouble, sweepMs = SWEEP_MS }: FollowerOptions) {
     this.#facts = facts;
     this.#engine = engine;
     this.#meters = meters;
@@ -58,7 +59,7 @@ export class Follower implements Role {
       inUse: () => [...this.#sessions.values()].some((session) => session.failure === undefined),
       onBroken: (refusal, lost) => this.#reset({ code: refusal.code, detail: refusal.detail, rank: lost }),
     });
-    this.#sweep = setInterval(() => this.#expire(), SWEEP_MS).unref();
+    this.#sweep = setInterval(() => this.#expire(), sweepMs).unref();
   }
 
   get sessionCount(): number {
@@ -103,6 +104,7 @@ export class Follower implements Role {
     clearInterval(this.#sweep);
     this.group.close();
     this.#reset({ code: "Draining", detail: `${this.#facts.name} is shutting down`, rank: this.#facts.name });
+    this.#sessions.clear();
   }
 
   #receive(batch: GroupBatch__Output): void {

@@ -38,6 +38,7 @@ export type LeaderOptions = {
   readonly meters: Meters;
   readonly nowMs: () => number;
   readonly onTrouble: (error: unknown) => void; // weather, for the log
+  readonly sweepMs?: number; // between looks for sessions that nobody speaks of
 };
 
 export class Leader implements Role {
@@ -58,7 +59,7 @@ export class Leader implements Role {
   #running = false;
   #pumping = false;
 
-  constructor({ facts, engine, dial, budget, meters, nowMs, onTrouble }: LeaderOptions) {
+  constructor({ facts, engine, dial, budget, meters, nowMs, onTrouble, sweepMs = SWEEP_MS }: LeaderOptions) {
     this.#facts = facts;
     this.#budget = budget;
     this.#meters = meters;
@@ -73,7 +74,7 @@ export class Leader implements Role {
       onLost: (link, refusal) => this.#lost(link, refusal),
       onDrain: () => this.#pump(),
     });
-    this.#sweep = setInterval(() => this.#expire(), SWEEP_MS).unref();
+    this.#sweep = setInterval(() => this.#expire(), sweepMs).unref();
   }
 
   get sessionCount(): number {

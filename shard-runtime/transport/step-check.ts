@@ -32,9 +32,9 @@ export function checkStep(step: Step__Output, session: Session | undefined, call
 }
 
 function formOf({ plan }: Session, { engine }: RankFacts): PayloadForm {
-  const rowsMax = engine.maxBatchRows;
-  if (plan.previous === undefined) return { dtype: "u32", vocabularySize: engine.vocabularySize, rowsMax };
-  return { dtype: plan.handOffDtype, columns: engine.hiddenSize, rowsMax };
+  // Tokens are cut into batches here, so a prompt may come whole; hidden rows run as they come.
+  if (plan.previous === undefined) return { dtype: "u32", vocabularySize: engine.vocabularySize, rowsMax: engine.contextLength };
+  return { dtype: plan.handOffDtype, columns: engine.hiddenSize, rowsMax: engine.maxBatchRows };
 }
 
 /** Only the last step can be asked for again, and only as it was: what it was is hashed, and will be signed. */
