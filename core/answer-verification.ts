@@ -9,12 +9,16 @@ import { type Envelope, IN_TOTO_PAYLOAD_TYPE, envelopeHolds, payloadDigest } fro
 import { tokenEdgeRoot } from "./hand-off.ts";
 import { type PublicKey, parsePublicKey } from "./keys.ts";
 import { type Blame, SENDER, chainFaults, nameOfReceipt } from "./receipt-chain.ts";
-import type { Result } from "./result.ts";
+import { type Result, refuse } from "./result.ts";
 import { type Receipt, type Usage, parseReceipt, parseUsage } from "./statement.ts";
 
 /** What the caller knows from elsewhere. What is left out is taken from the file itself, which proves less. */
 export type Trust = {
-  readonly keys?: Readonly<Record<string, string>>; // provider/<name> and gateway/<name> → SPKI DER in base64; where given, no other keys count
+  /**
+   * provider/<name> and gateway/<name> → SPKI DER in base64. Where a provider's key is given, no other provider's keys
+   * count than those given; the same for gateways.
+   */
+  readonly keys?: Readonly<Record<string, string>>;
   readonly modelRoot?: string; // sha256:…
 };
 
@@ -32,7 +36,7 @@ export type AnswerVerdict = {
   readonly layerCount: number;
   readonly tokenCount: number; // prompt and generated
   readonly segmentCount: number;
-  readonly keysPinned: boolean; // false: the keys are the file's own
+  readonly pinned: { readonly providers: boolean; readonly gateways: boolean }; // false: their keys are the file's own
   readonly receipts: readonly Receipt[]; // those whose signatures hold
   readonly usage: Usage | undefined;
 };
@@ -47,7 +51,7 @@ export function verifyAnswer(bytes: Uint8Array, trust: Trust = {}): AnswerVerdic
   }
   const keys = keysOf(answer.value, trust);
   if (!keys.ok) return verdictOf([problem(keys.code, "the keys", keys.detail, SENDER)], trust);
-  const trusted = { keys: keys.value, pinned: trust.keys !== undefined };
+  const trusted = { keys: keys.value, trust };
   const opened = answer.value.receipts.map((envelope, index) =>
     openSigned(envelope, `receipt ${index}`, trusted, parseReceipt, (receipt) => `provider/${receipt.provider}`),
   );
@@ -100,7 +104,7 @@ function verdictOf(problems: readonly Problem[], trust: Trust, receipts: readonl
     layerCount: usage?.model.layerCount ?? 0,
     tokenCount: usage === undefined ? 0 : usage.tokens.prompt + usage.tokens.generated,
     segmentCount: receipts[0]?.segmentCount ?? 0,
-    keysPinned: trust.keys !== undefined,
+    pinned: { providers: pins(trust, "provider/campus"), gateways: pins(trust, "gateway/gateway") },
     receipts,
     usage,
   };
@@ -108,15 +112,21 @@ function verdictOf(problems: readonly Problem[], trust: Trust, receipts: readonl
 
 type Keys = ReadonlyMap<string, PublicKey>; // by holder
 
+/** Whether keys of the holder's kind, provider or gateway, are given from elsewhere. */
+function pins(trust: Trust, holder: string): boolean {
+  const kind = holder.slice(0, holder.indexOf("/") + 1);
+  return Object.keys(trust.keys ?? {}).some((name) => name.startsWith(kind));
+}
+
 function keysOf(answer: SavedAnswer, trust: Trust): Result<Keys> {
   const keys = new Map<string, PublicKey>();
   for (const [holder, spki] of Object.entries(answer.keys)) {
     const key = parsePublicKey(spki, holder);
     if (!key.ok) return key;
     const pinned = trust.keys?.[holder];
-    if (trust.keys === undefined) keys.set(holder, key.value);
+    if (!pins(trust, holder)) keys.set(holder, key.value);
     else if (pinned === undefined) continue;
-    else if (pinned !== spki) return { ok: false, code: "KeyMismatch", detail: `the file's key of ${holder} is not the one you pinned` };
+    else if (pinned !== spki) return refuse("KeyMismatch", `the file's key of ${holder} is not the one you pinned`);
     else keys.set(holder, key.value);
   }
   return { ok: true, value: keys };
@@ -127,7 +137,7 @@ type Opened<T> = { readonly ok: true; readonly value: T } | { readonly ok: false
 function openSigned<T>(
   envelope: Envelope,
   where: string,
-  { keys, pinned }: { readonly keys: Keys; readonly pinned: boolean },
+  { keys, trust }: { readonly keys: Keys; readonly trust: Trust },
   parse: (payload: Uint8Array) => Result<T>,
   holderOf: (value: T) => string,
 ): Opened<T> {
@@ -147,14 +157,15 @@ function openSigned<T>(
       `the signature does not hold under the key of ${holder}; the receipt, its signature or that key was changed after signing`,
       SENDER,
     );
-  const signed: Blame = { kind: "signer", names: hinted.map(([name]) => name) };
+  // A key that only the file says is somebody's convicts nobody of what it signed alone.
+  const signed: Blame = pins(trust, holder) ? { kind: "signer", names: hinted.map(([name]) => name) } : SENDER;
   if (envelope.payloadType !== IN_TOTO_PAYLOAD_TYPE)
     return no("WrongPayloadType", `is of type ${envelope.payloadType.slice(0, 80)}, not ${IN_TOTO_PAYLOAD_TYPE}`, signed);
   const value = parse(envelope.payload);
   if (!value.ok) return no(value.code, value.detail, signed);
   const claimed = holderOf(value.value);
   if (!hinted.some(([name]) => name === claimed))
-    return no("WrongSigner", `speaks for ${claimed}, and the key it is signed with is said to be ${holder}'s`, pinned ? signed : SENDER);
+    return no("WrongSigner", `speaks for ${claimed}, and the key it is signed with is said to be ${holder}'s`, signed);
   return { ok: true, value: value.value };
 }
 
@@ -202,6 +213,8 @@ function contentProblems(answer: SavedAnswer, usage: Usage, receipts: readonly R
     if (segmentCount > 0 && edgeOut !== usage.edges.out)
       differ("TokensMismatch", "tokenIds.generated", `do not hash to what came out of the last segment (edge ${segmentCount})`);
   }
+  // With a receipt that does not open, what is below would only repeat that.
+  if (receipts.length < answer.receipts.length) return problems;
   const signers = new Set([...receipts.map((receipt) => `provider/${receipt.provider}`), `gateway/${usage.gateway}`]);
   for (const holder of Object.keys(answer.keys))
     if (!signers.has(holder)) differ("UnusedKey", "the keys", `${holder} signed nothing in this file`);

@@ -35,9 +35,9 @@ describe("a saved answer", () => {
       layerCount: 8,
       tokenCount: 6,
       segmentCount: 3,
-      keysPinned: true,
+      pinned: { providers: true, gateways: true },
     });
-    expect(verifyAnswer(whole.file).keysPinned).to.equal(false);
+    expect(verifyAnswer(whole.file).pinned).to.deep.equal({ providers: false, gateways: false });
   });
 
   it("is one document with one form, and reads back as it was", () => {

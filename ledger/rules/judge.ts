@@ -37,12 +37,18 @@ export type CountedSession = {
 };
 
 /** Two receipts of one rank about the same span that say different things, both signed. */
-export type Equivocation = { readonly place: string; readonly provider: string; readonly digests: readonly [string, string] };
+export type Equivocation = {
+  readonly place: string;
+  readonly provider: string;
+  readonly rank: string;
+  readonly epoch: number;
+  readonly digests: readonly [string, string]; // ascending
+};
 
 export type Judgement = {
   readonly usage: { readonly digest: string; readonly verdict: Verdict };
   readonly receipts: readonly JudgedReceipt[]; // in the order of the submission
-  readonly equivocations: readonly Equivocation[];
+  readonly equivocations: readonly (Equivocation & { readonly verdict: Verdict })[]; // the verdict is that of both receipts
   readonly counted: CountedSession | undefined;
 };
 
@@ -58,13 +64,10 @@ export function judge(opened: OpenedSubmission, facts: Facts, history: History, 
   const { usage } = opened;
   const usageVerdict = judgeUsage(usage, facts, history, nowSeconds);
   const gateway = usage.statement.ok ? usage.statement.value.gateway : undefined;
-  const twice = equivocationsOf(opened.receipts, history);
-  const blameTwice = (provider: string): Blame =>
-    // A gateway that signed the session twice may have opened it twice, and then an honest rank signs twice.
-    usageVerdict.verdict === "reject" && usageVerdict.code === "Equivocation"
-      ? { kind: "unclear", names: [`provider/${provider}`, `gateway/${gateway ?? ""}`] }
-      : { kind: "signer", names: [`provider/${provider}`] };
-  const alone = opened.receipts.map((receipt) => judgeAlone(receipt, usage, usageVerdict, facts, history, twice, blameTwice));
+  // A gateway that signed the session twice may have opened it twice, and then an honest rank signs twice.
+  const alsoSuspect = usageVerdict.verdict === "reject" && usageVerdict.code === "Equivocation" ? gateway : undefined;
+  const equivocations = equivocationsOf(opened.receipts, history).map((found) => ({ ...found, verdict: rejectBoth(found, alsoSuspect) }));
+  const alone = opened.receipts.map((receipt) => judgeAlone(receipt, usage, usageVerdict, facts, history, equivocations));
   const { verdicts, counted } =
     usageVerdict.verdict === "accept" ? judgeChain(opened, alone, facts) : { verdicts: alone, counted: undefined };
   return {
@@ -75,7 +78,7 @@ export function judge(opened: OpenedSubmission, facts: Facts, history: History, 
       verdict: verdicts[index] ?? ignore("NotJudged", "the judgement ended before this receipt"),
       receipt: receipt.statement.ok ? receipt.statement.value : undefined,
     })),
-    equivocations: twice,
+    equivocations,
     counted,
   };
 }
@@ -120,19 +123,13 @@ function judgeAlone(
   usageVerdict: Verdict,
   facts: Facts,
   history: History,
-  twice: readonly Equivocation[],
-  blameTwice: (provider: string) => Blame,
+  equivocations: Judgement["equivocations"],
 ): Verdict {
   if (!opened.statement.ok) return opened.statement.verdict;
   const receipt = opened.statement.value;
   const signer: Blame = { kind: "signer", names: [`provider/${receipt.provider}`] };
-  const equivocation = twice.find(({ digests }) => digests.includes(opened.digest));
-  if (equivocation !== undefined)
-    return reject(
-      "Equivocation",
-      `${receipt.rank} signed two receipts for the same span: ${equivocation.digests.join(" and ")}`,
-      blameTwice(receipt.provider),
-    );
+  const equivocation = equivocations.find(({ digests }) => digests.includes(opened.digest));
+  if (equivocation !== undefined) return equivocation.verdict;
   if (history.countedUsage !== undefined && history.receipts.get(placeOf(receipt)) === opened.digest)
     return ignore("AlreadyCounted", "this receipt was counted before");
   if (usageVerdict.verdict !== "accept" || !usage.statement.ok) return ignore("NoUsage", "no valid usage stands behind this receipt");
@@ -171,17 +168,24 @@ type Holding = Pick<RankFact, "provider" | "node" | "layers" | "rankIndex" | "ra
 const sayHolding = ({ provider, node, layers, rankIndex, rankCount, shareMillionths }: Holding): string =>
   `${provider} on ${node}, layers [${layers.start},${layers.end}), rank ${rankIndex} of ${rankCount}, ${shareMillionths} millionths`;
 
+const rejectBoth = ({ provider, rank, digests }: Equivocation, gateway: string | undefined): Verdict =>
+  reject("Equivocation", `${rank} signed two receipts for the same span: ${digests.join(" and ")}`, {
+    kind: gateway === undefined ? "signer" : "unclear",
+    names: [`provider/${provider}`, ...(gateway === undefined ? [] : [`gateway/${gateway}`])],
+  });
+
 /** De-duplicated: the same bytes twice are one receipt. */
 function equivocationsOf(receipts: readonly Opened<Receipt>[], history: History): readonly Equivocation[] {
   const seen = new Map(history.receipts);
   const found: Equivocation[] = [];
   for (const { statement, digest } of receipts) {
     if (!statement.ok) continue;
+    const { provider, rank, epoch } = statement.value;
     const place = placeOf(statement.value);
     const before = seen.get(place);
     if (before === undefined) seen.set(place, digest);
     else if (before !== digest)
-      found.push({ place, provider: statement.value.provider, digests: before < digest ? [before, digest] : [digest, before] });
+      found.push({ place, provider, rank, epoch, digests: before < digest ? [before, digest] : [digest, before] });
   }
   return found;
 }

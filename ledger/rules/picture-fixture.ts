@@ -1,4 +1,5 @@
 /** For tests: what the operator would have told about sessions of core/session-fixture.ts. */
+import type { State__Output } from "../../core/gen/proto/tessellate/control/v1/State.ts";
 import { THREE_PROVIDERS, type SegmentFixture, ROOT, keyNamed } from "../../core/session-fixture.ts";
 import { type Facts, NO_FACTS, type Picture, absorb } from "./facts.ts";
 
@@ -55,3 +56,42 @@ export function aPicture(options: PictureOptions = {}): Picture {
 /** The facts after these pictures were told, each at its time. */
 export const factsOf = (...told: readonly (readonly [number, Picture])[]): Facts =>
   told.reduce((facts, [seconds, picture]) => absorb(facts, picture, seconds).facts, NO_FACTS);
+
+/** The same picture as the operator's message. */
+export function stateOf(picture: Picture): State__Output {
+  return {
+    fence: picture.fence,
+    ledgerAddress: "",
+    providers: picture.providers.map((provider) => ({ ...provider })),
+    gateways: picture.gateways.map((gateway) => ({ ...gateway })),
+    models: picture.models.map(({ name, root, layerCount, price, epochSeconds }) => ({
+      name: name.slice(name.indexOf("/") + 1),
+      namespace: name.slice(0, name.indexOf("/")),
+      modelRoot: root,
+      layerCount,
+      contextLength: 512,
+      priceMicroCreditsPerMillionTokens: price.toString(),
+      epochSeconds,
+      handOffDtype: "f32",
+      maxQueue: 16,
+      chains: [
+        {
+          index: 0,
+          ready: true,
+          segments: [],
+          ranks: picture.ranks
+            .filter(({ model }) => model === name)
+            .map(({ name: rank, provider, node, layers, rankIndex, rankCount, shareMillionths }) => ({
+              name: rank,
+              provider,
+              node,
+              layers: { ...layers },
+              rankIndex,
+              rankCount,
+              shareMillionths: shareMillionths.toString(),
+            })),
+        },
+      ],
+    })),
+  };
+}

@@ -62,8 +62,15 @@ export async function insertEquivocation(
 }
 
 /** Of a usage and its receipts; those that are ignored leave no trace. */
-export async function insertVerdicts(query: Query, { usage, receipts }: Judgement): Promise<void> {
-  const rows = [{ subject: "usage", ...usage, receipt: undefined }, ...receipts.map((receipt) => ({ subject: "receipt", ...receipt }))];
+export async function insertVerdicts(query: Query, { usage, receipts, equivocations }: Judgement): Promise<void> {
+  const rows = [
+    { subject: "usage", ...usage, receipt: undefined },
+    ...receipts.map((receipt) => ({ subject: "receipt", ...receipt })),
+    // Also of the one that was accepted before the other came.
+    ...equivocations.flatMap(({ digests, verdict, ...receipt }) =>
+      digests.map((digest) => ({ subject: "receipt", digest, verdict, receipt })),
+    ),
+  ];
   const told = rows.flatMap(({ subject, digest, verdict, receipt }) => {
     if (verdict.verdict === "ignore") return [];
     const { code, detail, blame } =
