@@ -3,64 +3,31 @@
  * receipts fit together; what is wrong is refused by name, and leaves everything running.
  */
 import { expect } from "chai";
-import { type Envelope, openEnvelope, parseEnvelope, payloadDigest } from "../core/dsse.ts";
 import type { Step } from "../core/gen/proto/tessellate/shard/v1/Step.ts";
 import type { StepRefusal__Output } from "../core/gen/proto/tessellate/shard/v1/StepRefusal.ts";
 import { tokenBytes, tokenEdgeRoot } from "../core/hand-off.ts";
 import { GATEWAY, type Identity } from "../core/identity.ts";
-import { chainFaults } from "../core/receipt-chain.ts";
+import type { PublicKey } from "../core/keys.ts";
+import type { Fault } from "../core/receipt-chain.ts";
 import { type Result, valueOrThrow } from "../core/result.ts";
-import { type Receipt, type Usage, parseReceipt } from "../core/statement.ts";
 import { createAuthority } from "../core/wire/authority.ts";
 import { dial } from "../core/wire/door.ts";
 import { createWire } from "../gateway/session/wire.ts";
-import type { SampledToken, Session, SessionReceipts, SessionRequest } from "../gateway/session/types.ts";
-import { FakeChain, MODEL_ROOT, type Shape, nameOf } from "./chain/fake-chain.ts";
+import type { SampledToken, Session, SessionRequest } from "../gateway/session/types.ts";
+import { type Answer, drive, faultsOf, generate as generateOn, receiptsOf } from "./chain/evidence.ts";
+import { FakeChain, type Shape, nameOf } from "./chain/fake-chain.ts";
 import { LAYER_COUNT, VOCABULARY_SIZE, referenceTokens } from "./chain/fake-engine.ts";
 
 const promptOf = (length: number, seed = 1): readonly number[] =>
   Array.from({ length }, (_, index) => (index * 7 + seed * 11 + 3) % VOCABULARY_SIZE);
 
-async function drive(session: Session, count: number): Promise<readonly number[]> {
-  const tokens: number[] = [];
-  while (tokens.length < count) tokens.push(valueOrThrow(await session.next()).tokenId);
-  return tokens;
-}
+const MODEL = { name: "default/numbers", layerCount: LAYER_COUNT };
 
-type Answer = { readonly tokens: readonly number[]; readonly signed: SessionReceipts; readonly request: SessionRequest };
+const generate = (chain: FakeChain, prompt: readonly number[], count: number, more: Partial<SessionRequest> = {}): Promise<Answer> =>
+  generateOn(chain.wire, chain.request(prompt, more), count);
 
-async function generate(chain: FakeChain, prompt: readonly number[], count: number, more: Partial<SessionRequest> = {}): Promise<Answer> {
-  const request = chain.request(prompt, more);
-  const session = valueOrThrow(await chain.wire.open(request));
-  const tokens = await drive(session, count);
-  return { tokens, signed: await session.close("done"), request };
-}
-
-const envelopesOf = ({ signed }: Answer): readonly Envelope[] => signed.receipts.map((bytes) => valueOrThrow(parseEnvelope(bytes)));
-
-function receiptsOf(chain: FakeChain, answer: Answer): readonly Receipt[] {
-  return envelopesOf(answer).map((envelope, index) => {
-    const key = chain.ranks[index]?.key.publicKey;
-    if (key === undefined) throw new Error("more receipts than ranks");
-    return valueOrThrow(parseReceipt(valueOrThrow(openEnvelope(envelope, key))));
-  });
-}
-
-/** What the gateway would countersign. */
-function usageOf(answer: Answer): Usage {
-  const { request, tokens, signed } = answer;
-  return {
-    model: { name: "default/numbers", root: MODEL_ROOT, layerCount: LAYER_COUNT },
-    session: { id: request.id, nonce: Buffer.from(request.nonce).toString("hex") },
-    tokens: { prompt: request.prompt.length, generated: tokens.length },
-    edges: { in: signed.handOffsIn, out: signed.handOffsOut },
-    receipts: envelopesOf(answer).map(payloadDigest),
-    epoch: request.epoch,
-    priceMicroCreditsPerMillionTokens: 1n,
-    gateway: "gateway",
-    answer: MODEL_ROOT,
-  };
-}
+const keysOf = (chain: FakeChain): readonly PublicKey[] => chain.ranks.map(({ key }) => key.publicKey);
+const faults = (chain: FakeChain, answer: Answer): readonly Fault[] => faultsOf(answer, keysOf(chain), MODEL);
 
 const SHAPES: readonly (readonly [name: string, shape: Shape])[] = [
   ["one segment", [[1]]],
@@ -86,8 +53,8 @@ describe("a chain over gRPC", () => {
           const prompt = promptOf(length, length);
           const answer = await generate(chain, prompt, 6);
           expect(answer.tokens).to.deep.equal(await referenceTokens(prompt, 6));
-          const receipts = receiptsOf(chain, answer);
-          expect(chainFaults(receipts, usageOf(answer))).to.deep.equal([]);
+          const receipts = receiptsOf(answer, keysOf(chain));
+          expect(faults(chain, answer)).to.deep.equal([]);
           expect(receipts[0]?.tokens.positions).to.equal(length + 5);
           const { nonce } = answer.request;
           expect(answer.signed.handOffsIn).to.equal(tokenEdgeRoot({ nonce, edge: 0, position: 0 }, [...prompt, ...answer.tokens.slice(0, -1)]));
@@ -98,7 +65,7 @@ describe("a chain over gRPC", () => {
       it("hands on as f16 too", async () => {
         const answer = await generate(chain, promptOf(5), 4, { handOffDtype: "f16" });
         expect(answer.tokens).to.deep.equal(await referenceTokens(promptOf(5), 4));
-        expect(chainFaults(receiptsOf(chain, answer), usageOf(answer))).to.deep.equal([]);
+        expect(faults(chain, answer)).to.deep.equal([]);
       });
 
       it("gives eight sessions at once the tokens that each would get alone", async () => {
@@ -108,7 +75,7 @@ describe("a chain over gRPC", () => {
         const answers = await Promise.all(prompts.map((prompt) => generate(chain, prompt, 8)));
         for (const [index, answer] of answers.entries()) {
           expect(answer.tokens).to.deep.equal(await referenceTokens(prompts[index] ?? [], 8));
-          expect(chainFaults(receiptsOf(chain, answer), usageOf(answer))).to.deep.equal([]);
+          expect(faults(chain, answer)).to.deep.equal([]);
         }
         expect(chain.rank(0).engine.batches.some(({ steps }) => steps > 1)).to.equal(true);
         for (const rank of chain.ranks) expect(rank.role.sessionCount, rank.name).to.equal(0);
@@ -331,7 +298,7 @@ describe("a rank whose neighbours misbehave", () => {
     const tokens = [first.tokenId, ...(await drive(session, 2))];
     expect(tokens).to.deep.equal(await referenceTokens(promptOf(3), 3));
     const answer = { tokens, request, signed: await session.close("done") };
-    expect(chainFaults(receiptsOf(chain, answer), usageOf(answer))).to.deep.equal([]);
+    expect(faults(chain, answer)).to.deep.equal([]);
   });
 
   it("keeps a session to the gateway that opened it", async () => {
@@ -414,7 +381,7 @@ describe("a session that ends early", () => {
     chain.rank(1).engine.before = async () => {};
     const signed = await closing;
     expect((await waiting).ok).to.equal(false);
-    const receipts = receiptsOf(chain, { tokens: [], request, signed });
+    const receipts = receiptsOf({ tokens: [], request, signed }, keysOf(chain));
     expect(new Set(receipts.map(({ tokens }) => tokens.positions)).size).to.equal(1);
     expect(receipts.length).to.equal(3);
     expect(await session.close("done")).to.equal(signed);
