@@ -60,8 +60,10 @@ describe("ledger", () => {
   const show = ({ provider, epoch, units, pending, payable, paid, withheld, receiptCount, rejectedCount }: Balance) =>
     `${provider} ${epoch} work ${units} pending ${pending} payable ${payable} paid ${paid} withheld ${withheld}, ${receiptCount - rejectedCount} of ${receiptCount}`;
   const balances = async () => (await ledger.balances("")).map(show);
-  const settled = async (epoch: number | "latest" = "latest") =>
-    valueOrThrow(openSettlement(valueOrThrow(await ledger.settle(epoch)), key.publicKey)).settlement;
+  const settled = async (epoch: number | "latest" = "latest") => {
+    const bytes = valueOrThrow(await ledger.settle(epoch));
+    return valueOrThrow(openSettlement(bytes, key.publicKey)).settlement;
+  };
   const earned = async () =>
     Object.fromEntries((await ledger.balances("")).map(({ provider, pending, payable, paid }) => [provider, pending + payable + paid]));
 

@@ -66,7 +66,8 @@ export function verdictLines(verdict: AnswerVerdict): readonly string[] {
 function keysNote(pinned: AnswerVerdict["pinned"]): string | undefined {
   const unpinned = [...(pinned.providers ? [] : ["providers'"]), ...(pinned.gateways ? [] : ["gateway's"])].join(" and ");
   if (unpinned === "") return undefined;
-  return `note: the ${unpinned} keys were taken from the file itself, so this shows that it is consistent, not whose it is; give --providers a file of keys you trust`;
+  const means = "so this shows that it is consistent, not whose it is; give --providers a file of keys you trust";
+  return `note: the ${unpinned} keys were taken from the file itself, ${means}`;
 }
 
 function verdictDocument({ verified, problems, providers, layerCount, tokenCount, segmentCount, pinned, usage }: AnswerVerdict) {
@@ -110,9 +111,8 @@ function verifySettlement(file: string, { ledgerKey, output }: Options): void {
     return;
   }
   const paid = `${formatCredits(totals.paid)} credits paid of ${formatCredits(totals.collected)} collected`;
-  console.log(
-    `verified: epoch ${epoch}, part ${part}: ${sessionCount} sessions, ${receipts.count} receipts, ${entries.length} entries; ${paid}; entries follow from the sums`,
-  );
+  const counts = `${sessionCount} sessions, ${receipts.count} receipts, ${entries.length} entries`;
+  console.log(`verified: epoch ${epoch}, part ${part}: ${counts}; ${paid}; entries follow from the sums`);
   if (key === undefined) console.log("note: the signature was not checked; give --ledger-key the ledger's public key");
 }
 
