@@ -161,6 +161,12 @@ async function claimedPath(host: VolumeHost, claimName: string): Promise<string>
   const path = volume.spec.hostPath?.path;
   if (path === undefined) throw new Error(`persistentvolume "${claim.spec.volumeName}" has no hostPath`);
   await mkdir(path, { recursive: true });
+  const group = host.pod.spec.securityContext?.fsGroup;
+  if (group !== undefined) {
+    // As a kubelet does for volumes that can have an owner.
+    await chown(path, 0, group);
+    await chmod(path, 0o2775);
+  }
   return path;
 }
 
