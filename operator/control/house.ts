@@ -48,6 +48,7 @@ export class House {
   readonly #options: HouseOptions;
   readonly #controls = new Map<string, Client<"Control">>();
   readonly #ledgers = new Map<string, Client<"Ledger">>();
+  readonly #troubles = new Map<string, string>();
   #dirty = true;
   #ended = false;
   #wake = Promise.withResolvers<void>();
@@ -166,8 +167,11 @@ export class House {
     const reply = await ask<PutReply__Output>(who, PUT_TIMEOUT_MS, (options, callback) =>
       this.#control(component.address, kind).Put(state, options, callback),
     );
+    const trouble = reply.ok ? "" : `${who} at ${component.address} did not take the picture: ${reply.code}: ${reply.detail}`;
+    // Asked every second, it says the same every second: once is enough.
+    if (trouble !== "" && trouble !== this.#troubles.get(who)) this.#options.onTrouble(trouble);
+    this.#troubles.set(who, trouble);
     if (reply.ok) return reply.value;
-    this.#options.onTrouble(`${who} at ${component.address} did not take the picture: ${reply.code}: ${reply.detail}`);
     return undefined;
   }
 
