@@ -18,7 +18,12 @@ export type Doors = {
  * The outcome of `work`, or "late" after `milliseconds`, or "aborted" once `signal` is. The work goes on unheard in the
  * latter two; it must not reject.
  */
-export async function within<T>(clock: Clock, milliseconds: number, work: Promise<T>, signal?: AbortSignal): Promise<T | "late" | "aborted"> {
+export async function within<T>(
+  clock: Clock,
+  milliseconds: number,
+  work: Promise<T>,
+  signal?: AbortSignal,
+): Promise<T | "late" | "aborted"> {
   if (signal?.aborted === true) return "aborted";
   // Not AbortSignal.any: it would hang one more dependant on a long-lived signal with every token.
   const over = new AbortController();

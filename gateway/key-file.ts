@@ -18,7 +18,10 @@ export function openKeyFile(file: string): Result<SigningKey, "BadKeyFile"> {
   try {
     pem = readFileSync(file, "utf8");
   } catch (error) {
-    return refuse("BadKeyFile", `cannot read or make ${file}: ${error instanceof Error ? error.message : String(error)}`);
+    return refuse(
+      "BadKeyFile",
+      `cannot read or make ${file}: ${error instanceof Error ? error.message : String(error)}`,
+    );
   }
   const key = parseSigningKey(pem, file);
   return key.ok ? key : refuse("BadKeyFile", `${key.detail}; remove ${file} to have a new one made`);

@@ -15,7 +15,8 @@ import { createWire } from "./session/wire.ts";
 import { openStatusServer } from "./status-server.ts";
 import { LedgerClient } from "./usage/ledger-client.ts";
 
-const log: Log = (event, fields) => process.stderr.write(`${JSON.stringify({ at: new Date().toISOString(), event, ...fields })}\n`);
+const log: Log = (event, fields) =>
+  process.stderr.write(`${JSON.stringify({ at: new Date().toISOString(), event, ...fields })}\n`);
 
 async function run(): Promise<void> {
   const ended = lifetime();
@@ -41,7 +42,11 @@ async function run(): Promise<void> {
   await gateway.start();
 
   const { metrics, control, listen } = options;
-  const status = await openStatusServer({ ...metrics, registry: gateway.metrics.registry, unready: () => gateway.unready });
+  const status = await openStatusServer({
+    ...metrics,
+    registry: gateway.metrics.registry,
+    unready: () => gateway.unready,
+  });
   const door = await openDoor({
     ...control,
     credentials: serverCredentials(tls),
@@ -52,7 +57,11 @@ async function run(): Promise<void> {
   await gateway.app.listen(listen);
   const bound = gateway.app.server.address();
   const port = typeof bound === "object" && bound !== null ? bound.port : listen.port;
-  const addresses = { address: hostPort(listen.host, port), control: door.address, metrics: hostPort(metrics.host, status.port) };
+  const addresses = {
+    address: hostPort(listen.host, port),
+    control: door.address,
+    metrics: hostPort(metrics.host, status.port),
+  };
   process.stdout.write(`${JSON.stringify({ event: "listening", ...addresses, publicKey: key.publicKey.spki })}\n`);
 
   log("ending", { reason: await ended });

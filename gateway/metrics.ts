@@ -6,12 +6,29 @@ const SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
 export class Metrics {
   readonly registry = new Registry();
   /** Answered requests by model ("" where the request named none we have) and HTTP status; 499: the client went away. */
-  readonly requests = this.#counter("tessellate_requests_total", "Requests by model and HTTP status.", ["model", "code"]);
-  readonly tokens = this.#counter("tessellate_tokens_total", "Tokens by model and kind (prompt, generated).", ["model", "kind"]);
-  readonly firstToken = this.#histogram("tessellate_time_to_first_token_seconds", "From a request's arrival to its first token.");
+  readonly requests = this.#counter("tessellate_requests_total", "Requests by model and HTTP status.", [
+    "model",
+    "code",
+  ]);
+  readonly tokens = this.#counter("tessellate_tokens_total", "Tokens by model and kind (prompt, generated).", [
+    "model",
+    "kind",
+  ]);
+  readonly firstToken = this.#histogram(
+    "tessellate_time_to_first_token_seconds",
+    "From a request's arrival to its first token.",
+  );
   readonly nextToken = this.#histogram("tessellate_time_per_token_seconds", "Between two tokens of one answer.");
-  readonly recoveries = this.#counter("tessellate_session_recoveries_total", "Answers that went on at another chain after theirs was lost.", ["model"]);
-  readonly unproven = this.#counter("tessellate_answers_unproven_total", "Answers whose receipts do not fit together, by model.", ["model"]);
+  readonly recoveries = this.#counter(
+    "tessellate_session_recoveries_total",
+    "Answers that went on at another chain after theirs was lost.",
+    ["model"],
+  );
+  readonly unproven = this.#counter(
+    "tessellate_answers_unproven_total",
+    "Answers whose receipts do not fit together, by model.",
+    ["model"],
+  );
 
   /** `gauges`: asked at each scrape. */
   constructor(gauges: { readonly queueDepth: () => ReadonlyMap<string, number>; readonly usageWaiting: () => number }) {

@@ -50,9 +50,12 @@ export function parseOptions(args: readonly string[], listenHost: string | undef
     return refuse("BadOption", error instanceof Error ? error.message : String(error));
   }
   const { name, tls, key } = values;
-  if (tls === undefined) return refuse("BadOption", "--tls DIR is missing: the directory with ca.crt, tls.crt and tls.key");
-  if (key === undefined) return refuse("BadOption", "--key FILE is missing: where this gateway's signing key lies, or is to be made");
-  if (!NAME_FORM.pattern.test(name)) return refuse("BadOption", `--name ${JSON.stringify(name)} must be ${NAME_FORM.is}`);
+  if (tls === undefined)
+    return refuse("BadOption", "--tls DIR is missing: the directory with ca.crt, tls.crt and tls.key");
+  if (key === undefined)
+    return refuse("BadOption", "--key FILE is missing: where this gateway's signing key lies, or is to be made");
+  if (!NAME_FORM.pattern.test(name))
+    return refuse("BadOption", `--name ${JSON.stringify(name)} must be ${NAME_FORM.is}`);
   const listen = parseListen(values.listen, listenHost);
   const control = parseListen(values.control, listenHost);
   const metrics = parseListen(values.metrics, listenHost);

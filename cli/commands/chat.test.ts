@@ -30,7 +30,9 @@ describe("tessellate chat", () => {
   beforeEach(() => gateway.wire.say(answer, END_OF_TURN));
 
   const chat = async (args: readonly string[], input = "", url = gateway.url) => {
-    const child = spawn(process.execPath, ["--input-type=module", "-e", PROGRAM, "chat", "--url", url, ...args], { cwd: fileURLToPath(new URL("../../", import.meta.url)) });
+    const child = spawn(process.execPath, ["--input-type=module", "-e", PROGRAM, "chat", "--url", url, ...args], {
+      cwd: fileURLToPath(new URL("../../", import.meta.url)),
+    });
     const [out, error]: string[] = ["", ""];
     const said = { out: out ?? "", error: error ?? "" };
     child.stdout.on("data", (data) => (said.out += String(data)));
@@ -41,12 +43,18 @@ describe("tessellate chat", () => {
   };
 
   it("asks one question of the first model and prints nothing but the answer", async () => {
-    expect(await chat(["What", "is", "a", "shard?", "--max-tokens", "40", "--seed", "3"])).to.deep.equal({ out: "A shard, naïvely.\n", error: "", code: 0 });
+    expect(await chat(["What", "is", "a", "shard?", "--max-tokens", "40", "--seed", "3"])).to.deep.equal({
+      out: "A shard, naïvely.\n",
+      error: "",
+      code: 0,
+    });
     expect(gateway.wire.opened.at(-1)?.sampler.seed[0]).to.equal(3);
   });
 
   it("takes its question from stdin, and the URL with or without /v1", async () => {
-    expect(await chat(["--model", "tiny", "--system", "Be short."], "What is a shard?\n", `${gateway.url}/v1/`)).to.include({ out: "A shard, naïvely.\n", code: 0 });
+    expect(
+      await chat(["--model", "tiny", "--system", "Be short."], "What is a shard?\n", `${gateway.url}/v1/`),
+    ).to.include({ out: "A shard, naïvely.\n", code: 0 });
   });
 
   it("keeps the answer with its receipts", async () => {
@@ -62,7 +70,10 @@ describe("tessellate chat", () => {
     const cases = [
       [["hello", "--model", "nope"], /^error: the model "nope" does not exist; .* \(model_not_found\)\n$/],
       [["hello", "--temperature", "hot"], /^error: --temperature "hot" is no number \(BadOption\)\n$/],
-      [["hello", "--temperature", "7"], /^error: temperature: must be a number within 0\.\.2, not 7 \(invalid_value\)\n$/],
+      [
+        ["hello", "--temperature", "7"],
+        /^error: temperature: must be a number within 0\.\.2, not 7 \(invalid_value\)\n$/,
+      ],
       [[], /nothing came on stdin/],
     ] as const;
     for (const [args, says] of cases) {

@@ -23,7 +23,11 @@ type Message = { readonly role: "system" | "user" | "assistant"; readonly conten
 type Answer = { readonly text: string; readonly finish: string | undefined; readonly saved: unknown };
 
 /** An OpenAI endpoint and how to ask it. */
-type Endpoint = { readonly base: string; readonly headers: Readonly<Record<string, string>>; readonly settings: Readonly<Record<string, unknown>> };
+type Endpoint = {
+  readonly base: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly settings: Readonly<Record<string, unknown>>;
+};
 
 export function register(program: Command): void {
   program
@@ -38,14 +42,18 @@ export function register(program: Command): void {
     .option("--seed <integer>", "the same seed gives the same answer")
     .option("--max-tokens <count>", "longest answer")
     .option("--api-key <key>", "where the gateway asks for one", process.env["TESSELLATE_API_KEY"])
-    .option("--save <file>", "keep the (last) answer with its receipts, for \"tessellate verify\"")
+    .option("--save <file>", 'keep the (last) answer with its receipts, for "tessellate verify"')
     .action(async (words: readonly string[], options: Options) => {
       const endpoint = endpointOf(options);
       const model = options.model ?? (await firstModel(endpoint));
-      const system: readonly Message[] = options.system === undefined ? [] : [{ role: "system", content: options.system }];
+      const system: readonly Message[] =
+        options.system === undefined ? [] : [{ role: "system", content: options.system }];
       if (words.length === 0 && process.stdin.isTTY) return converse(endpoint, model, system, options.save);
       const prompt = words.length > 0 ? words.join(" ") : await readAll(process.stdin);
-      if (prompt.trim() === "") throw new RefusalError(refuse("NoPrompt", "nothing came on stdin; give a prompt, as in: tessellate chat What is a shard?"));
+      if (prompt.trim() === "")
+        throw new RefusalError(
+          refuse("NoPrompt", "nothing came on stdin; give a prompt, as in: tessellate chat What is a shard?"),
+        );
       const stop = new AbortController();
       process.once("SIGINT", () => stop.abort());
       const answer = await ask(endpoint, model, [...system, { role: "user", content: prompt }], stop.signal);
@@ -56,7 +64,12 @@ export function register(program: Command): void {
 }
 
 /** Question after question until the end of input or /exit. Ctrl-C stops an answer; at the prompt it ends the talk. */
-async function converse(endpoint: Endpoint, model: string, system: readonly Message[], save: string | undefined): Promise<void> {
+async function converse(
+  endpoint: Endpoint,
+  model: string,
+  system: readonly Message[],
+  save: string | undefined,
+): Promise<void> {
   const terminal = createInterface({ input: process.stdin, output: process.stdout });
   let answering: AbortController | undefined;
   terminal.on("SIGINT", () => (answering === undefined ? terminal.close() : answering.abort()));
@@ -101,15 +114,25 @@ async function question(terminal: Interface): Promise<string | undefined> {
 }
 
 /** Streams one answer to stdout. An answer that the signal stopped is what came of it. */
-async function ask(endpoint: Endpoint, model: string, messages: readonly Message[], signal: AbortSignal): Promise<Answer> {
+async function ask(
+  endpoint: Endpoint,
+  model: string,
+  messages: readonly Message[],
+  signal: AbortSignal,
+): Promise<Answer> {
   let text = "";
   let finish: string | undefined;
   let saved: unknown;
   try {
-    const response = await request(endpoint, "/v1/chat/completions", { method: "POST", signal, body: JSON.stringify({ model, messages, stream: true, ...endpoint.settings }) });
+    const response = await request(endpoint, "/v1/chat/completions", {
+      method: "POST",
+      signal,
+      body: JSON.stringify({ model, messages, stream: true, ...endpoint.settings }),
+    });
     for await (const event of events(response)) {
       const { error } = event;
-      if (isJsonObject(error)) throw new RefusalError(refuse(String(error["code"]), `the answer broke off: ${String(error["message"])}`));
+      if (isJsonObject(error))
+        throw new RefusalError(refuse(String(error["code"]), `the answer broke off: ${String(error["message"])}`));
       saved = event["tessellate"] ?? saved;
       const choice: unknown = Array.isArray(event["choices"]) ? event["choices"][0] : undefined;
       if (!isJsonObject(choice)) continue;
@@ -133,7 +156,10 @@ function keep(answer: Answer, file: string | undefined): void {
     writeFileSync(file, indentedJson(answer.saved));
     note(`saved; check it with: tessellate verify ${file}`);
   } else {
-    const error = isJsonObject(answer.saved) && isJsonObject(answer.saved["error"]) ? String(answer.saved["error"]["message"]) : "the answer came without receipts";
+    const error =
+      isJsonObject(answer.saved) && isJsonObject(answer.saved["error"])
+        ? String(answer.saved["error"]["message"])
+        : "the answer came without receipts";
     note(`not saved: ${error}`);
   }
 }
@@ -144,23 +170,41 @@ async function firstModel(endpoint: Endpoint): Promise<string> {
   const models = isJsonObject(list) && Array.isArray(list["data"]) ? list["data"].filter(isJsonObject) : [];
   const ready = models.find((model) => !isJsonObject(model["tessellate"]) || model["tessellate"]["ready"] === true);
   if (ready !== undefined) return String(ready["id"]);
-  const why = models.map((model) => `${String(model["id"])} (${isJsonObject(model["tessellate"]) ? String(model["tessellate"]["reason"]) : "unknown"})`);
-  throw new RefusalError(refuse("NoModel", `${endpoint.base} serves no model that answers now${why.length === 0 ? "" : `: ${why.join(", ")}`}; apply a ShardedModel, or wait for it to be Ready`));
+  const why = models.map(
+    (model) =>
+      `${String(model["id"])} (${isJsonObject(model["tessellate"]) ? String(model["tessellate"]["reason"]) : "unknown"})`,
+  );
+  throw new RefusalError(
+    refuse(
+      "NoModel",
+      `${endpoint.base} serves no model that answers now${why.length === 0 ? "" : `: ${why.join(", ")}`}; apply a ShardedModel, or wait for it to be Ready`,
+    ),
+  );
 }
 
 async function request(endpoint: Endpoint, path: string, init: RequestInit): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(endpoint.base + path, { ...init, headers: { ...endpoint.headers, "content-type": "application/json" } });
+    response = await fetch(endpoint.base + path, {
+      ...init,
+      headers: { ...endpoint.headers, "content-type": "application/json" },
+    });
   } catch (error) {
     if (init.signal?.aborted === true) throw error;
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error);
-    throw new RefusalError(refuse("Unreachable", `${endpoint.base} does not answer: ${cause}; is the gateway up, and is --url right?`));
+    throw new RefusalError(
+      refuse("Unreachable", `${endpoint.base} does not answer: ${cause}; is the gateway up, and is --url right?`),
+    );
   }
   if (response.ok) return response;
   const body = parseJson(await response.text());
   const error = isJsonObject(body) && isJsonObject(body["error"]) ? body["error"] : {};
-  throw new RefusalError(refuse(String(error["code"] ?? `Http${response.status}`), String(error["message"] ?? `${endpoint.base}${path} answered ${response.status}`)));
+  throw new RefusalError(
+    refuse(
+      String(error["code"] ?? `Http${response.status}`),
+      String(error["message"] ?? `${endpoint.base}${path} answered ${response.status}`),
+    ),
+  );
 }
 
 /** The JSON objects of a stream of server-sent events, up to its end. */
@@ -180,7 +224,9 @@ async function* events(response: Response): AsyncGenerator<{ readonly [key: stri
 function endpointOf(options: Options): Endpoint {
   const url = URL.parse(options.url);
   if (url === null || !/^https?:$/.test(url.protocol)) {
-    throw new RefusalError(refuse("BadOption", `--url ${JSON.stringify(options.url)} must be an http:// or https:// address`));
+    throw new RefusalError(
+      refuse("BadOption", `--url ${JSON.stringify(options.url)} must be an http:// or https:// address`),
+    );
   }
   const settings = {
     temperature: numberOf(options.temperature, "--temperature"),
@@ -199,7 +245,8 @@ function endpointOf(options: Options): Endpoint {
 function numberOf(text: string | undefined, option: string): number | undefined {
   if (text === undefined) return undefined;
   const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value)) throw new RefusalError(refuse("BadOption", `${option} ${JSON.stringify(text)} is no number`));
+  if (text.trim() === "" || !Number.isFinite(value))
+    throw new RefusalError(refuse("BadOption", `${option} ${JSON.stringify(text)} is no number`));
   return value;
 }
 

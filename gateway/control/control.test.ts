@@ -34,14 +34,18 @@ describe("the operator's door", () => {
   };
   const put = async (state: State, identity: Identity = OPERATOR) => {
     const client = dial("Control", door.address, await tlsOf(identity), GATEWAY);
-    const reply = await ask<PutReply__Output>("the gateway", 5_000, (options, callback) => client.Put(state, options, callback));
+    const reply = await ask<PutReply__Output>("the gateway", 5_000, (options, callback) =>
+      client.Put(state, options, callback),
+    );
     closeClient(client);
     return reply;
   };
   const probe = async (chain = 0, name = "tiny") => {
     const client = dial("Control", door.address, await tlsOf(OPERATOR), GATEWAY);
     const request = { model: name, namespace: "default", chain };
-    const reply = await ask<ProbeReply__Output>("the gateway", 10_000, (options, callback) => client.Probe(request, options, callback));
+    const reply = await ask<ProbeReply__Output>("the gateway", 10_000, (options, callback) =>
+      client.Probe(request, options, callback),
+    );
     closeClient(client);
     return valueOrThrow(reply);
   };
@@ -97,11 +101,27 @@ describe("the operator's door", () => {
   const [first] = aState([[model]]).models;
   const broken: readonly (readonly [string, State, RegExp])[] = [
     ["the same model twice", aState([[model], [model]]), /default\/tiny twice/],
-    ["a root that is no digest", { ...aState([]), models: [{ ...first, modelRoot: "latest" }] }, /models\[0\]\.root|models\[0\]\.modelRoot/],
-    ["an unknown hand-off dtype", { ...aState([]), models: [{ ...first, handOffDtype: "f8" }] }, /handOffDtype: must be f32 or f16/],
+    [
+      "a root that is no digest",
+      { ...aState([]), models: [{ ...first, modelRoot: "latest" }] },
+      /models\[0\]\.root|models\[0\]\.modelRoot/,
+    ],
+    [
+      "an unknown hand-off dtype",
+      { ...aState([]), models: [{ ...first, handOffDtype: "f8" }] },
+      /handOffDtype: must be f32 or f16/,
+    ],
     ["an epoch of no length", { ...aState([]), models: [{ ...first, epochSeconds: 0 }] }, /epochSeconds/],
-    ["a provider without a key", { ...aState([]), providers: [{ name: "campus", publicKey: "", admitted: true }] }, /providers\[0\]\.publicKey/],
-    ["a ready chain without facts of its ranks", { ...aState([]), models: [{ ...first, chains: first?.chains?.map((chain) => ({ ...chain, ranks: [] })) ?? [] }] }, /chains\[0\]\.ranks/],
+    [
+      "a provider without a key",
+      { ...aState([]), providers: [{ name: "campus", publicKey: "", admitted: true }] },
+      /providers\[0\]\.publicKey/,
+    ],
+    [
+      "a ready chain without facts of its ranks",
+      { ...aState([]), models: [{ ...first, chains: first?.chains?.map((chain) => ({ ...chain, ranks: [] })) ?? [] }] },
+      /chains\[0\]\.ranks/,
+    ],
   ];
   for (const [name, state, says] of broken) {
     it(`refuses ${name}, says where, and serves on as before`, async () => {
@@ -142,11 +162,17 @@ describe("the operator's door", () => {
 
     it("fails a model whose tokenizer is another's", async () => {
       const { json } = tinyTokenizer();
-      const bad = tinyModel({ "tokenizer.json": JSON.stringify({ ...json, added_tokens: [{ id: 99_999, content: "x" }] }) });
+      const bad = tinyModel({
+        "tokenizer.json": JSON.stringify({ ...json, added_tokens: [{ id: 99_999, content: "x" }] }),
+      });
       const other = await startTestGateway({ models: [bad], state: null });
       other.put(aState([[bad]]));
       const { probe: direct } = await import("./probe.ts");
-      const outcome = await direct(other.gateway.prober, other.gateway.keeper.picture, { model: "tiny", namespace: "default", chain: 0 });
+      const outcome = await direct(other.gateway.prober, other.gateway.keeper.picture, {
+        model: "tiny",
+        namespace: "default",
+        chain: 0,
+      });
       expect(outcome).to.include({ passed: false, code: "TokenizerMismatch" });
       await other.close();
     });
@@ -182,7 +208,10 @@ describe("the picture on disk", () => {
     await second.close();
   });
 
-  for (const [name, text] of [["no JSON", "{"], ["a picture of another version", '{"fence":1}']] as const) {
+  for (const [name, text] of [
+    ["no JSON", "{"],
+    ["a picture of another version", '{"fence":1}'],
+  ] as const) {
     it(`is passed over where it is ${name}`, async () => {
       await writeFile(join(directory, "picture.json"), text);
       const gateway = await startTestGateway({ models: [model], directory, state: null });

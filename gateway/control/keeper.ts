@@ -55,7 +55,9 @@ export class PictureKeeper {
     const text = await readFile(join(this.#directory, FILE), "utf8").catch(() => undefined);
     if (text === undefined) return;
     const json = parseJson(text);
-    const read = isJsonObject(json) ? restored(json as unknown as State__Output) : refuse("BadRequest", "no JSON object");
+    const read = isJsonObject(json)
+      ? restored(json as unknown as State__Output)
+      : refuse("BadRequest", "no JSON object");
     if (!read.ok) return this.#log("picture-unreadable", { file: join(this.#directory, FILE), detail: read.detail });
     this.#written = text;
     this.#take(read.value);

@@ -18,12 +18,18 @@ const WHOLE_SHARE = 1_000_000n;
 export function parseState(state: State__Output): Result<Picture, "BadRequest"> {
   const picture = strictly((): Picture => {
     const models = state.models.map((model, index) => readModel(model, `models[${index}]`));
-    const twice = models.find((model, index) => models.findIndex((other) => modelKey(other) === modelKey(model)) !== index);
+    const twice = models.find(
+      (model, index) => models.findIndex((other) => modelKey(other) === modelKey(model)) !== index,
+    );
     if (twice !== undefined) misfit("models", `has ${modelKey(twice)} twice`);
     const providers = state.providers.map((provider, index) => {
       const path = `providers[${index}]`;
       const name = textOf(provider.name, `${path}.name`, NAME_FORM);
-      return { name, publicKey: fits(parsePublicKey(provider.publicKey, `provider ${name}`), `${path}.publicKey`).spki, admitted: provider.admitted };
+      return {
+        name,
+        publicKey: fits(parsePublicKey(provider.publicKey, `provider ${name}`), `${path}.publicKey`).spki,
+        admitted: provider.admitted,
+      };
     });
     return { fence: state.fence, models, providers, ledgerAddress: state.ledgerAddress };
   });
@@ -32,14 +38,19 @@ export function parseState(state: State__Output): Result<Picture, "BadRequest"> 
 
 function readModel(model: Model__Output, path: string): ModelFacts {
   const dtype = model.handOffDtype;
-  if (dtype !== "f32" && dtype !== "f16") misfit(`${path}.handOffDtype`, `must be f32 or f16, not ${JSON.stringify(dtype)}`);
+  if (dtype !== "f32" && dtype !== "f16")
+    misfit(`${path}.handOffDtype`, `must be f32 or f16, not ${JSON.stringify(dtype)}`);
   return {
     namespace: textOf(model.namespace, `${path}.namespace`, NAME_FORM),
     name: textOf(model.name, `${path}.name`, NAME_FORM),
     root: textOf(model.modelRoot, `${path}.modelRoot`, DIGEST_FORM),
     layerCount: integerOf(model.layerCount, `${path}.layerCount`, 1, 4096),
     contextLength: integerOf(model.contextLength, `${path}.contextLength`, 2, POSITIONS_MAX),
-    pricePerMillionTokens: bigintOf(model.priceMicroCreditsPerMillionTokens || "0", `${path}.priceMicroCreditsPerMillionTokens`, PRICE_MAX),
+    pricePerMillionTokens: bigintOf(
+      model.priceMicroCreditsPerMillionTokens || "0",
+      `${path}.priceMicroCreditsPerMillionTokens`,
+      PRICE_MAX,
+    ),
     epochSeconds: integerOf(model.epochSeconds, `${path}.epochSeconds`, 1, POSITIONS_MAX),
     handOffDtype: dtype,
     maxQueue: integerOf(model.maxQueue, `${path}.maxQueue`, 0, 1_000_000),
@@ -82,7 +93,11 @@ function readRank(rank: RankFacts__Output, path: string): RankFacts {
   };
 }
 
-function readLayers(layers: { readonly start: number; readonly end: number } | null, path: string): { readonly start: number; readonly end: number } {
-  if (layers === null || layers.start >= layers.end) misfit(path, `must be [start, end) with start below end, not ${JSON.stringify(layers)}`);
+function readLayers(
+  layers: { readonly start: number; readonly end: number } | null,
+  path: string,
+): { readonly start: number; readonly end: number } {
+  if (layers === null || layers.start >= layers.end)
+    misfit(path, `must be [start, end) with start below end, not ${JSON.stringify(layers)}`);
   return { start: layers.start, end: layers.end };
 }

@@ -7,7 +7,13 @@ import type { ModelCatalog } from "../tokenizer/catalog.ts";
 import type { SessionRequest } from "../session/types.ts";
 import { type Signer, sealPart } from "../usage/seal.ts";
 
-export type ProbeOutcome = { readonly passed: boolean; readonly code: string; readonly detail: string; readonly timeMs: number; readonly rank: string };
+export type ProbeOutcome = {
+  readonly passed: boolean;
+  readonly code: string;
+  readonly detail: string;
+  readonly timeMs: number;
+  readonly rank: string;
+};
 
 export type Prober = { readonly doors: Doors; readonly catalog: ModelCatalog; readonly signer: Signer };
 
@@ -17,7 +23,11 @@ const SLOT_WAIT_MS = 5_000;
 const SLOT_RETRY_MS = 250;
 
 /** Never rejects; a probe that fails says why, and at which rank where that is known. Nothing of it is billed. */
-export async function probe(prober: Prober, picture: Picture | undefined, asked: { readonly model: string; readonly namespace: string; readonly chain: number }): Promise<ProbeOutcome> {
+export async function probe(
+  prober: Prober,
+  picture: Picture | undefined,
+  asked: { readonly model: string; readonly namespace: string; readonly chain: number },
+): Promise<ProbeOutcome> {
   const { clock } = prober.doors;
   const startedMs = clock.monotonicMs();
   const key = modelKey({ namespace: asked.namespace, name: asked.model });
@@ -36,8 +46,14 @@ export async function probe(prober: Prober, picture: Picture | undefined, asked:
   return { passed: false, code: result.code, detail: result.detail, timeMs, rank };
 }
 
-async function probeChain({ doors, catalog, signer }: Prober, picture: Picture, model: ModelFacts, chain: ChainFacts): Promise<Result<unknown>> {
-  if (chain.segments.length === 0) return refuse("NoReadyChain", `chain ${chain.index} of ${modelKey(model)} has no segments`);
+async function probeChain(
+  { doors, catalog, signer }: Prober,
+  picture: Picture,
+  model: ModelFacts,
+  chain: ChainFacts,
+): Promise<Result<unknown>> {
+  if (chain.segments.length === 0)
+    return refuse("NoReadyChain", `chain ${chain.index} of ${modelKey(model)} has no segments`);
   // A model whose tokenizer is refused would be Ready and serve nobody.
   const files = await catalog.get(model, FILES_WAIT_MS);
   if (!files.ok) return files;
@@ -62,7 +78,9 @@ async function probeChain({ doors, catalog, signer }: Prober, picture: Picture, 
   const sealed = sealPart(part, "", picture, signer);
   if (!sealed.ok) return sealed;
   const [problem] = sealed.value.problems;
-  return problem === undefined ? ok(undefined) : refuse(problem.code, `the chain answers, but its receipts do not hold: ${problem.detail}`);
+  return problem === undefined
+    ? ok(undefined)
+    : refuse(problem.code, `the chain answers, but its receipts do not hold: ${problem.detail}`);
 }
 
 /** Other sessions may hold every slot; that is no fault of the chain. */

@@ -16,7 +16,9 @@ export function addControl(server: Server, keeper: PictureKeeper, prober: Prober
       (state) => {
         const picture = keeper.put(state);
         if (!picture.ok) return picture;
-        const ready = picture.value.models.filter((model) => readyChains(model).length > 0 && prober.catalog.peek(model.root)?.ok === true);
+        const ready = picture.value.models.filter(
+          (model) => readyChains(model).length > 0 && prober.catalog.peek(model.root)?.ok === true,
+        );
         return ok({ name, publicKey: key.publicKey.spki, readyModelCount: ready.length });
       },
     ),

@@ -28,7 +28,12 @@ export type Entering = {
 };
 
 type Waiter = { readonly ticket: Ticket; readonly admit: (result: Result<Lease>) => void };
-type Queue = { line: Line; waiters: Map<number, Waiter>; loads: Map<string, ChainLoad>; alarm: AbortController | undefined };
+type Queue = {
+  line: Line;
+  waiters: Map<number, Waiter>;
+  loads: Map<string, ChainLoad>;
+  alarm: AbortController | undefined;
+};
 
 export class Admission {
   readonly #clock: Clock;
@@ -47,7 +52,8 @@ export class Admission {
       const model = this.#models.get(key);
       const keys = new Set(model?.chains.map((chain) => chainKey(model, chain)) ?? []);
       // A chain that is gone keeps its count until its last session has ended.
-      for (const [chain, load] of queue.loads) if (!keys.has(chain) && load.sessionCount === 0) queue.loads.delete(chain);
+      for (const [chain, load] of queue.loads)
+        if (!keys.has(chain) && load.sessionCount === 0) queue.loads.delete(chain);
       this.#callNext(key);
     }
   }
@@ -75,7 +81,10 @@ export class Admission {
     const isNew = old === undefined && !ticket.resumed;
     if (isNew && queue.waiters.has(ticket.number) && overfull(queue.line, maxQueue)) {
       this.#leave(queue, ticket);
-      return refuse("QueueFull", `${maxQueue} requests wait for a slot of ${key} already; try again later, or raise gateway.maxQueue`);
+      return refuse(
+        "QueueFull",
+        `${maxQueue} requests wait for a slot of ${key} already; try again later, or raise gateway.maxQueue`,
+      );
     }
     const called = await within(this.#clock, waitMs, promise, signal);
     const result = called === "late" ? this.#tooLate(key, waitMs) : called === "aborted" ? whyAborted(signal) : called;
@@ -89,7 +98,8 @@ export class Admission {
   close(): void {
     for (const queue of this.#queues.values()) {
       queue.alarm?.abort();
-      for (const waiter of queue.waiters.values()) waiter.admit(refuse("ShuttingDown", "this gateway is shutting down; ask again"));
+      for (const waiter of queue.waiters.values())
+        waiter.admit(refuse("ShuttingDown", "this gateway is shutting down; ask again"));
     }
   }
 
@@ -102,12 +112,19 @@ export class Admission {
 
   #tooLate(key: string, waitMs: number): Refusal {
     const model = this.#models.get(key);
-    if (model !== undefined && readyChains(model).length === 0) return noReadyChain(model);
-    const loads = model === undefined ? [] : readyChains(model).map((chain) => loadOf(this.#queueOf(key), chainKey(model, chain)));
+    if (model === undefined) return refuse("ModelNotFound", `the model ${key} is served no longer`);
+    if (readyChains(model).length === 0) return noReadyChain(model);
+    const loads = readyChains(model).map((chain) => loadOf(this.#queueOf(key), chainKey(model, chain)));
     if (loads.every((load) => load.coolUntilMs > this.#clock.monotonicMs())) {
-      return refuse("ChainLost", `every chain of ${key} failed a moment ago and is left alone for a while; try again later`);
+      return refuse(
+        "ChainLost",
+        `every chain of ${key} failed a moment ago and is left alone for a while; try again later`,
+      );
     }
-    return refuse("NoSlotInTime", `no slot of ${key} became free within ${Math.round(waitMs / 1000)} s; try again later`);
+    return refuse(
+      "NoSlotInTime",
+      `no slot of ${key} became free within ${Math.round(waitMs / 1000)} s; try again later`,
+    );
   }
 
   #queueOf(key: string): Queue {
@@ -137,7 +154,10 @@ export class Admission {
         return;
       }
       const found = present(model, "a chain that was chosen has a model");
-      const chain = present(found.chains.find((one) => chainKey(found, one) === choice.key), "the chosen chain is in the picture");
+      const chain = present(
+        found.chains.find((one) => chainKey(found, one) === choice.key),
+        "the chosen chain is in the picture",
+      );
       const waiter = present(queue.waiters.get(ticket.number), "everyone in the line waits");
       this.#leave(queue, ticket);
       queue.loads.set(choice.key, taken(loadOf(queue, choice.key)));
@@ -176,5 +196,8 @@ const loadOf = (queue: Queue, key: string): ChainLoad => queue.loads.get(key) ??
 function noReadyChain(model: ModelFacts): Refusal<"NoReadyChain"> {
   const waiting = model.chains.map((chain) => `chain ${chain.index}`).join(", ");
   const which = model.chains.length === 0 ? "none is planned" : `of ${waiting} none has all its ranks ready`;
-  return refuse("NoReadyChain", `${modelKey(model)} has no complete chain: ${which}; "kubectl describe shardedmodel ${model.name}" says what is missing`);
+  return refuse(
+    "NoReadyChain",
+    `${modelKey(model)} has no complete chain: ${which}; "kubectl describe shardedmodel ${model.name}" says what is missing`,
+  );
 }

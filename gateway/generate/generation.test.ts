@@ -11,7 +11,11 @@ import { EOS, tinyModel } from "../../test/gateway/tiny-model.ts";
 import { babble } from "../../test/gateway/fake-wire.ts";
 import type { SessionRequest } from "../session/types.ts";
 
-type Answer = { readonly choices: readonly { readonly text: string; readonly finish_reason: string }[]; readonly tessellate?: object; readonly error?: { readonly code: string; readonly message: string } };
+type Answer = {
+  readonly choices: readonly { readonly text: string; readonly finish_reason: string }[];
+  readonly tessellate?: object;
+  readonly error?: { readonly code: string; readonly message: string };
+};
 
 describe("answers and their chains", () => {
   let gateway: TestGateway;
@@ -28,7 +32,10 @@ describe("answers and their chains", () => {
     for (const one of opened.splice(0)) await one.close();
   });
 
-  const ask = async (fields: object = {}, signal?: AbortSignal): Promise<{ readonly status: number; readonly headers: Headers; readonly answer: Answer }> => {
+  const ask = async (
+    fields: object = {},
+    signal?: AbortSignal,
+  ): Promise<{ readonly status: number; readonly headers: Headers; readonly answer: Answer }> => {
     const response = await fetch(`${gateway.url}/v1/completions`, {
       method: "POST",
       headers: { "content-type": "application/json" },
@@ -38,7 +45,10 @@ describe("answers and their chains", () => {
     return { status: response.status, headers: response.headers, answer: (await response.json()) as Answer };
   };
   const twoChains = aState([[model, { chains: [{}, {}] }]]);
-  const onChain = (index: number) => (request: SessionRequest): boolean => request.chain[0]?.ranks[0]?.name === `default/tiny-${index}-0-0`;
+  const onChain =
+    (index: number) =>
+    (request: SessionRequest): boolean =>
+      request.chain[0]?.ranks[0]?.name === `default/tiny-${index}-0-0`;
   /** Resolves once the ledger has been given something. */
   const submitted = async (): Promise<void> => {
     while (gateway.submissions.length === 0) await new Promise((resolve) => setImmediate(resolve));
@@ -59,7 +69,9 @@ describe("answers and their chains", () => {
       await start({ models: [model], state: twoChains });
       let lossCount = 0;
       gateway.wire.lost = (tokens, request) =>
-        tokens.length === 16 && onChain(0)(request) && lossCount++ === 0 ? "rank default/tiny-0-1-0 was lost" : undefined;
+        tokens.length === 16 && onChain(0)(request) && lossCount++ === 0
+          ? "rank default/tiny-0-1-0 was lost"
+          : undefined;
       const { status, answer } = await ask({ tessellate: { receipts: true } });
       expect(status).to.equal(200);
       expect(answer.choices[0]?.text).to.equal(whole);
@@ -83,16 +95,28 @@ describe("answers and their chains", () => {
       gateway.wire.lost = (tokens, request) => (tokens.length === 20 && onChain(0)(request) ? "gone" : undefined);
       const client = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: "none", maxRetries: 0 });
       let text = "";
-      const stream = await client.completions.create({ model: "tiny", prompt: "hello", max_tokens: 24, seed: 5, temperature: 1, stream: true });
+      const stream = await client.completions.create({
+        model: "tiny",
+        prompt: "hello",
+        max_tokens: 24,
+        seed: 5,
+        temperature: 1,
+        stream: true,
+      });
       for await (const chunk of stream) text += chunk.choices[0]?.text ?? "";
       expect(text).to.equal(whole);
-      expect(await gateway.gateway.metrics.registry.getSingleMetricAsString("tessellate_session_recoveries_total")).to.contain('{model="default/tiny"} 1');
+      expect(
+        await gateway.gateway.metrics.registry.getSingleMetricAsString("tessellate_session_recoveries_total"),
+      ).to.contain('{model="default/tiny"} 1');
     });
 
     it("is waited out where there is no other chain, until the operator tells of its replacement", async () => {
       const whole = await undisturbed();
       await start({ models: [model], state: aState([[model]]) });
-      gateway.wire.lost = (tokens, request) => (tokens.length === 10 && request.chain[0]?.ranks[0]?.address.startsWith("127.0.0.1:0/") === true ? "gone" : undefined);
+      gateway.wire.lost = (tokens, request) =>
+        tokens.length === 10 && request.chain[0]?.ranks[0]?.address.startsWith("127.0.0.1:0/") === true
+          ? "gone"
+          : undefined;
       const asked = ask();
       await gateway.wire.until(() => gateway.wire.closed.length === 1);
       gateway.put(aState([[model, { chains: [{ ready: false, generation: 1 }] }]]));
@@ -101,13 +125,13 @@ describe("answers and their chains", () => {
     });
 
     it("ends an answer with an error once too many tries have failed; a stream says so before its end", async () => {
-      await start({ models: [model], state: aState([[model]]), limits: { failuresMax: 2 } });
+      await start({ models: [model], state: aState([[model]]), limits: { lossesMax: 2 } });
       gateway.wire.lost = (tokens) => (tokens.length >= 12 ? "rank default/tiny-0-1-0 was lost" : undefined);
       const { status, answer } = await ask();
       expect(status).to.equal(503);
       expect(answer.error).to.include({ code: "rank_lost" });
       expect(answer.error?.message).to.contain("tiny-0-1-0");
-      await start({ models: [model], state: aState([[model]]), limits: { failuresMax: 2 } });
+      await start({ models: [model], state: aState([[model]]), limits: { lossesMax: 2 } });
       gateway.wire.lost = (tokens) => (tokens.length >= 12 ? "rank default/tiny-0-1-0 was lost" : undefined);
       const response = await fetch(`${gateway.url}/v1/completions`, {
         method: "POST",
@@ -116,7 +140,9 @@ describe("answers and their chains", () => {
       });
       const events = (await response.text()).trim().split("\n\n");
       expect(events.at(-1)).to.equal("data: [DONE]");
-      expect(JSON.parse(events.at(-2)?.slice(6) ?? "")).to.have.property("error").that.includes({ code: "rank_lost" });
+      expect(JSON.parse(events.at(-2)?.slice(6) ?? ""))
+        .to.have.property("error")
+        .that.includes({ code: "rank_lost" });
     });
 
     it("gives up where no chain comes back in time, and says what was lost", async () => {
@@ -134,26 +160,53 @@ describe("answers and their chains", () => {
 
     it("costs nothing where it is found while opening: another chain takes the session", async () => {
       await start({ models: [model], state: twoChains });
-      gateway.wire.refused = (request) => (onChain(0)(request) ? refuse("Unreachable", "default/tiny-0-0-0: no connection") : undefined);
+      gateway.wire.refused = (request) =>
+        onChain(0)(request) ? refuse("Unreachable", "default/tiny-0-0-0: no connection") : undefined;
       expect((await ask()).status).to.equal(200);
       expect(gateway.wire.opened).to.have.length(1);
       expect((await ask()).status).to.equal(200);
       expect(gateway.log.filter((line) => line.event === "open-failed")).to.have.length(1);
     });
 
+    it("is tried again at the same chain for as long as an answer may pause", async () => {
+      const whole = await undisturbed();
+      await start({ models: [model], state: aState([[model]]) });
+      gateway.wire.lost = (tokens) => (tokens.length === 10 && gateway.wire.opened.length === 1 ? "gone" : undefined);
+      let refusedCount = 0;
+      gateway.wire.refused = () =>
+        gateway.wire.opened.length === 1 && ++refusedCount <= 1 ? refuse("Unreachable", "not yet") : undefined;
+      expect((await ask()).answer.choices[0]?.text).to.equal(whole);
+      expect(refusedCount).to.equal(2);
+    });
+
+    it("never lets another revision of the model go on with an answer", async () => {
+      await start({ models: [model, tinyModel({ "generation_config.json": undefined })], state: aState([[model]]) });
+      const next = tinyModel({ "generation_config.json": undefined });
+      gateway.wire.lost = (tokens) => {
+        if (tokens.length < 10) return undefined;
+        gateway.put(aState([[next]]));
+        return "gone";
+      };
+      const { status, answer } = await ask();
+      expect([status, answer.error?.code]).to.deep.equal([503, "model_changed"]);
+      expect(gateway.wire.opened).to.have.length(1);
+    });
+
     it("counts a step that takes for ever as a loss", async () => {
       await start({ models: [model], state: twoChains, limits: { firstTokenMs: 30, nextTokenMs: 30 } });
-      gateway.wire.before = (tokens, request) => (tokens.length === 9 && onChain(0)(request) ? new Promise(() => {}) : Promise.resolve());
+      gateway.wire.before = (tokens, request) =>
+        tokens.length === 9 && onChain(0)(request) ? new Promise(() => {}) : Promise.resolve();
       expect((await ask()).status).to.equal(200);
       expect(gateway.wire.closed[0]).to.include({ reason: "failed" });
     });
 
     it("is no loss where the request itself is refused", async () => {
       await start({ models: [model], state: twoChains });
-      gateway.wire.refused = () => refuse("TooLong", "more positions than a slot has");
+      let tryCount = 0;
+      gateway.wire.refused = () => refuse("TooLong", `more positions than a slot has, ${++tryCount}`);
       const { status, answer } = await ask();
       expect([status, answer.error?.code]).to.deep.equal([400, "context_length_exceeded"]);
-      expect(gateway.log.filter((line) => line.event === "open-failed")).to.have.length(1);
+      expect(tryCount).to.equal(1);
     });
   });
 
@@ -217,7 +270,12 @@ describe("answers and their chains", () => {
 
     /** Resolves once `count` requests wait. */
     async function queueOf(count: number): Promise<void> {
-      const depth = async () => Number(/tessellate_queue_depth\{model="default\/tiny"\} (\d+)/.exec(await gateway.gateway.metrics.registry.metrics())?.[1]);
+      const depth = async () =>
+        Number(
+          /tessellate_queue_depth\{model="default\/tiny"\} (\d+)/.exec(
+            await gateway.gateway.metrics.registry.metrics(),
+          )?.[1],
+        );
       while ((await depth()) !== count) await new Promise((resolve) => setImmediate(resolve));
     }
   });
@@ -242,7 +300,8 @@ describe("answers and their chains", () => {
       await reached.promise;
       gone.abort();
       await response.text().catch(() => {});
-      const connections = () => new Promise<number>((resolve) => gateway.gateway.app.server.getConnections((_error, count) => resolve(count)));
+      const connections = () =>
+        new Promise<number>((resolve) => gateway.gateway.app.server.getConnections((_error, count) => resolve(count)));
       while ((await connections()) > 0) await new Promise((resolve) => setImmediate(resolve));
       go.resolve();
       await gateway.wire.until(() => gateway.wire.closed.length === 1);
@@ -297,14 +356,17 @@ describe("answers and their chains", () => {
   describe("receipts that do not fit", () => {
     it("are told apart from those that do: logged, counted, and still handed to the ledger", async () => {
       await start({ models: [model] });
-      gateway.wire.alter = (receipt) => (receipt.provider === "garage" ? { ...receipt, handOffsIn: `sha256:${"0".repeat(64)}` } : receipt);
+      gateway.wire.alter = (receipt) =>
+        receipt.provider === "garage" ? { ...receipt, handOffsIn: `sha256:${"0".repeat(64)}` } : receipt;
       const { answer } = await ask({ tessellate: { receipts: true } });
       const verdict = verifyAnswer(indentedJson(answer.tessellate));
       expect(verdict.verified).to.equal(false);
       expect(verdict.problems[0]).to.deep.include({ code: "BrokenChain" });
       await submitted();
       expect(gateway.log.map((line) => line.event)).to.include("receipts-differ");
-      expect(await gateway.gateway.metrics.registry.metrics()).to.match(/tessellate_answers_unproven_total\{model="default\/tiny"\} 1/);
+      expect(await gateway.gateway.metrics.registry.metrics()).to.match(
+        /tessellate_answers_unproven_total\{model="default\/tiny"\} 1/,
+      );
     });
 
     it("are left out where they cannot be read, and the answer comes all the same", async () => {
@@ -314,11 +376,19 @@ describe("answers and their chains", () => {
         const session = await open(request);
         if (!session.ok) return session;
         const close = session.value.close.bind(session.value);
-        return { ok: true, value: { ...session.value, close: async (reason) => ({ ...(await close(reason)), receipts: [new Uint8Array([1])] }) } };
+        return {
+          ok: true,
+          value: {
+            ...session.value,
+            close: async (reason) => ({ ...(await close(reason)), receipts: [new Uint8Array([1])] }),
+          },
+        };
       };
       const { status, answer } = await ask({ tessellate: { receipts: true } });
       expect(status).to.equal(200);
-      expect(answer.tessellate).to.deep.include({ error: { code: "Unsigned", message: "none of the 1 receipts that the ranks gave can be read" } });
+      expect(answer.tessellate).to.deep.include({
+        error: { code: "Unsigned", message: "none of the 1 receipts that the ranks gave can be read" },
+      });
       expect(gateway.submissions).to.have.length(0);
     });
   });
@@ -329,10 +399,15 @@ describe("answers and their chains", () => {
     await ask();
     await submitted();
     const usage = usageOf(0);
-    expect(usage).to.deep.include({ gateway: "gw", priceMicroCreditsPerMillionTokens: 150_000n, epoch: gateway.wire.opened[0]?.epoch });
+    expect(usage).to.deep.include({
+      gateway: "gw",
+      priceMicroCreditsPerMillionTokens: 150_000n,
+      epoch: gateway.wire.opened[0]?.epoch,
+    });
     expect(usage.tokens).to.deep.equal({ prompt: 2, generated: 2 });
     expect(usage.epoch).to.be.within(Math.floor(Date.now() / 3_600_000) - 1, Math.floor(Date.now() / 3_600_000));
-    for (const receipt of gateway.submissions[0]?.receipts ?? []) expect(envelopeBytes(valueOrThrow(parseEnvelope(receipt)))).to.deep.equal(receipt);
+    for (const receipt of gateway.submissions[0]?.receipts ?? [])
+      expect(envelopeBytes(valueOrThrow(parseEnvelope(receipt)))).to.deep.equal(receipt);
     expect(babble([1], gateway.wire.opened[0] as SessionRequest)).to.be.a("number");
   });
 });

@@ -11,6 +11,7 @@ import type { Admission, Lease } from "./admission.ts";
 
 export type Ask = {
   readonly key: string; // modelKey
+  readonly root: string; // of the model whose tokenizer made the prompt
   readonly prompt: readonly number[]; // token ids, at least one, fewer than the model's contextLength
   readonly maxTokens: number; // with the prompt at most the contextLength
   readonly sampler: SessionRequest["sampler"];
@@ -28,11 +29,11 @@ export type Part = {
 
 export type Limits = {
   readonly queueWaitMs: number;
-  readonly recoveryWaitMs: number; // for a ready chain, after one was lost
+  readonly recoveryWaitMs: number; // for a chain that takes the session, after one was lost
   readonly firstTokenMs: number; // a step that takes longer counts as lost
   readonly nextTokenMs: number;
   readonly closeGraceMs: number; // for the token under way when an answer is cut short
-  readonly failuresMax: number; // in a row, without a token between
+  readonly lossesMax: number; // sessions lost in a row without a token between: such a request may be what kills ranks
   readonly filesWaitMs: number; // for a model's tokenizer, which a rank may be sending just now
   readonly pingMs: number; // a stream with nothing to say shows this often that it lives; before the first time an error still gets its own status
 };
@@ -43,7 +44,7 @@ export const LIMITS: Limits = {
   firstTokenMs: 300_000,
   nextTokenMs: 60_000,
   closeGraceMs: 2_000,
-  failuresMax: 4,
+  lossesMax: 4,
   filesWaitMs: 10_000,
   pingMs: 15_000,
 };
@@ -66,7 +67,8 @@ export class Generation {
   readonly #tokens: number[] = [];
   #current: Opened;
   #pending: Promise<Result<SampledToken>> | undefined; // the step under way
-  #failureCount = 0;
+  #lossCount = 0; // since the last token
+  #recoverUntilMs = 0;
   #closing: Promise<Part> | undefined;
   #recoveryCount = 0;
 
@@ -76,9 +78,10 @@ export class Generation {
     this.#current = opened;
   }
 
-  /** Waits for a slot and opens the session. Refused as {@link Admission.enter} refuses, or `ChainLost` after several tries. */
+  /** Waits for a slot and opens the session. Refused as {@link Admission.enter} refuses, as a rank does, or as `ModelChanged`. */
   static async open(house: House, ask: Ask): Promise<Result<Generation>> {
-    const opened = await openSession(house, ask, { prompt: ask.prompt, resumed: false, failureCount: 0 });
+    const deadlineMs = house.doors.clock.monotonicMs() + house.limits.queueWaitMs;
+    const opened = await openSession(house, ask, { prompt: ask.prompt, lost: undefined, deadlineMs });
     return opened.ok ? ok(new Generation(house, ask, opened.value)) : opened;
   }
 
@@ -91,7 +94,7 @@ export class Generation {
     for (;;) {
       const sampled = await this.#step();
       if (sampled.ok) {
-        this.#failureCount = 0;
+        this.#lossCount = 0;
         return sampled;
       }
       if (this.#ask.signal.aborted || FINAL.has(sampled.code)) return sampled;
@@ -110,7 +113,9 @@ export class Generation {
     const { clock } = this.#house.doors;
     const { firstTokenMs, nextTokenMs } = this.#house.limits;
     const stepMs = this.#generated().length === 0 ? firstTokenMs : nextTokenMs;
-    const pending = this.#current.session.next().catch((error: unknown) => refuse("Weather", `the session broke: ${String(error)}`));
+    const pending = this.#current.session
+      .next()
+      .catch((error: unknown) => refuse("Weather", `the session broke: ${String(error)}`));
     this.#pending = pending;
     const outcome = await within(clock, stepMs, pending, this.#ask.signal);
     if (outcome === "aborted") return whyAborted(this.#ask.signal);
@@ -128,8 +133,15 @@ export class Generation {
   async #recover(lost: Refusal): Promise<Result<undefined>> {
     const { doors, limits, onRecovery } = this.#house;
     const { session, lease, request } = this.#current;
-    this.#failureCount += 1;
-    doors.log("session-lost", { session: request.id, model: this.#ask.key, code: lost.code, detail: lost.detail, tokens: this.#tokens.length });
+    if (this.#lossCount === 0) this.#recoverUntilMs = doors.clock.monotonicMs() + limits.recoveryWaitMs;
+    this.#lossCount += 1;
+    doors.log("session-lost", {
+      session: request.id,
+      model: this.#ask.key,
+      code: lost.code,
+      detail: lost.detail,
+      tokens: this.#tokens.length,
+    });
     // What the others signed is gathered for the record; the next session's receipts cover these tokens too, so it is not billed.
     const gathered = session.close("failed").then((receipts) => {
       doors.log("abandoned-receipts", { session: request.id, receipts: receipts.receipts.length });
@@ -137,10 +149,10 @@ export class Generation {
     gathered.catch((error: unknown) => doors.log("close-failed", { session: request.id, detail: String(error) }));
     lease.release("lost");
     this.#pending = undefined;
-    if (this.#failureCount >= limits.failuresMax) return this.#giveUp(lost);
+    if (this.#lossCount >= limits.lossesMax) return this.#giveUp(lost);
     const prompt = [...this.#ask.prompt, ...this.#tokens];
-    const opened = await openSession(this.#house, this.#ask, { prompt, resumed: true, failureCount: this.#failureCount });
-    if (!opened.ok) return this.#giveUp(this.#ask.signal.aborted ? opened : refuse(opened.code, `${opened.detail} (after ${lost.detail})`));
+    const opened = await openSession(this.#house, this.#ask, { prompt, lost, deadlineMs: this.#recoverUntilMs });
+    if (!opened.ok) return this.#giveUp(opened);
     this.#current = opened.value;
     this.#recoveryCount += 1;
     onRecovery(this.#ask.key);
@@ -151,7 +163,13 @@ export class Generation {
   #giveUp(why: Refusal): Refusal {
     const { lease, request } = this.#current;
     const receipts = { receipts: [], handOffsIn: "", handOffsOut: "" };
-    this.#closing = Promise.resolve({ request, model: lease.model, chain: lease.chain, generated: this.#generated(), receipts });
+    this.#closing = Promise.resolve({
+      request,
+      model: lease.model,
+      chain: lease.chain,
+      generated: this.#generated(),
+      receipts,
+    });
     return why;
   }
 
@@ -172,32 +190,44 @@ export class Generation {
   }
 }
 
-/** One session on whichever chain takes it. Chains that had no slot are asked again; lost ones only so many times. */
-async function openSession(
-  house: House,
-  ask: Ask,
-  { prompt, resumed, failureCount }: { readonly prompt: readonly number[]; readonly resumed: boolean; readonly failureCount: number },
-): Promise<Result<Opened>> {
+type Opening = {
+  readonly prompt: readonly number[];
+  readonly lost: Refusal | undefined; // why an earlier session of this answer ended
+  readonly deadlineMs: number;
+};
+
+/** One session on whichever chain takes it; chains that have no slot or do not answer are asked again until the deadline. */
+async function openSession(house: House, ask: Ask, { prompt, lost, deadlineMs }: Opening): Promise<Result<Opened>> {
   const { doors, admission, limits } = house;
   const { key, signal } = ask;
-  const waitMs = resumed ? limits.recoveryWaitMs : limits.queueWaitMs;
-  const deadlineMs = doors.clock.monotonicMs() + waitMs;
   let ticket: Lease["ticket"] | undefined;
-  for (let failures = failureCount; ; ) {
-    const leftMs = Math.max(0, deadlineMs - doors.clock.monotonicMs());
+  for (let last = lost; ; ) {
+    const waitMs = Math.max(0, deadlineMs - doors.clock.monotonicMs());
     // Once a chain was lost under it, a new request is in the same place as one whose answer had begun.
-    const lease = await admission.enter({ key, resumed: resumed || failures > 0, waitMs: leftMs, signal, ticket });
-    if (!lease.ok) return lease;
+    const lease = await admission.enter({ key, resumed: last !== undefined, waitMs, signal, ticket });
+    if (!lease.ok) {
+      return last === undefined || signal.aborted
+        ? lease
+        : refuse(lease.code, `${lease.detail} (after ${last.detail})`);
+    }
+    if (lease.value.model.root !== ask.root) {
+      lease.value.release("served");
+      return refuse("ModelChanged", `${key} was replaced by another revision in the meantime; ask again`);
+    }
     const request = requestOn(doors, ask, lease.value, prompt);
-    const session = await doors.wire.open(request).catch((error: unknown) => refuse("Weather", `opening the session broke: ${String(error)}`));
+    const session = await doors.wire
+      .open(request)
+      .catch((error: unknown) => refuse("Weather", `opening the session broke: ${String(error)}`));
     if (session.ok) return ok({ session: session.value, lease: lease.value, request });
+    const isFinal = FINAL.has(session.code);
+    lease.value.release(isFinal ? "served" : session.code === "NoSlot" ? "noSlot" : "lost");
+    if (isFinal) return session;
     ticket = lease.value.ticket;
-    lease.value.release(session.code === "NoSlot" ? "noSlot" : "lost");
     if (session.code === "NoSlot") continue;
-    failures += 1;
-    doors.log("open-failed", { session: request.id, model: key, chain: lease.value.chain.index, code: session.code, detail: session.detail });
-    if (FINAL.has(session.code)) return session;
-    if (failures >= limits.failuresMax) return refuse("ChainLost", `no chain could take the session, after ${failures} tries: ${session.detail}`);
+    if (last === undefined) deadlineMs = doors.clock.monotonicMs() + limits.recoveryWaitMs;
+    last = session;
+    const chain = lease.value.chain.index;
+    doors.log("open-failed", { session: request.id, model: key, chain, code: session.code, detail: session.detail });
   }
 }
 

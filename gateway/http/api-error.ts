@@ -13,7 +13,12 @@ export type ApiError = {
   readonly retryAfterSeconds: number | undefined;
 };
 
-type Kind = { readonly status: number; readonly type: string; readonly code?: string; readonly retryAfterSeconds?: number };
+type Kind = {
+  readonly status: number;
+  readonly type: string;
+  readonly code?: string;
+  readonly retryAfterSeconds?: number;
+};
 
 const INVALID = "invalid_request_error";
 const UNAVAILABLE: Kind = { status: 503, type: "server_error", retryAfterSeconds: 2 };
@@ -44,6 +49,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   NoReadyChain: { ...UNAVAILABLE, retryAfterSeconds: 5 },
   ChainLost: UNAVAILABLE,
   ModelLoading: UNAVAILABLE,
+  ModelChanged: { ...UNAVAILABLE, retryAfterSeconds: 1 },
   ShuttingDown: { ...UNAVAILABLE, retryAfterSeconds: 1 },
   Cancelled: { status: 499, type: "server_error" },
   Bug: { status: 500, type: "server_error", code: "internal_error" },
@@ -63,8 +69,11 @@ export function apiError(refusal: Refusal, param: string | null = null): ApiErro
 }
 
 /** The error of a field: core/fields puts the path of the field in front of the detail. */
-export const fieldError = (refusal: Refusal): ApiError => apiError(refusal, /^([A-Za-z_][\w.[\]]*): /.exec(refusal.detail)?.[1] ?? null);
+export const fieldError = (refusal: Refusal): ApiError =>
+  apiError(refusal, /^([A-Za-z_][\w.[\]]*): /.exec(refusal.detail)?.[1] ?? null);
 
-export const errorBody = ({ message, type, param, code }: ApiError): object => ({ error: { message, type, param, code } });
+export const errorBody = ({ message, type, param, code }: ApiError): object => ({
+  error: { message, type, param, code },
+});
 
 const snakeCase = (code: string): string => code.replace(/(?<!^)([A-Z])/g, "_$1").toLowerCase();

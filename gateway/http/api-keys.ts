@@ -43,7 +43,8 @@ export class ApiKeys {
   /** `authorization`: the header as it came. */
   allow(authorization: string | undefined): Result<undefined, "InvalidApiKey"> {
     const given = /^Bearer +(\S+) *$/i.exec(authorization ?? "")?.[1];
-    if (given === undefined) return refuse("InvalidApiKey", "no API key was given; send it in the header \"Authorization: Bearer KEY\"");
+    if (given === undefined)
+      return refuse("InvalidApiKey", 'no API key was given; send it in the header "Authorization: Bearer KEY"');
     const found = digest(given);
     // All keys are looked at, whichever fits.
     const allowed = this.#digests.filter((known) => timingSafeEqual(known, found)).length > 0;
@@ -67,7 +68,8 @@ function readDigests(file: string): Result<readonly Buffer[], "BadKeyFile"> {
     if (line === "" || line.startsWith("#")) continue;
     // The line itself is left out: it is a secret, or nearly one.
     if (/\s/.test(line)) return refuse("BadKeyFile", `${file}, line ${index + 1}: a key has no blanks in it`);
-    if (line.length < KEY_LENGTH_MIN) return refuse("BadKeyFile", `${file}, line ${index + 1}: a key has at least ${KEY_LENGTH_MIN} characters`);
+    if (line.length < KEY_LENGTH_MIN)
+      return refuse("BadKeyFile", `${file}, line ${index + 1}: a key has at least ${KEY_LENGTH_MIN} characters`);
   }
   const keys = lines.filter((line) => line !== "" && !line.startsWith("#"));
   if (keys.length === 0) return refuse("BadKeyFile", `${file} holds no key; nobody could ask anything`);

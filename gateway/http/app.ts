@@ -30,6 +30,7 @@ type Ask = { readonly shape: Shape; readonly parse: (body: unknown, header: bool
 export function createApp(api: Api): FastifyInstance {
   const app = Fastify({
     logger: false,
+    genReqId: () => `req_${Buffer.from(api.desk.house.doors.random(12)).toString("hex")}`,
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: RECEIVE_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_MS,
@@ -43,18 +44,25 @@ export function createApp(api: Api): FastifyInstance {
     try {
       done(null, JSON.parse(String(body)));
     } catch (error) {
-      const refusal = refuse("NotJson", `the body is no JSON: ${error instanceof Error ? error.message : "unreadable"}`);
+      const refusal = refuse(
+        "NotJson",
+        `the body is no JSON: ${error instanceof Error ? error.message : "unreadable"}`,
+      );
       done(Object.assign(new Error(refusal.detail), { refusal }));
     }
   });
   app.setErrorHandler((error: FastifyError & { readonly refusal?: Refusal }, request, reply) => {
     const refusal = error.refusal ?? refusalOf(error);
-    if (refusal.code === "Bug") api.desk.house.doors.log("bug", { url: request.url, detail: String(error.stack ?? error) });
+    if (refusal.code === "Bug")
+      api.desk.house.doors.log("bug", { url: request.url, detail: String(error.stack ?? error) });
     api.desk.metrics.requests.inc({ model: "", code: String(apiError(refusal).status) });
     return send(reply, apiError(refusal));
   });
-  app.setNotFoundHandler((request, reply) => send(reply, apiError(refuse("UnknownUrl", `there is nothing at ${request.method} ${request.url.slice(0, 200)}`))));
+  app.setNotFoundHandler((request, reply) =>
+    send(reply, apiError(refuse("UnknownUrl", `there is nothing at ${request.method} ${request.url.slice(0, 200)}`))),
+  );
   app.addHook("onRequest", async (request, reply) => {
+    reply.raw.setHeader("x-request-id", request.id);
     const allowed = api.apiKeys?.allow(request.headers.authorization);
     return allowed?.ok === false ? send(reply.header("www-authenticate", "Bearer"), apiError(allowed)) : undefined;
   });
@@ -74,16 +82,29 @@ function ask(app: FastifyInstance, api: Api, url: string, { shape, parse }: Ask)
   app.route({
     method: ["GET", "PUT", "PATCH", "DELETE"],
     url,
-    handler: (_request, reply) => send(reply.header("allow", "POST"), apiError(refuse("MethodNotAllowed", `${url} takes POST only`))),
+    handler: (_request, reply) =>
+      send(reply.header("allow", "POST"), apiError(refuse("MethodNotAllowed", `${url} takes POST only`))),
   });
 }
 
-async function serve(api: Api, shape: Shape, wanted: Wanted, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+async function serve(
+  api: Api,
+  shape: Shape,
+  wanted: Wanted,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
   const { desk, catalog } = api;
   const { log, clock } = desk.house.doors;
   const arrivedMs = clock.monotonicMs();
   const picture = api.picture();
-  if (picture === undefined) return refused(api, reply, "", apiError(refuse("ModelLoading", "this gateway has not heard from the operator yet; try again shortly")));
+  if (picture === undefined)
+    return refused(
+      api,
+      reply,
+      "",
+      apiError(refuse("ModelLoading", "this gateway has not heard from the operator yet; try again shortly")),
+    );
   const found = findModel(picture, wanted.model);
   if (!found.ok) return refused(api, reply, "", apiError(found, "model"));
   const model = found.value;
@@ -96,7 +117,8 @@ async function serve(api: Api, shape: Shape, wanted: Wanted, request: FastifyReq
   if (!files.ok) return refused(api, reply, key, apiError(files));
   const prepared = prepare(wanted, model, files.value);
   if (!prepared.ok) {
-    const error = prepared.code === "MalformedField" ? fieldError(prepared) : apiError(prepared, promptParam(wanted.prompt));
+    const error =
+      prepared.code === "MalformedField" ? fieldError(prepared) : apiError(prepared, promptParam(wanted.prompt));
     return refused(api, reply, key, error);
   }
   reply.hijack();
@@ -104,7 +126,13 @@ async function serve(api: Api, shape: Shape, wanted: Wanted, request: FastifyReq
   const outcome = await respond(desk, job, reply.raw).catch((error: unknown) => brokenOff(api, reply, error));
   desk.metrics.requests.inc({ model: key, code: String(outcome.status) });
   log("answered", {
-    model: key, status: outcome.status, code: outcome.refusal?.code, detail: outcome.refusal?.detail, prompt: prepared.value.tokenIds.length,
+    request: request.id,
+    model: key,
+    status: outcome.status,
+    code: outcome.refusal?.code,
+    detail: outcome.refusal?.detail,
+    prompt: prepared.value.tokenIds.length,
+    recoveries: outcome.recoveryCount,
     ms: Math.round(clock.monotonicMs() - arrivedMs),
   });
   return reply;
@@ -127,7 +155,8 @@ function brokenOff(api: Api, reply: FastifyReply, error: unknown): Outcome {
 /** Aborted once the client has closed its connection before it had its whole answer, or the gateway must end. */
 function endOf(api: Api, request: FastifyRequest, reply: FastifyReply): AbortSignal {
   const end = new AbortController();
-  const abort = (): void => end.abort(new RefusalError(refuse("ShuttingDown", "this gateway is shutting down; ask again")));
+  const abort = (): void =>
+    end.abort(new RefusalError(refuse("ShuttingDown", "this gateway is shutting down; ask again")));
   api.ending.addEventListener("abort", abort, { once: true });
   reply.raw.once("close", () => {
     api.ending.removeEventListener("abort", abort);
@@ -140,7 +169,10 @@ function endOf(api: Api, request: FastifyRequest, reply: FastifyReply): AbortSig
 }
 
 const noChain = (model: ModelFacts) =>
-  refuse("NoReadyChain", `${modelKey(model)} has no complete chain: of ${model.chains.length} planned none has all its ranks ready`);
+  refuse(
+    "NoReadyChain",
+    `${modelKey(model)} has no complete chain: of ${model.chains.length} planned none has all its ranks ready`,
+  );
 
 function models(app: FastifyInstance, api: Api): void {
   const startedSeconds = Math.floor(api.desk.house.doors.unixMs() / 1000);
@@ -168,8 +200,12 @@ function models(app: FastifyInstance, api: Api): void {
   app.get("/v1/models", (_request, reply) => {
     const picture = api.picture();
     // Clients that take the first one get one that answers.
-    const listed = picture?.models.toSorted((a, b) => Math.sign(readyChains(b).length) - Math.sign(readyChains(a).length)) ?? [];
-    return reply.send({ object: "list", data: picture === undefined ? [] : listed.map((model) => shown(picture, model)) });
+    const listed =
+      picture?.models.toSorted((a, b) => Math.sign(readyChains(b).length) - Math.sign(readyChains(a).length)) ?? [];
+    return reply.send({
+      object: "list",
+      data: picture === undefined ? [] : listed.map((model) => shown(picture, model)),
+    });
   });
   // A full name has a slash in it, so the id is the rest of the path.
   app.get<{ Params: { "*": string } }>("/v1/models/*", (request, reply) => {
@@ -196,11 +232,12 @@ function refusalOf(error: FastifyError): Refusal {
     case "FST_ERR_CTP_BODY_TOO_LARGE":
       return refuse("BodyTooLarge", `the body is larger than ${BODY_BYTES_MAX} bytes; send less`);
     case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
-      return refuse("UnsupportedMediaType", "send the body as JSON, with the header \"content-type: application/json\"");
+      return refuse("UnsupportedMediaType", 'send the body as JSON, with the header "content-type: application/json"');
     case "FST_ERR_CTP_EMPTY_JSON_BODY":
       return refuse("NotJson", "the body is empty; send a JSON object");
     default:
-      if (error instanceof Bug || (error.statusCode ?? 500) >= 500) return refuse("Bug", "the gateway made a mistake; its log says which");
+      if (error instanceof Bug || (error.statusCode ?? 500) >= 500)
+        return refuse("Bug", "the gateway made a mistake; its log says which");
       return refuse("BadRequest", error.message);
   }
 }

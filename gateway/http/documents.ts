@@ -5,9 +5,18 @@ import type { FinishReason } from "../generate/answer-text.ts";
 /** A chosen token, as shown in logprobs. */
 export type ShownToken = { readonly text: string; readonly token: SampledToken };
 
-export type Head = { readonly id: string; readonly created: number; readonly model: string; readonly fingerprint: string };
+export type Head = {
+  readonly id: string;
+  readonly created: number;
+  readonly model: string;
+  readonly fingerprint: string;
+};
 
-export type Usage = { readonly prompt_tokens: number; readonly completion_tokens: number; readonly total_tokens: number };
+export type Usage = {
+  readonly prompt_tokens: number;
+  readonly completion_tokens: number;
+  readonly total_tokens: number;
+};
 
 export type Choice = {
   readonly text: string;
@@ -33,7 +42,11 @@ export const usageOf = (promptCount: number, generatedCount: number): Usage => (
 });
 
 const headOf = (head: Head, object: string) => ({
-  id: head.id, object, created: head.created, model: head.model, system_fingerprint: head.fingerprint,
+  id: head.id,
+  object,
+  created: head.created,
+  model: head.model,
+  system_fingerprint: head.fingerprint,
 });
 
 /** What an answer of log-probability -∞ is shown as; JSON has no infinity, and OpenAI writes the same number. */
@@ -79,9 +92,16 @@ export const CHAT: Shape = {
 };
 
 function chatChunk(choice: Choice | "opening"): object {
-  if (choice === "opening") return { index: 0, delta: { role: "assistant", content: "" }, logprobs: null, finish_reason: null };
+  if (choice === "opening")
+    return { index: 0, delta: { role: "assistant", content: "" }, logprobs: null, finish_reason: null };
   const delta = choice.finish === undefined ? { content: choice.text } : {};
-  return { index: 0, delta, logprobs: chatLogprobs(choice.logprobs), finish_reason: choice.finish ?? null, ...extras(choice) };
+  return {
+    index: 0,
+    delta,
+    logprobs: chatLogprobs(choice.logprobs),
+    finish_reason: choice.finish ?? null,
+    ...extras(choice),
+  };
 }
 
 function completionLogprobs(tokens: readonly ShownToken[] | undefined, textOffset: number): object | null {
@@ -92,7 +112,12 @@ function completionLogprobs(tokens: readonly ShownToken[] | undefined, textOffse
     at += one.text.length;
     return here;
   });
-  return { tokens: tokens.map((one) => one.text), token_logprobs: tokens.map(logProbabilityOf), top_logprobs: null, text_offset: offsets };
+  return {
+    tokens: tokens.map((one) => one.text),
+    token_logprobs: tokens.map(logProbabilityOf),
+    top_logprobs: null,
+    text_offset: offsets,
+  };
 }
 
 const completionChoice = (choice: Choice) => ({

@@ -19,19 +19,33 @@ export function prepare(wanted: Wanted, model: ModelFacts, files: ModelFiles): R
   const promptCount = tokenIds.value.length;
   if (promptCount === 0) return refuse("EmptyPrompt", "the prompt is empty; send at least one token");
   if (promptCount >= model.contextLength) return tooLong(model, `${promptCount}`);
-  return ok({ tokenIds: tokenIds.value, maxTokens: Math.min(wanted.maxTokens ?? Infinity, model.contextLength - promptCount) });
+  return ok({
+    tokenIds: tokenIds.value,
+    maxTokens: Math.min(wanted.maxTokens ?? Infinity, model.contextLength - promptCount),
+  });
 }
 
 /** The field of the request that a refusal of {@link prepare} is about. */
 export const promptParam = (prompt: Prompt): string => (prompt.kind === "chat" ? "messages" : "prompt");
 
-function encode(prompt: Prompt, model: ModelFacts, { config, tokenizer, chatTemplate }: ModelFiles): Result<readonly number[]> {
+function encode(
+  prompt: Prompt,
+  model: ModelFacts,
+  { config, tokenizer, chatTemplate }: ModelFiles,
+): Result<readonly number[]> {
   if (prompt.kind === "tokens") {
     const wrong = prompt.tokenIds.findIndex((id) => id >= config.vocabularySize);
     if (wrong < 0) return ok(prompt.tokenIds);
-    return refuse("MalformedField", `prompt[${wrong}]: is ${prompt.tokenIds[wrong]}, but ${model.name} has the token ids 0 to ${config.vocabularySize - 1}`);
+    return refuse(
+      "MalformedField",
+      `prompt[${wrong}]: is ${prompt.tokenIds[wrong]}, but ${model.name} has the token ids 0 to ${config.vocabularySize - 1}`,
+    );
   }
-  if (tokenizer === undefined) return refuse("NoTokenizer", `${model.name} has no tokenizer.json; send the prompt to /v1/completions as a list of token ids`);
+  if (tokenizer === undefined)
+    return refuse(
+      "NoTokenizer",
+      `${model.name} has no tokenizer.json; send the prompt to /v1/completions as a list of token ids`,
+    );
   let text: string;
   if (prompt.kind === "text") text = prompt.text;
   else {
@@ -48,5 +62,6 @@ function encode(prompt: Prompt, model: ModelFacts, { config, tokenizer, chatTemp
 const tooLong = (model: ModelFacts, count: string) =>
   refuse(
     "ContextLengthExceeded",
-    `the prompt has ${count} tokens, and ${model.name} has room for ${model.contextLength} of prompt and answer together; shorten it to at most ${model.contextLength - 1}`,
+    `the prompt has ${count} tokens, and ${model.name} has room for ${model.contextLength} of prompt and answer ` +
+      `together; shorten it to at most ${model.contextLength - 1}`,
   );

@@ -28,7 +28,11 @@ export type Job = {
 };
 
 /** What became of a request: `status` as sent, 499 where nobody was left to send it to. */
-export type Outcome = { readonly status: number; readonly refusal: Refusal | undefined };
+export type Outcome = {
+  readonly status: number;
+  readonly refusal: Refusal | undefined;
+  readonly recoveryCount?: number; // chains that the answer lost and went on without
+};
 
 /** The running sum of an answer. */
 type Tally = { text: string; readonly tokenIds: number[]; readonly shown: ShownToken[]; lastMs: number };
@@ -41,6 +45,7 @@ export async function respond(desk: Desk, job: Job, response: ServerResponse): P
   const stream = new EventStream(response, clock);
   const opening = Generation.open(house, {
     key: modelKey(model),
+    root: model.root,
     prompt: prepared.tokenIds,
     maxTokens: prepared.maxTokens,
     sampler: samplerOf(desk, wanted, files),
@@ -55,10 +60,17 @@ export async function respond(desk: Desk, job: Job, response: ServerResponse): P
   });
   const run = { desk, job, generation: generation.value, text, head: headOf(desk, job) };
   metrics.tokens.inc({ model: modelKey(model), kind: "prompt" }, prepared.tokenIds.length);
-  return wanted.stream ? streamed(run, stream, response) : whole(run, response);
+  const outcome = await (wanted.stream ? streamed(run, stream, response) : whole(run, response));
+  return { ...outcome, recoveryCount: generation.value.recoveryCount };
 }
 
-type Run = { readonly desk: Desk; readonly job: Job; readonly generation: Generation; readonly text: AnswerText; readonly head: Head };
+type Run = {
+  readonly desk: Desk;
+  readonly job: Job;
+  readonly generation: Generation;
+  readonly text: AnswerText;
+  readonly head: Head;
+};
 
 const newTally = (job: Job): Tally => ({ text: "", tokenIds: [], shown: [], lastMs: job.arrivedMs });
 
@@ -75,7 +87,8 @@ function count({ desk, job }: Run, tally: Tally, piece: Piece): void {
   tally.tokenIds.push(piece.token.tokenId);
   const { tokenizer, defaults } = job.files;
   const ends = piece.finish === "stop" && defaults.eosTokenIds.includes(piece.token.tokenId);
-  if (job.wanted.logprobs && !ends) tally.shown.push({ text: tokenizer?.textOf(piece.token.tokenId) ?? "", token: piece.token });
+  if (job.wanted.logprobs && !ends)
+    tally.shown.push({ text: tokenizer?.textOf(piece.token.tokenId) ?? "", token: piece.token });
 }
 
 async function whole(run: Run, response: ServerResponse): Promise<Outcome> {
@@ -84,7 +97,7 @@ async function whole(run: Run, response: ServerResponse): Promise<Outcome> {
   for (;;) {
     const piece = await run.text.next();
     if (!piece.ok) {
-      close(run, tally.text, job.signal.aborted ? "cancelled" : "failed");
+      void close(run, tally.text, job.signal.aborted ? "cancelled" : "failed");
       return refuseOn(response, undefined, piece);
     }
     count(run, tally, piece.value);
@@ -111,7 +124,7 @@ async function streamed(run: Run, stream: EventStream, response: ServerResponse)
   for (;;) {
     const piece = await patiently(desk, stream, run.text.next());
     if (!piece.ok) {
-      close(run, tally.text, job.signal.aborted ? "cancelled" : "failed");
+      void close(run, tally.text, job.signal.aborted ? "cancelled" : "failed");
       return refuseOn(response, stream, piece);
     }
     count(run, tally, piece.value);
@@ -126,7 +139,10 @@ async function streamed(run: Run, stream: EventStream, response: ServerResponse)
     }
     if (finish === undefined) continue;
     const sealing = close(run, tally.text, "done");
-    await send({ ...choiceOf({ ...job, wanted: { ...wanted, logprobs: false, tokenIds: false } }, "", sentLength, [], []), finish });
+    await send({
+      ...choiceOf({ ...job, wanted: { ...wanted, logprobs: false, tokenIds: false } }, "", sentLength, [], []),
+      finish,
+    });
     const tessellate = wanted.receipts ? { tessellate: receiptsField(await sealing) } : {};
     const usage = wanted.includeUsage ? { usage: usageOf(job.prepared.tokenIds.length, tally.tokenIds.length) } : {};
     if (wanted.receipts || wanted.includeUsage) await send("none", { ...usage, ...tessellate });
@@ -147,7 +163,14 @@ async function patiently<T extends object>({ house }: Desk, stream: EventStream,
 /** Without a tokenizer the ids are all there is. */
 const showsIds = ({ wanted, files }: Job): boolean => wanted.tokenIds || files.tokenizer === undefined;
 
-function choiceOf(job: Job, text: string, textOffset: number, shown: readonly ShownToken[], tokenIds: readonly number[], first = true): Choice {
+function choiceOf(
+  job: Job,
+  text: string,
+  textOffset: number,
+  shown: readonly ShownToken[],
+  tokenIds: readonly number[],
+  first = true,
+): Choice {
   const { wanted, prepared } = job;
   return {
     text,
@@ -160,7 +183,11 @@ function choiceOf(job: Job, text: string, textOffset: number, shown: readonly Sh
 }
 
 /** Ends the session and enters it into the books, which goes on after the answer is out. */
-function close({ desk, job, generation, head }: Run, text: string, reason: "done" | "cancelled" | "failed"): Promise<Result<Sealed>> {
+function close(
+  { desk, job, generation, head }: Run,
+  text: string,
+  reason: "done" | "cancelled" | "failed",
+): Promise<Result<Sealed>> {
   const sealing = generation.close(reason).then((part) => desk.books.enter(head.id, part, text));
   desk.books.watch(sealing);
   void sealing.then((sealed) => {

@@ -31,7 +31,12 @@ export class EventStream {
     if (this.#begun) return;
     this.#begun = true;
     // x-accel-buffering: reverse proxies that gather replies would turn a stream into one late block.
-    this.#response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", connection: "keep-alive", "x-accel-buffering": "no" });
+    this.#response.writeHead(200, {
+      "content-type": "text/event-stream; charset=utf-8",
+      "cache-control": "no-cache",
+      connection: "keep-alive",
+      "x-accel-buffering": "no",
+    });
     this.#response.socket?.setNoDelay(true);
     this.#response.flushHeaders();
   }

@@ -41,8 +41,16 @@ export function parseChat(body: unknown, header: boolean): Result<Wanted> {
   return strictly(() => {
     const fields = requestObject(body);
     unsupported(fields, {
-      tools: isEmptyList, functions: isEmptyList, tool_choice: isOneOf("none", "auto"), function_call: isOneOf("none", "auto"),
-      response_format: isPlainText, audio: isNever, modalities: isTextOnly, prediction: isNever, web_search_options: isNever, top_logprobs: isOneOf(0),
+      tools: isEmptyList,
+      functions: isEmptyList,
+      tool_choice: isOneOf("none", "auto"),
+      function_call: isOneOf("none", "auto"),
+      response_format: isPlainText,
+      audio: isNever,
+      modalities: isTextOnly,
+      prediction: isNever,
+      web_search_options: isNever,
+      top_logprobs: isOneOf(0),
     });
     const messages = listOf(required(fields, "messages"), "messages", MESSAGES_MAX, readMessage);
     if (messages.length === 0) misfit("messages", "must hold at least one message");
@@ -63,7 +71,8 @@ export function parseCompletion(body: unknown, header: boolean): Result<Wanted> 
     const fields = requestObject(body);
     unsupported(fields, { echo: isOneOf(false), best_of: isOneOf(1), suffix: isOneOf("") });
     const logprobs = optional(fields, "logprobs", (value, path) => integerOf(value, path, 0, 5));
-    if (logprobs !== undefined && logprobs > 0) fits(refuse("UnsupportedParameter", "only the chosen token's probability is known; ask for 0"), "logprobs");
+    if (logprobs !== undefined && logprobs > 0)
+      fits(refuse("UnsupportedParameter", "only the chosen token's probability is known; ask for 0"), "logprobs");
     return {
       ...shared(fields, header),
       prompt: readPrompt(required(fields, "prompt")),
@@ -74,10 +83,15 @@ export function parseCompletion(body: unknown, header: boolean): Result<Wanted> 
 }
 
 function shared(fields: JsonObject, header: boolean): Omit<Wanted, "prompt" | "maxTokens" | "logprobs"> {
-  unsupported(fields, { n: isOneOf(1), presence_penalty: isOneOf(0), frequency_penalty: isOneOf(0), logit_bias: isEmptyObject });
+  unsupported(fields, {
+    n: isOneOf(1),
+    presence_penalty: isOneOf(0),
+    frequency_penalty: isOneOf(0),
+    logit_bias: isEmptyObject,
+  });
   const stream = optional(fields, "stream", flag) ?? false;
   const streamOptions = optional(fields, "stream_options", readObject);
-  if (streamOptions !== undefined && !stream) misfit("stream_options", "is only for requests with \"stream\": true");
+  if (streamOptions !== undefined && !stream) misfit("stream_options", 'is only for requests with "stream": true');
   const own = optional(fields, "tessellate", readObject) ?? {};
   const model = textOf(required(fields, "model"), "model");
   if (model === "") misfit("model", "must not be empty");
@@ -107,17 +121,25 @@ function required(fields: JsonObject, name: string): unknown {
 }
 
 /** OpenAI takes null for "not given" throughout. */
-function optional<T>(fields: JsonObject, name: string, read: (value: unknown, path: string) => T, prefix = ""): T | undefined {
+function optional<T>(
+  fields: JsonObject,
+  name: string,
+  read: (value: unknown, path: string) => T,
+  prefix = "",
+): T | undefined {
   const value = fields[name];
   return value === undefined || value === null ? undefined : read(value, prefix + name);
 }
 
-const flag = (value: unknown, path: string): boolean => (typeof value === "boolean" ? value : misfit(path, `must be true or false, not ${shown(value)}`));
+const flag = (value: unknown, path: string): boolean =>
+  typeof value === "boolean" ? value : misfit(path, `must be true or false, not ${shown(value)}`);
 const positive = (value: unknown, path: string): number => integerOf(value, path, 1, 2 ** 31 - 1);
-const readObject = (value: unknown, path: string): JsonObject => (isJsonObject(value) ? value : misfit(path, `must be an object, not ${shown(value)}`));
+const readObject = (value: unknown, path: string): JsonObject =>
+  isJsonObject(value) ? value : misfit(path, `must be an object, not ${shown(value)}`);
 
 function readTopP(value: unknown, path: string): number {
-  if (typeof value !== "number" || !(value > 0 && value <= 1)) misfit(path, `must be a number above 0 and at most 1, not ${shown(value)}`);
+  if (typeof value !== "number" || !(value > 0 && value <= 1))
+    misfit(path, `must be a number above 0 and at most 1, not ${shown(value)}`);
   return value;
 }
 
@@ -130,7 +152,8 @@ function readStops(value: unknown, path: string): readonly string[] {
   const one = (item: unknown, where: string): string => {
     const stop = textOf(item, where);
     if (stop === "") misfit(where, "must not be empty");
-    if (stop.length > STOP_LENGTH_MAX) misfit(where, `has ${stop.length} characters, more than the ${STOP_LENGTH_MAX} allowed`);
+    if (stop.length > STOP_LENGTH_MAX)
+      misfit(where, `has ${stop.length} characters, more than the ${STOP_LENGTH_MAX} allowed`);
     if (!stop.isWellFormed()) misfit(where, "holds half a character (a lone surrogate)");
     return stop;
   };
@@ -141,7 +164,8 @@ function readMessage(value: unknown, path: string): Message {
   const fields = readObject(value, path);
   const role = textOf(fields["role"], `${path}.role`);
   if (!ROLES.includes(role)) misfit(`${path}.role`, `must be one of ${ROLES.join(", ")}, not ${shown(role)}`);
-  if (!isEmptyList(fields["tool_calls"] ?? []) || fields["function_call"] != null) fits(refuse("UnsupportedParameter", "tools are not served yet"), `${path}.tool_calls`);
+  if (!isEmptyList(fields["tool_calls"] ?? []) || fields["function_call"] != null)
+    fits(refuse("UnsupportedParameter", "tools are not served yet"), `${path}.tool_calls`);
   const content = fields["content"] ?? (role === "assistant" ? "" : undefined);
   const name = optional(fields, "name", textOf, `${path}.`);
   return {
@@ -156,7 +180,8 @@ function readParts(value: unknown, path: string): string {
   if (!Array.isArray(value)) misfit(path, `must be a text or a list of parts, not ${shown(value)}`);
   const parts = listOf(value, path, MESSAGES_MAX, (part, where) => {
     const fields = readObject(part, where);
-    if (fields["type"] !== "text") fits(refuse("UnsupportedParameter", `is ${shown(fields["type"])}; only text is served`), `${where}.type`);
+    if (fields["type"] !== "text")
+      fits(refuse("UnsupportedParameter", `is ${shown(fields["type"])}; only text is served`), `${where}.type`);
     return textOf(fields["text"], `${where}.text`);
   });
   return parts.join("\n");
@@ -168,10 +193,14 @@ function readPrompt(value: unknown): Prompt {
   if (!Array.isArray(value)) misfit("prompt", `must be a text or a list of token ids, not ${shown(value)}`);
   const [first] = value;
   const nested = typeof first === "string" || Array.isArray(first);
-  if (nested && value.length > 1) fits(refuse("UnsupportedParameter", `holds ${value.length} prompts; send one request for each`), "prompt");
+  if (nested && value.length > 1)
+    fits(refuse("UnsupportedParameter", `holds ${value.length} prompts; send one request for each`), "prompt");
   if (typeof first === "string") return { kind: "text", text: first };
   const [ids, path] = nested ? [first, "prompt[0]"] : [value, "prompt"];
-  return { kind: "tokens", tokenIds: listOf(ids, path, TOKENS_MAX, (item, where) => integerOf(item, where, 0, 2 ** 32 - 1)) };
+  return {
+    kind: "tokens",
+    tokenIds: listOf(ids, path, TOKENS_MAX, (item, where) => integerOf(item, where, 0, 2 ** 32 - 1)),
+  };
 }
 
 const isEmptyList = (value: unknown): boolean => Array.isArray(value) && value.length === 0;

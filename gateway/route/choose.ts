@@ -25,7 +25,13 @@ export const FULL_RETRY_MS = 250;
 const COOL_FIRST_MS = 500;
 const COOL_MAX_MS = 30_000;
 
-export const newLoad = (key: string): ChainLoad => ({ key, sessionCount: 0, fullUntilMs: 0, failureCount: 0, coolUntilMs: 0 });
+export const newLoad = (key: string): ChainLoad => ({
+  key,
+  sessionCount: 0,
+  fullUntilMs: 0,
+  failureCount: 0,
+  coolUntilMs: 0,
+});
 
 /** The free chain with the fewest sessions; of equals the one with fewer failures, then the first. */
 export function chooseChain(ready: readonly ChainLoad[], nowMs: number): Choice {

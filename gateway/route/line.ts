@@ -15,4 +15,5 @@ export const joined = (line: Line, ticket: Ticket): Line =>
 export const left = (line: Line, ticket: Ticket): Line => line.filter((other) => other.number !== ticket.number);
 
 /** Whether more new requests wait than may. Resumed ones do not count: they held a slot a moment ago. */
-export const overfull = (line: Line, maxQueue: number): boolean => line.filter((ticket) => !ticket.resumed).length > maxQueue;
+export const overfull = (line: Line, maxQueue: number): boolean =>
+  line.filter((ticket) => !ticket.resumed).length > maxQueue;

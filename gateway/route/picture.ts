@@ -46,14 +46,18 @@ export type Picture = {
 };
 
 /** `<namespace>/<name>`: unique in a picture. */
-export const modelKey = (model: { readonly namespace: string; readonly name: string }): string => `${model.namespace}/${model.name}`;
+export const modelKey = (model: { readonly namespace: string; readonly name: string }): string =>
+  `${model.namespace}/${model.name}`;
 
 /**
  * The same for as long as the same ranks stand at the same addresses with the same weights: once a rank is replaced,
  * what was learned about the chain (its failures, its fullness) no longer counts.
  */
 export const chainKey = (model: ModelFacts, chain: ChainFacts): string =>
-  [model.root, ...chain.segments.flatMap((segment) => segment.ranks.map((rank) => `${rank.name}@${rank.address}`))].join(" ");
+  [
+    model.root,
+    ...chain.segments.flatMap((segment) => segment.ranks.map((rank) => `${rank.name}@${rank.address}`)),
+  ].join(" ");
 
 export const readyChains = (model: ModelFacts): readonly ChainFacts[] => model.chains.filter((chain) => chain.ready);
 
@@ -68,7 +72,10 @@ export function findModel(picture: Picture, asked: string): Result<ModelFacts, "
   const [only] = named;
   if (only !== undefined && named.length === 1) return ok(only);
   if (named.length > 1) {
-    return refuse("AmbiguousModel", `the name ${JSON.stringify(asked)} is in ${named.length} namespaces; ask for ${named.map(modelKey).join(" or ")}`);
+    return refuse(
+      "AmbiguousModel",
+      `the name ${JSON.stringify(asked)} is in ${named.length} namespaces; ask for ${named.map(modelKey).join(" or ")}`,
+    );
   }
   const names = picture.models.slice(0, 10).map((model) => model.name);
   const known = names.length === 0 ? "this gateway serves no model yet" : `this gateway serves ${names.join(", ")}`;

@@ -11,11 +11,31 @@ describe("choosing a chain", () => {
   const cases: readonly { readonly name: string; readonly ready: readonly ChainLoad[]; readonly want: string }[] = [
     { name: "nothing ready, nothing to wait for", ready: [], want: "wait undefined" },
     { name: "the first of equals", ready: [aLoad("a"), aLoad("b")], want: "take a" },
-    { name: "the one with fewer sessions", ready: [aLoad("a", { sessionCount: 2 }), aLoad("b", { sessionCount: 1 })], want: "take b" },
-    { name: "of equally loaded ones the one that failed less", ready: [aLoad("a", { failureCount: 1 }), aLoad("b")], want: "take b" },
-    { name: "not one that cools, even if idle", ready: [aLoad("a", { coolUntilMs: 1001 }), aLoad("b", { sessionCount: 9 })], want: "take b" },
-    { name: "one that has cooled", ready: [aLoad("a", { coolUntilMs: 1000 }), aLoad("b", { sessionCount: 9 })], want: "take a" },
-    { name: "not a full one", ready: [aLoad("a", { fullUntilMs: 1100 }), aLoad("b", { sessionCount: 9 })], want: "take b" },
+    {
+      name: "the one with fewer sessions",
+      ready: [aLoad("a", { sessionCount: 2 }), aLoad("b", { sessionCount: 1 })],
+      want: "take b",
+    },
+    {
+      name: "of equally loaded ones the one that failed less",
+      ready: [aLoad("a", { failureCount: 1 }), aLoad("b")],
+      want: "take b",
+    },
+    {
+      name: "not one that cools, even if idle",
+      ready: [aLoad("a", { coolUntilMs: 1001 }), aLoad("b", { sessionCount: 9 })],
+      want: "take b",
+    },
+    {
+      name: "one that has cooled",
+      ready: [aLoad("a", { coolUntilMs: 1000 }), aLoad("b", { sessionCount: 9 })],
+      want: "take a",
+    },
+    {
+      name: "not a full one",
+      ready: [aLoad("a", { fullUntilMs: 1100 }), aLoad("b", { sessionCount: 9 })],
+      want: "take b",
+    },
     {
       name: "waits for whichever is free first",
       ready: [aLoad("a", { fullUntilMs: 1100, coolUntilMs: 1900 }), aLoad("b", { fullUntilMs: 1200 })],
@@ -44,7 +64,8 @@ describe("choosing a chain", () => {
     fc.assert(
       fc.property(fc.array(fc.nat(5), { maxLength: 60 }), (ends) => {
         let loads: readonly ChainLoad[] = ["a", "b", "c"].map(newLoad);
-        const replace = (load: ChainLoad): void => void (loads = loads.map((other) => (other.key === load.key ? load : other)));
+        const replace = (load: ChainLoad): void =>
+          void (loads = loads.map((other) => (other.key === load.key ? load : other)));
         for (const end of ends) {
           const busy = loads[end];
           if (busy !== undefined && busy.sessionCount > 0) replace(freed(busy, "served", NOW));
@@ -61,7 +82,9 @@ describe("choosing a chain", () => {
 
 describe("the line", () => {
   it("serves in order of arrival, resumed answers first, and everyone in the end", () => {
-    const tickets = fc.uniqueArray(fc.record({ number: fc.nat(1000), resumed: fc.boolean() }), { selector: (ticket) => ticket.number });
+    const tickets = fc.uniqueArray(fc.record({ number: fc.nat(1000), resumed: fc.boolean() }), {
+      selector: (ticket) => ticket.number,
+    });
     fc.assert(
       fc.property(tickets, (arrived: readonly Ticket[]) => {
         let line: Line = arrived.reduce<Line>(joined, []);
@@ -69,7 +92,8 @@ describe("the line", () => {
         let previous: Ticket | undefined;
         for (const [head] = line; line.length > 0; line = left(line, line[0] ?? { number: -1, resumed: false })) {
           const now = line[0] ?? head;
-          if (previous !== undefined && previous.resumed === now?.resumed) expect(now.number).to.be.greaterThan(previous.number);
+          if (previous !== undefined && previous.resumed === now?.resumed)
+            expect(now.number).to.be.greaterThan(previous.number);
           if (previous !== undefined && !previous.resumed) expect(now?.resumed).to.equal(false);
           previous = now;
         }
@@ -78,7 +102,11 @@ describe("the line", () => {
   });
 
   it("is overfull by new requests only", () => {
-    const line = [{ number: 1, resumed: true }, { number: 2, resumed: false }, { number: 3, resumed: false }].reduce<Line>(joined, []);
+    const line = [
+      { number: 1, resumed: true },
+      { number: 2, resumed: false },
+      { number: 3, resumed: false },
+    ].reduce<Line>(joined, []);
     expect(overfull(line, 2)).to.equal(false);
     expect(overfull(line, 1)).to.equal(true);
   });
@@ -97,7 +125,12 @@ describe("finding a model", () => {
     maxQueue: 1,
     chains: [],
   });
-  const picture: Picture = { fence: 1, models: [aModel("a", "one"), aModel("a", "two"), aModel("b", "two")], providers: [], ledgerAddress: "" };
+  const picture: Picture = {
+    fence: 1,
+    models: [aModel("a", "one"), aModel("a", "two"), aModel("b", "two")],
+    providers: [],
+    ledgerAddress: "",
+  };
   for (const [asked, want] of [
     ["one", "a/one"],
     ["a/one", "a/one"],

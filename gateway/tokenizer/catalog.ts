@@ -47,13 +47,21 @@ export class ModelCatalog {
   /** The files, waiting for them at most `waitMs`; `ModelLoading` after that, with what keeps them away. */
   async get(model: ModelFacts, waitMs: number, signal?: AbortSignal): Promise<Result<ModelFiles>> {
     const entry = this.#entries.get(model.root);
-    if (entry === undefined) return refuse("ModelLoading", `${modelKey(model)} has no ready rank yet to read its tokenizer from; try again shortly`);
+    if (entry === undefined)
+      return refuse(
+        "ModelLoading",
+        `${modelKey(model)} has no ready rank yet to read its tokenizer from; try again shortly`,
+      );
     if (entry.outcome !== undefined) return entry.outcome;
     const loaded = await within(this.#doors.clock, waitMs, entry.loaded, signal);
-    if (loaded === "aborted") return signal === undefined ? refuse("Cancelled", "nobody waits any more") : whyAborted(signal);
+    if (loaded === "aborted")
+      return signal === undefined ? refuse("Cancelled", "nobody waits any more") : whyAborted(signal);
     if (loaded !== "late") return loaded;
     const why = entry.lastRefusal === undefined ? "" : ` (${entry.lastRefusal.detail})`;
-    return refuse("ModelLoading", `the files of ${modelKey(model)} are being read from its ranks${why}; try again shortly`);
+    return refuse(
+      "ModelLoading",
+      `the files of ${modelKey(model)} are being read from its ranks${why}; try again shortly`,
+    );
   }
 
   close(): void {
@@ -64,7 +72,12 @@ export class ModelCatalog {
     const known = this.#entries.get(root);
     if (known !== undefined) return known;
     const end = new AbortController();
-    const entry: Entry = { end, outcome: undefined, lastRefusal: undefined, loaded: Promise.resolve().then(() => this.#load(root, end.signal)) };
+    const entry: Entry = {
+      end,
+      outcome: undefined,
+      lastRefusal: undefined,
+      loaded: Promise.resolve().then(() => this.#load(root, end.signal)),
+    };
     this.#entries.set(root, entry);
     return entry;
   }
@@ -74,14 +87,18 @@ export class ModelCatalog {
     const { clock, log } = this.#doors;
     for (let pauseMs = RETRY_FIRST_MS; ; pauseMs = Math.min(RETRY_MAX_MS, pauseMs * 2)) {
       for (const rank of this.#ranksOf(root)) {
-        const files = await readModelFiles((path) => this.#doors.wire.readFile(rank, path), root).catch((error: unknown) =>
-          refuse("Weather", `reading the model from ${rank.name} broke: ${String(error)}`),
+        const files = await readModelFiles((path) => this.#doors.wire.readFile(rank, path), root).catch(
+          (error: unknown) => refuse("Weather", `reading the model from ${rank.name} broke: ${String(error)}`),
         );
         if (end.aborted) return refuse("ModelNotFound", "the model is served no longer");
         const entry = this.#entries.get(root);
         if (files.ok || MODEL_AT_FAULT.has(files.code)) {
           if (entry !== undefined) entry.outcome = files;
-          log(files.ok ? "model-loaded" : "model-refused", { root, rank: rank.name, ...(files.ok ? {} : { code: files.code, detail: files.detail }) });
+          log(files.ok ? "model-loaded" : "model-refused", {
+            root,
+            rank: rank.name,
+            ...(files.ok ? {} : { code: files.code, detail: files.detail }),
+          });
           return files;
         }
         if (entry !== undefined) entry.lastRefusal = files;

@@ -14,12 +14,18 @@ export type ChatTemplate = {
  * The template in chat_template.jinja (`file`) or else in tokenizer_config.json. `NoChatTemplate`: the model has none and
  * is no chat model; `MalformedTemplate`: it has one that cannot be read.
  */
-export function parseChatTemplate(file: string | undefined, configText: string): Result<ChatTemplate, "NoChatTemplate" | "MalformedTemplate"> {
+export function parseChatTemplate(
+  file: string | undefined,
+  configText: string,
+): Result<ChatTemplate, "NoChatTemplate" | "MalformedTemplate"> {
   const parsed = parseJson(configText === "" ? "{}" : configText);
   const config = isJsonObject(parsed) ? parsed : {};
   const source = file ?? templateIn(config["chat_template"]);
   if (source === undefined) {
-    return refuse("NoChatTemplate", "the model has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); use /v1/completions");
+    return refuse(
+      "NoChatTemplate",
+      "the model has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); use /v1/completions",
+    );
   }
   let template: Template;
   try {
@@ -31,7 +37,12 @@ export function parseChatTemplate(file: string | undefined, configText: string):
   return ok({ render: (messages, settings) => render(template, config, messages, settings) });
 }
 
-function render(template: Template, config: JsonObject, messages: readonly Message[], settings: JsonObject): Result<string, "TemplateRefused"> {
+function render(
+  template: Template,
+  config: JsonObject,
+  messages: readonly Message[],
+  settings: JsonObject,
+): Result<string, "TemplateRefused"> {
   const specials = Object.entries(config)
     .filter(([key]) => key.endsWith("_token"))
     .map(([key, token]) => [key, isJsonObject(token) ? token["content"] : token] as const)

@@ -20,11 +20,15 @@ type ChatGolden = {
     readonly renderedForAnswer: string;
     readonly tokenIdsForAnswer: readonly number[];
   }[];
-  readonly refused: readonly { readonly messages: readonly { readonly role: string; readonly content: string }[]; readonly message: string }[];
+  readonly refused: readonly {
+    readonly messages: readonly { readonly role: string; readonly content: string }[];
+    readonly message: string;
+  }[];
 };
 
 const DEMO = new URL("../../models/demo/", import.meta.url);
-const golden = (name: string): unknown => JSON.parse(readFileSync(new URL(`../../test/golden/demo/${name}`, import.meta.url), "utf8"));
+const golden = (name: string): unknown =>
+  JSON.parse(readFileSync(new URL(`../../test/golden/demo/${name}`, import.meta.url), "utf8"));
 
 describe("the demo model's texts, as transformers has them", () => {
   let files: ModelFiles;
@@ -50,7 +54,9 @@ describe("the demo model's texts, as transformers has them", () => {
       expect(tokenizer?.encode(text, true), text).to.deep.equal(ok(tokenIdsWithSpecial));
       expect(tokenizer?.decode(tokenIds), text).to.equal(decodedSkippingSpecial);
       const detokenizer = tokenizer?.detokenizer();
-      expect(tokenIds.map((id) => detokenizer?.push(id)).join("") + (detokenizer?.flush() ?? ""), text).to.equal(decodedSkippingSpecial);
+      expect(tokenIds.map((id) => detokenizer?.push(id)).join("") + (detokenizer?.flush() ?? ""), text).to.equal(
+        decodedSkippingSpecial,
+      );
     }
   });
 

@@ -20,7 +20,10 @@ export class StopScanner {
 
   /** `stops`: none empty. */
   constructor(stops: readonly string[]) {
-    assert(stops.every((stop) => stop !== ""), "a stop string is not empty");
+    assert(
+      stops.every((stop) => stop !== ""),
+      "a stop string is not empty",
+    );
     this.#patterns = stops.map((text) => ({ text, fallback: fallbackOf(text) }));
     this.#matched = stops.map(() => 0);
   }

@@ -12,7 +12,9 @@ const tiny = tinyTokenizer();
 const tokenizer = valueOrThrow(parseTokenizer(JSON.stringify(tiny.json), "", tiny.size));
 
 /** A decoder of the Llama 2 kind: words with ▁ for blanks, single bytes as <0xNN>, the first blank dropped. */
-const spelledBytes = Object.fromEntries(Array.from({ length: 256 }, (_, byte) => [`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`, byte]));
+const spelledBytes = Object.fromEntries(
+  Array.from({ length: 256 }, (_, byte) => [`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`, byte]),
+);
 const fallbackVocabulary = { ...spelledBytes, "▁": 256, "▁a": 257, b: 258, "▁▁": 259, é: 260, "<unk>": 261 };
 const fallback = valueOrThrow(
   parseTokenizer(
@@ -20,7 +22,12 @@ const fallback = valueOrThrow(
       model: { type: "BPE", vocab: fallbackVocabulary, merges: [], unk_token: "<unk>", byte_fallback: true },
       decoder: {
         type: "Sequence",
-        decoders: [{ type: "Replace", pattern: { String: "▁" }, content: " " }, { type: "ByteFallback" }, { type: "Fuse" }, { type: "Strip", content: " ", start: 1, stop: 0 }],
+        decoders: [
+          { type: "Replace", pattern: { String: "▁" }, content: " " },
+          { type: "ByteFallback" },
+          { type: "Fuse" },
+          { type: "Strip", content: " ", start: 1, stop: 0 },
+        ],
       },
     }),
     "",
@@ -29,9 +36,15 @@ const fallback = valueOrThrow(
 );
 
 describe("detokenizer", () => {
-  const pieces = (detokenizer: Detokenizer, ids: readonly number[]): readonly string[] => [...ids.map((id) => detokenizer.push(id)), detokenizer.flush()];
+  const pieces = (detokenizer: Detokenizer, ids: readonly number[]): readonly string[] => [
+    ...ids.map((id) => detokenizer.push(id)),
+    detokenizer.flush(),
+  ];
 
-  for (const [name, one, size] of [["byte-level", tokenizer, tiny.size], ["byte fallback", fallback, 262]] as const) {
+  for (const [name, one, size] of [
+    ["byte-level", tokenizer, tiny.size],
+    ["byte fallback", fallback, 262],
+  ] as const) {
     it(`gives, piece by piece, the text of all tokens together (${name})`, () => {
       fc.assert(
         fc.property(fc.array(fc.nat(size - 1), { maxLength: 120 }), (ids) => {
@@ -76,32 +89,39 @@ describe("stop strings", () => {
   /** The slow twin: letter by letter, does the text so far end with a stop string? */
   const cut = (text: string, stops: readonly string[]): string => {
     for (let end = 1; end <= text.length; end += 1) {
-      const found = stops.filter((stop) => text.slice(0, end).endsWith(stop)).toSorted((a, b) => b.length - a.length)[0];
+      const found = stops
+        .filter((stop) => text.slice(0, end).endsWith(stop))
+        .toSorted((a, b) => b.length - a.length)[0];
       if (found !== undefined) return text.slice(0, end - found.length);
     }
     return text;
   };
-  const letters = (most: number, least = 0) => fc.string({ unit: fc.constantFrom("a", "b", "c"), minLength: least, maxLength: most });
+  const letters = (most: number, least = 0) =>
+    fc.string({ unit: fc.constantFrom("a", "b", "c"), minLength: least, maxLength: most });
 
   it("cut the text where its twin does, however it is cut into pieces, and let no part of a stop out", () => {
     fc.assert(
-      fc.property(fc.array(letters(4), { maxLength: 12 }), fc.array(letters(4, 1), { minLength: 1, maxLength: 4 }), (parts, stops) => {
-        const scanner = new StopScanner(stops);
-        let out = "";
-        let stopped = false;
-        for (const part of parts) {
-          const { text, stop } = scanner.push(part);
-          out += text;
-          if (stop !== undefined) {
-            stopped = true;
-            break;
+      fc.property(
+        fc.array(letters(4), { maxLength: 12 }),
+        fc.array(letters(4, 1), { minLength: 1, maxLength: 4 }),
+        (parts, stops) => {
+          const scanner = new StopScanner(stops);
+          let out = "";
+          let stopped = false;
+          for (const part of parts) {
+            const { text, stop } = scanner.push(part);
+            out += text;
+            if (stop !== undefined) {
+              stopped = true;
+              break;
+            }
           }
-        }
-        if (!stopped) out += scanner.flush();
-        const whole = parts.join("");
-        expect(out).to.equal(cut(whole, stops));
-        expect(stopped).to.equal(stops.some((stop) => whole.includes(stop)));
-      }),
+          if (!stopped) out += scanner.flush();
+          const whole = parts.join("");
+          expect(out).to.equal(cut(whole, stops));
+          expect(stopped).to.equal(stops.some((stop) => whole.includes(stop)));
+        },
+      ),
       { numRuns: 2000 },
     );
   });
@@ -123,11 +143,36 @@ describe("tokenizer.json", () => {
   };
   const cases: readonly (readonly [name: string, text: string, code: string, says: RegExp])[] = [
     ["is no JSON", "{", "MalformedTokenizer", /no JSON object/],
-    ["has no vocabulary", changed((json) => (json["model"] = { type: "BPE" })), "MalformedTokenizer", /model\.vocab is nothing/],
-    ["is of an unknown kind", changed((json) => (json["model"] = { type: "Odd", vocab: { a: 0 } })), "MalformedTokenizer", /model\.type is "Odd", only BPE/],
-    ["has more ids than the model", changed((json) => (json["added_tokens"] = [{ id: 9999, content: "x" }])), "TokenizerMismatch", new RegExp(`up to 9999 .*vocab_size ${tiny.size};`)],
-    ["has an id that is no number", changed((json) => (json["added_tokens"] = [{ id: "7", content: "x" }])), "TokenizerMismatch", /"x" has the id "7"/],
-    ["has one id twice", changed((json) => (json["added_tokens"] = [{ id: 65, content: "x" }])), "TokenizerMismatch", /id 65 stands for both "A" and "x"/],
+    [
+      "has no vocabulary",
+      changed((json) => (json["model"] = { type: "BPE" })),
+      "MalformedTokenizer",
+      /model\.vocab is nothing/,
+    ],
+    [
+      "is of an unknown kind",
+      changed((json) => (json["model"] = { type: "Odd", vocab: { a: 0 } })),
+      "MalformedTokenizer",
+      /model\.type is "Odd", only BPE/,
+    ],
+    [
+      "has more ids than the model",
+      changed((json) => (json["added_tokens"] = [{ id: 9999, content: "x" }])),
+      "TokenizerMismatch",
+      new RegExp(`up to 9999 .*vocab_size ${tiny.size};`),
+    ],
+    [
+      "has an id that is no number",
+      changed((json) => (json["added_tokens"] = [{ id: "7", content: "x" }])),
+      "TokenizerMismatch",
+      /"x" has the id "7"/,
+    ],
+    [
+      "has one id twice",
+      changed((json) => (json["added_tokens"] = [{ id: 65, content: "x" }])),
+      "TokenizerMismatch",
+      /id 65 stands for both "A" and "x"/,
+    ],
   ];
   for (const [name, text, code, says] of cases) {
     it(`is refused where it ${name}`, () => {
@@ -142,14 +187,25 @@ describe("chat template", () => {
   const parse = (config: unknown) => valueOrThrow(parseChatTemplate(undefined, JSON.stringify(config)));
 
   it("gets the messages, the special tokens and the request's settings, which replace neither", () => {
-    const template = parse({ bos_token: "<s>", eos_token: { content: "</s>" }, chat_template: "{{bos_token}}{{messages[0].content}}{{style}}{{eos_token}}" });
+    const template = parse({
+      bos_token: "<s>",
+      eos_token: { content: "</s>" },
+      chat_template: "{{bos_token}}{{messages[0].content}}{{style}}{{eos_token}}",
+    });
     const settings = { style: "!", bos_token: "X", messages: [] };
     expect(template.render([{ role: "user", content: "hi" }], settings)).to.deep.include({ value: "<s>hi!</s>" });
   });
 
   it("comes from chat_template.jinja before tokenizer_config.json, and from the list's default", () => {
-    expect(valueOrThrow(parseChatTemplate("A", JSON.stringify({ chat_template: "B" }))).render([], {})).to.deep.include({ value: "A" });
-    const listed = parse({ chat_template: [{ name: "tools", template: "T" }, { name: "default", template: "D" }] });
+    expect(valueOrThrow(parseChatTemplate("A", JSON.stringify({ chat_template: "B" }))).render([], {})).to.deep.include(
+      { value: "A" },
+    );
+    const listed = parse({
+      chat_template: [
+        { name: "tools", template: "T" },
+        { name: "default", template: "D" },
+      ],
+    });
     expect(listed.render([], {})).to.deep.include({ value: "D" });
   });
 
@@ -165,18 +221,26 @@ describe("chat template", () => {
 describe("a model's files", () => {
   const read = (files: ReadonlyMap<string, Uint8Array>) => async (path: string) => {
     const bytes = files.get(path);
-    return bytes === undefined ? ({ ok: false, code: "UnknownFile", detail: path } as const) : ({ ok: true, value: bytes } as const);
+    return bytes === undefined
+      ? ({ ok: false, code: "UnknownFile", detail: path } as const)
+      : ({ ok: true, value: bytes } as const);
   };
 
   it("are read, with what generation_config.json says", async () => {
-    const model = tinyModel({ "generation_config.json": JSON.stringify({ eos_token_id: 257, temperature: 0.5, top_p: 0.9 }) });
+    const model = tinyModel({
+      "generation_config.json": JSON.stringify({ eos_token_id: 257, temperature: 0.5, top_p: 0.9 }),
+    });
     const files = valueOrThrow(await readModelFiles(read(model.files), model.root));
     expect(files.defaults).to.deep.equal({ eosTokenIds: [257], temperature: 0.5, topP: 0.9 });
     expect(files.chatTemplate.ok).to.equal(true);
   });
 
   it("do without tokenizer and generation_config.json", async () => {
-    const model = tinyModel({ "tokenizer.json": undefined, "tokenizer_config.json": undefined, "generation_config.json": undefined });
+    const model = tinyModel({
+      "tokenizer.json": undefined,
+      "tokenizer_config.json": undefined,
+      "generation_config.json": undefined,
+    });
     const files = valueOrThrow(await readModelFiles(read(model.files), model.root));
     expect(files.tokenizer).to.equal(undefined);
     expect(files.defaults.eosTokenIds).to.deep.equal([257]);
@@ -188,11 +252,17 @@ describe("a model's files", () => {
     const refused = await readModelFiles(read(files), model.root);
     expect(refused).to.include({ ok: false, code: "WrongBytes" });
     expect(refused.ok || refused.detail).to.contain("tokenizer.json");
-    expect(await readModelFiles(read(tinyModel({ "tokenizer.json": "{}" }).files), model.root)).to.include({ ok: false, code: "WrongRoot" });
+    expect(await readModelFiles(read(tinyModel({ "tokenizer.json": "{}" }).files), model.root)).to.include({
+      ok: false,
+      code: "WrongRoot",
+    });
   });
 
   it("are refused where an end id is past the vocabulary", async () => {
     const model = tinyModel({ "generation_config.json": JSON.stringify({ eos_token_id: 70_000 }) });
-    expect(await readModelFiles(read(model.files), model.root)).to.include({ ok: false, code: "MalformedGenerationConfig" });
+    expect(await readModelFiles(read(model.files), model.root)).to.include({
+      ok: false,
+      code: "MalformedGenerationConfig",
+    });
   });
 });

@@ -29,11 +29,17 @@ export type Tokenizer = {
  * The tokenizer of a tokenizer.json and tokenizer_config.json ("" where there is none) for a model of `vocabularySize`
  * rows. `MalformedTokenizer`: not usable; `TokenizerMismatch`: ids that the model does not have, or one id twice.
  */
-export function parseTokenizer(text: string, configText: string, vocabularySize: number): Result<Tokenizer, TokenizerCode> {
+export function parseTokenizer(
+  text: string,
+  configText: string,
+  vocabularySize: number,
+): Result<Tokenizer, TokenizerCode> {
   const json = parseJson(text);
-  if (!isJsonObject(json)) return refuse("MalformedTokenizer", `${TOKENIZER_FILE} is no JSON object; fetch the model again`);
+  if (!isJsonObject(json))
+    return refuse("MalformedTokenizer", `${TOKENIZER_FILE} is no JSON object; fetch the model again`);
   const config = parseJson(configText === "" ? "{}" : configText);
-  if (!isJsonObject(config)) return refuse("MalformedTokenizer", "tokenizer_config.json is no JSON object; fetch the model again");
+  if (!isJsonObject(config))
+    return refuse("MalformedTokenizer", "tokenizer_config.json is no JSON object; fetch the model again");
   const tokens = tokensOf(json);
   if (!tokens.ok) return tokens;
   const wrong = wrongIds(tokens.value, vocabularySize);
@@ -44,7 +50,10 @@ export function parseTokenizer(text: string, configText: string, vocabularySize:
     return ok(tokenizerOf(new HubTokenizer({ ...absent, ...json }, config), longest));
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    return refuse("MalformedTokenizer", `${TOKENIZER_FILE}: ${why}; choose a model whose tokenizer.json is of a known kind`);
+    return refuse(
+      "MalformedTokenizer",
+      `${TOKENIZER_FILE}: ${why}; choose a model whose tokenizer.json is of a known kind`,
+    );
   }
 }
 
@@ -71,10 +80,14 @@ function tokenizerOf(inner: HubTokenizer, longestToken: number): Tokenizer {
 /** Every token with its id, added ones last. */
 function tokensOf(json: JsonObject): Result<readonly (readonly [token: string, id: unknown])[], TokenizerCode> {
   const model = json["model"];
-  if (!isJsonObject(model)) return refuse("MalformedTokenizer", `${TOKENIZER_FILE}: model is ${shown(model)}, expected an object`);
+  if (!isJsonObject(model))
+    return refuse("MalformedTokenizer", `${TOKENIZER_FILE}: model is ${shown(model)}, expected an object`);
   const { type = "BPE", vocab } = model;
   if (typeof type !== "string" || !KINDS.includes(type)) {
-    return refuse("MalformedTokenizer", `${TOKENIZER_FILE}: model.type is ${shown(type)}, only ${KINDS.join(", ")} are known`);
+    return refuse(
+      "MalformedTokenizer",
+      `${TOKENIZER_FILE}: model.type is ${shown(type)}, only ${KINDS.join(", ")} are known`,
+    );
   }
   const listed = Array.isArray(vocab)
     ? vocab.map((piece: unknown, id) => [String(Array.isArray(piece) ? piece[0] : piece), id] as const)
@@ -82,16 +95,25 @@ function tokensOf(json: JsonObject): Result<readonly (readonly [token: string, i
       ? Object.entries(vocab)
       : undefined;
   if (listed === undefined || listed.length === 0) {
-    return refuse("MalformedTokenizer", `${TOKENIZER_FILE}: model.vocab is ${shown(vocab)}, expected tokens and their ids`);
+    return refuse(
+      "MalformedTokenizer",
+      `${TOKENIZER_FILE}: model.vocab is ${shown(vocab)}, expected tokens and their ids`,
+    );
   }
   const added = json["added_tokens"] ?? [];
   if (!Array.isArray(added) || !added.every(isJsonObject)) {
-    return refuse("MalformedTokenizer", `${TOKENIZER_FILE}: added_tokens is ${shown(added)}, expected a list of objects`);
+    return refuse(
+      "MalformedTokenizer",
+      `${TOKENIZER_FILE}: added_tokens is ${shown(added)}, expected a list of objects`,
+    );
   }
   return ok([...listed, ...added.map((token) => [String(token["content"]), token["id"]] as const)]);
 }
 
-function wrongIds(tokens: readonly (readonly [token: string, id: unknown])[], vocabularySize: number): string | undefined {
+function wrongIds(
+  tokens: readonly (readonly [token: string, id: unknown])[],
+  vocabularySize: number,
+): string | undefined {
   const byId = new Map<number, string>();
   for (const [token, id] of tokens) {
     if (typeof id !== "number" || !Number.isInteger(id) || id < 0) {
@@ -102,7 +124,8 @@ function wrongIds(tokens: readonly (readonly [token: string, id: unknown])[], vo
       return `it has ids up to ${highest} (${shown(token)} is ${id}), but config.json says vocab_size ${vocabularySize}; use the tokenizer of this model`;
     }
     const other = byId.get(id);
-    if (other !== undefined && other !== token) return `the id ${id} stands for both ${shown(other)} and ${shown(token)}`;
+    if (other !== undefined && other !== token)
+      return `the id ${id} stands for both ${shown(other)} and ${shown(token)}`;
     byId.set(id, token);
   }
   return undefined;

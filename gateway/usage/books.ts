@@ -61,7 +61,8 @@ export class Books {
       this.#log("usage-unsigned", { answer: id, session: part.request.id, detail: sealed.detail });
       return sealed;
     }
-    for (const { code, detail } of sealed.value.problems) this.#log("receipts-differ", { answer: id, session: part.request.id, code, detail });
+    for (const { code, detail } of sealed.value.problems)
+      this.#log("receipts-differ", { answer: id, session: part.request.id, code, detail });
     try {
       await this.#spool?.add(sealed.value.session, sealed.value.submission);
       if (this.#answersDirectory !== undefined) {

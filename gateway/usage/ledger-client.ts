@@ -26,11 +26,18 @@ export class LedgerClient {
     const address = this.#address();
     if (address === "") return refuse("NoLedger", "the operator has named no ledger yet");
     const client = this.#clientAt(address);
-    const message = { usage: Buffer.from(submission.usage), receipts: submission.receipts.map((receipt) => Buffer.from(receipt)) };
-    const judged = await ask<Judgement__Output>(`the ledger at ${address}`, SUBMIT_TIMEOUT_MS, (options, callback) => client.Submit(message, options, callback));
+    const message = {
+      usage: Buffer.from(submission.usage),
+      receipts: submission.receipts.map((receipt) => Buffer.from(receipt)),
+    };
+    const judged = await ask<Judgement__Output>(`the ledger at ${address}`, SUBMIT_TIMEOUT_MS, (options, callback) =>
+      client.Submit(message, options, callback),
+    );
     if (!judged.ok) return judged;
     const { verdicts } = judged.value;
-    const rejected = verdicts.filter((one) => one.verdict === "reject").map((one) => `${one.code}: ${one.detail} (blame: ${one.blame || "nobody"})`);
+    const rejected = verdicts
+      .filter((one) => one.verdict === "reject")
+      .map((one) => `${one.code}: ${one.detail} (blame: ${one.blame || "nobody"})`);
     return ok({ accepted: verdicts.filter((one) => one.verdict === "accept").length, rejected });
   };
 

@@ -2,9 +2,23 @@
  * What remains of an answer: the receipts of its ranks, checked against what the gateway itself saw, and the usage that
  * the gateway countersigns over them. The same document is the client's proof and the ledger's claim.
  */
-import { type Answer, type AnswerDocument, type SavedAnswer, answerDigest, answerDocument, saveAnswer } from "../../core/answer.ts";
+import {
+  type Answer,
+  type AnswerDocument,
+  type SavedAnswer,
+  answerDigest,
+  answerDocument,
+  saveAnswer,
+} from "../../core/answer.ts";
 import { verifyAnswer } from "../../core/answer-verification.ts";
-import { type Envelope, IN_TOTO_PAYLOAD_TYPE, envelopeBytes, parseEnvelope, payloadDigest, signEnvelope } from "../../core/dsse.ts";
+import {
+  type Envelope,
+  IN_TOTO_PAYLOAD_TYPE,
+  envelopeBytes,
+  parseEnvelope,
+  payloadDigest,
+  signEnvelope,
+} from "../../core/dsse.ts";
 import type { SigningKey } from "../../core/keys.ts";
 import { type Result, ok, refuse } from "../../core/result.ts";
 import { type Usage, usageStatement } from "../../core/statement.ts";
@@ -34,8 +48,11 @@ export function sealPart(part: Part, text: string, picture: Picture, signer: Sig
   if (generated.length === 0) return refuse("Unsigned", "the session ended before its first token");
   const envelopes = signed.receipts.map(parseEnvelope);
   const whole = envelopes.flatMap((envelope) => (envelope.ok ? [envelope.value] : []));
-  if (whole.length === 0) return refuse("Unsigned", `none of the ${signed.receipts.length} receipts that the ranks gave can be read`);
-  const unreadable = envelopes.flatMap((envelope, index) => (envelope.ok ? [] : [{ code: envelope.code, detail: `receipt ${index}: ${envelope.detail}` }]));
+  if (whole.length === 0)
+    return refuse("Unsigned", `none of the ${signed.receipts.length} receipts that the ranks gave can be read`);
+  const unreadable = envelopes.flatMap((envelope, index) =>
+    envelope.ok ? [] : [{ code: envelope.code, detail: `receipt ${index}: ${envelope.detail}` }],
+  );
 
   const keys = keysOf(part, picture.providers, signer);
   const answer: Answer = {
@@ -59,7 +76,12 @@ export function sealPart(part: Part, text: string, picture: Picture, signer: Sig
   });
 }
 
-function countersign({ request, model, generated, receipts }: Part, answer: Answer, envelopes: readonly Envelope[], signer: Signer): Envelope {
+function countersign(
+  { request, model, generated, receipts }: Part,
+  answer: Answer,
+  envelopes: readonly Envelope[],
+  signer: Signer,
+): Envelope {
   const usage: Usage = {
     model: { ...answer.model, layerCount: model.layerCount },
     session: { id: request.id, nonce: answer.nonce },
@@ -77,6 +99,8 @@ function countersign({ request, model, generated, receipts }: Part, answer: Answ
 /** The keys under which the file can be checked: of the providers of this chain as the operator knows them, and our own. */
 function keysOf(part: Part, providers: readonly ProviderFacts[], signer: Signer): Readonly<Record<string, string>> {
   const names = new Set(part.chain.segments.flatMap((segment) => segment.ranks.map((rank) => rank.provider)));
-  const known = providers.filter((provider) => names.has(provider.name)).map((provider) => [`provider/${provider.name}`, provider.publicKey] as const);
+  const known = providers
+    .filter((provider) => names.has(provider.name))
+    .map((provider) => [`provider/${provider.name}`, provider.publicKey] as const);
   return Object.fromEntries([...known, [`gateway/${signer.name}`, signer.key.publicKey.spki]]);
 }

@@ -30,10 +30,14 @@ describe("the usage spool", () => {
   let directory: string;
   let events: string[];
   const clock = hastyClock();
-  const aSubmission = (name: string): Submission => ({ usage: Buffer.from(name), receipts: [Buffer.from("a"), Buffer.from("b")] });
+  const aSubmission = (name: string): Submission => ({
+    usage: Buffer.from(name),
+    receipts: [Buffer.from("a"), Buffer.from("b")],
+  });
   const nameOf = (submission: Submission): string => Buffer.from(submission.usage).toString();
-  const spoolOf = (submit: (submission: Submission) => Promise<Result<{ accepted: number; rejected: readonly string[] }>>) =>
-    new Spool(directory, { clock, unixMs: () => 1_800_000_000_000, log: (event) => events.push(event) }, submit);
+  const spoolOf = (
+    submit: (submission: Submission) => Promise<Result<{ accepted: number; rejected: readonly string[] }>>,
+  ) => new Spool(directory, { clock, unixMs: () => 1_800_000_000_000, log: (event) => events.push(event) }, submit);
   const taken = ok({ accepted: 2, rejected: [] });
 
   beforeEach(async () => {

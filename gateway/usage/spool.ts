@@ -12,7 +12,9 @@ import type { Doors } from "../doors.ts";
 import type { Submission } from "./seal.ts";
 
 /** Judged by a ledger: how many receipts it accepted. Refusals are the ledger's, or weather on the way to it. */
-export type Submit = (submission: Submission) => Promise<Result<{ readonly accepted: number; readonly rejected: readonly string[] }>>;
+export type Submit = (
+  submission: Submission,
+) => Promise<Result<{ readonly accepted: number; readonly rejected: readonly string[] }>>;
 
 /** About 20 KiB each: some hundreds of megabytes, and hours of a busy gateway. */
 export const SPOOL_COUNT_MAX = 20_000;
@@ -23,7 +25,16 @@ const AT_ONCE = 4;
 
 /** The ledger could not be asked, as opposed to: it said no. */
 const UNASKED: ReadonlySet<string> = new Set([
-  "Unreachable", "TimedOut", "Cancelled", "Weather", "NotServing", "Draining", "Overloaded", "UnknownIdentity", "ExpiredCertificate", "NoLedger",
+  "Unreachable",
+  "TimedOut",
+  "Cancelled",
+  "Weather",
+  "NotServing",
+  "Draining",
+  "Overloaded",
+  "UnknownIdentity",
+  "ExpiredCertificate",
+  "NoLedger",
 ]);
 
 export class Spool {
@@ -60,7 +71,11 @@ export class Spool {
   /** On disk when it resolves. Beyond the limit it is dropped, with a line in the log: serving goes on. */
   async add(session: string, submission: Submission): Promise<void> {
     if (this.#waiting.length >= SPOOL_COUNT_MAX) {
-      this.#doors.log("usage-dropped", { session, waiting: this.#waiting.length, detail: "the ledger has been away for too long; see its log" });
+      this.#doors.log("usage-dropped", {
+        session,
+        waiting: this.#waiting.length,
+        detail: "the ledger has been away for too long; see its log",
+      });
       return;
     }
     // The name sorts by time; the count tells apart what came in the same millisecond.
@@ -105,7 +120,9 @@ export class Spool {
   /** Whether the next ones may follow at once. */
   async #submitOne(name: string): Promise<boolean> {
     const path = join(this.#directory, name);
-    const submission = await readFile(path, "utf8").then(parseSubmission, (error: unknown) => refuse("Unreadable", String(error)));
+    const submission = await readFile(path, "utf8").then(parseSubmission, (error: unknown) =>
+      refuse("Unreadable", String(error)),
+    );
     if (!submission.ok) {
       await this.#putAside(name, submission.detail);
       return true;
@@ -114,7 +131,8 @@ export class Spool {
     if (judged.ok) {
       this.#forget(name);
       await rm(path, { force: true });
-      for (const rejected of judged.value.rejected) this.#doors.log("receipt-rejected", { file: name, detail: rejected });
+      for (const rejected of judged.value.rejected)
+        this.#doors.log("receipt-rejected", { file: name, detail: rejected });
       return true;
     }
     if (UNASKED.has(judged.code)) return false;
@@ -141,10 +159,15 @@ export class Spool {
 
 function parseSubmission(text: string): Result<Submission, "Unreadable"> {
   const json = parseJson(text);
-  const fields = isJsonObject(json) ? [json["usage"], ...(Array.isArray(json["receipts"]) ? json["receipts"] : [])] : [];
-  const bytes = fields.map((field) => (typeof field === "string" ? parseBase64(field) : refuse("MalformedBase64", "no text")));
+  const fields = isJsonObject(json)
+    ? [json["usage"], ...(Array.isArray(json["receipts"]) ? json["receipts"] : [])]
+    : [];
+  const bytes = fields.map((field) =>
+    typeof field === "string" ? parseBase64(field) : refuse("MalformedBase64", "no text"),
+  );
   const whole = bytes.flatMap((one) => (one.ok ? [one.value] : []));
   const [usage, ...receipts] = whole;
-  if (usage === undefined || whole.length !== fields.length) return refuse("Unreadable", "not a submission as this gateway writes them");
+  if (usage === undefined || whole.length !== fields.length)
+    return refuse("Unreadable", "not a submission as this gateway writes them");
   return ok({ usage, receipts });
 }

@@ -8,14 +8,24 @@ import { IN_TOTO_PAYLOAD_TYPE, envelopeBytes, signEnvelope } from "../../core/ds
 import { EdgeLog, tokenBytes } from "../../core/hand-off.ts";
 import { type Result, ok, refuse } from "../../core/result.ts";
 import { type Receipt, receiptStatement, seedCommitment } from "../../core/statement.ts";
-import type { RankAddress, SampledToken, Session, SessionReceipts, SessionRequest, Wire } from "../../gateway/session/types.ts";
+import type {
+  RankAddress,
+  SampledToken,
+  Session,
+  SessionReceipts,
+  SessionRequest,
+  Wire,
+} from "../../gateway/session/types.ts";
 import type { TinyModel } from "./tiny-model.ts";
 
 export type Closed = { readonly id: string; readonly reason: string; readonly sampledCount: number };
 
 /** The token that follows `tokens`: a letter that depends on everything before it and on the seed. */
 export function babble(tokens: readonly number[], request: SessionRequest): number {
-  const digest = digestOf(tokenBytes(tokens), request.sampler.temperature === 0 ? new Uint8Array(0) : request.sampler.seed);
+  const digest = digestOf(
+    tokenBytes(tokens),
+    request.sampler.temperature === 0 ? new Uint8Array(0) : request.sampler.seed,
+  );
   return 97 + (Number.parseInt(digest.slice(7, 15), 16) % 26);
 }
 
@@ -132,7 +142,11 @@ export class FakeWire implements Wire {
           handOffsOut: segmentIndex < request.chain.length - 1 || samples ? (roots[segmentIndex + 1] ?? "") : "",
           stepCount: positions,
           sampler: samples
-            ? { temperature: request.sampler.temperature, topP: request.sampler.topP, seedCommitment: seedCommitment(request.sampler.seed, request.nonce) }
+            ? {
+                temperature: request.sampler.temperature,
+                topP: request.sampler.topP,
+                seedCommitment: seedCommitment(request.sampler.seed, request.nonce),
+              }
             : null,
           tokens: { positions, sampled: samples ? sampled : 0 },
           previous: null,
@@ -141,7 +155,13 @@ export class FakeWire implements Wire {
           rank: rank.name,
           epoch: request.epoch,
         };
-        return envelopeBytes(signEnvelope(IN_TOTO_PAYLOAD_TYPE, receiptStatement(this.alter(receipt)), keyNamed(`provider/${rank.provider}`)));
+        return envelopeBytes(
+          signEnvelope(
+            IN_TOTO_PAYLOAD_TYPE,
+            receiptStatement(this.alter(receipt)),
+            keyNamed(`provider/${rank.provider}`),
+          ),
+        );
       }),
     );
     return { receipts, handOffsIn: roots[0] ?? "", handOffsOut: roots.at(-1) ?? "" };
@@ -154,4 +174,5 @@ export class FakeWire implements Wire {
   }
 }
 
-const chainName = (request: SessionRequest): string => request.chain.flatMap((segment) => segment.ranks.map((rank) => rank.name)).join(" ");
+const chainName = (request: SessionRequest): string =>
+  request.chain.flatMap((segment) => segment.ranks.map((rank) => rank.name)).join(" ");

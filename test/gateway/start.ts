@@ -23,7 +23,9 @@ export type TestGateway = {
   readonly log: LogLine[];
   readonly directory: string;
   /** What the ledger answers; tests replace it. */
-  judge: (submission: Submission) => Promise<Result<{ readonly accepted: number; readonly rejected: readonly string[] }>>;
+  judge: (
+    submission: Submission,
+  ) => Promise<Result<{ readonly accepted: number; readonly rejected: readonly string[] }>>;
   put(state: State__Output): void;
   close(): Promise<void>;
 };
@@ -39,7 +41,10 @@ export type ModelOptions = {
 const PROVIDERS = ["campus", "garage"];
 
 /** What an operator would tell: every chain has two segments of two layers, one by campus and one by garage. */
-export function aState(models: readonly (readonly [TinyModel, ModelOptions?])[], fields: Partial<State__Output> = {}): State__Output {
+export function aState(
+  models: readonly (readonly [TinyModel, ModelOptions?])[],
+  fields: Partial<State__Output> = {},
+): State__Output {
   return {
     fence: 1,
     models: models.map(([model, options = {}]) => {
@@ -64,7 +69,10 @@ export function aState(models: readonly (readonly [TinyModel, ModelOptions?])[],
           return {
             index,
             ready,
-            segments: ranks.map((rank, segment) => ({ layers: { start: segment * 2, end: segment * 2 + 2 }, ranks: [rank] })),
+            segments: ranks.map((rank, segment) => ({
+              layers: { start: segment * 2, end: segment * 2 + 2 },
+              ranks: [rank],
+            })),
             ranks: ranks.map(({ address: _address, ...rank }, segment) => ({
               ...rank,
               layers: { start: segment * 2, end: segment * 2 + 2 },
@@ -76,7 +84,11 @@ export function aState(models: readonly (readonly [TinyModel, ModelOptions?])[],
         }),
       };
     }),
-    providers: PROVIDERS.map((name) => ({ name, publicKey: keyNamed(`provider/${name}`).publicKey.spki, admitted: true })),
+    providers: PROVIDERS.map((name) => ({
+      name,
+      publicKey: keyNamed(`provider/${name}`).publicKey.spki,
+      admitted: true,
+    })),
     gateways: [],
     ledgerAddress: "127.0.0.1:1",
     ...fields,

@@ -2,12 +2,20 @@
  * A model's files without its weights, small enough to read: a byte-level BPE tokenizer with a handful of merges, a chat
  * template, and the manifest over them. For tests of everything in front of the ranks.
  */
-import { MANIFEST_FILE, type ManifestFile, chunkRange, chunkCountOf, formatManifest, manifestOf } from "../../core/manifest.ts";
+import {
+  MANIFEST_FILE,
+  type ManifestFile,
+  chunkRange,
+  chunkCountOf,
+  formatManifest,
+  manifestOf,
+} from "../../core/manifest.ts";
 import { merkleLeaf } from "../../core/merkle.ts";
 
 /** How byte-level BPE writes each byte as one printable character (GPT-2's table). */
 export const BYTE_LETTERS: readonly string[] = (() => {
-  const printable = (byte: number): boolean => (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+  const printable = (byte: number): boolean =>
+    (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
   let next = 256;
   return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : next++));
 })();
@@ -33,7 +41,15 @@ export function tinyTokenizer(): { readonly json: Record<string, unknown>; reado
       built += letter;
     }
   }
-  const special = (id: number, content: string) => ({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true });
+  const special = (id: number, content: string) => ({
+    id,
+    content,
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  });
   const json = {
     version: "1.0",
     added_tokens: [special(BOS, "<s>"), special(EOS, "</s>"), special(END_OF_TURN, "<|end|>")],
@@ -56,25 +72,49 @@ export const CHAT_TEMPLATE =
   "{{ raise_exception('unknown role ' + message['role']) }}{% endif %}" +
   "[{{ message['role'] }}]{{ message['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
 
-export type TinyModel = { readonly root: string; readonly files: ReadonlyMap<string, Uint8Array>; readonly vocabularySize: number };
+export type TinyModel = {
+  readonly root: string;
+  readonly files: ReadonlyMap<string, Uint8Array>;
+  readonly vocabularySize: number;
+};
 
 /** The files by path, the manifest among them. A test gives only what it is about; undefined leaves a file out. */
 export function tinyModel(changes: Readonly<Record<string, string | undefined>> = {}): TinyModel {
   const { json, size } = tinyTokenizer();
   const config = {
-    architectures: ["LlamaForCausalLM"], model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 4,
-    num_attention_heads: 2, num_key_value_heads: 1, vocab_size: size, max_position_embeddings: 512, bos_token_id: BOS, eos_token_id: EOS,
+    architectures: ["LlamaForCausalLM"],
+    model_type: "llama",
+    hidden_size: 8,
+    intermediate_size: 16,
+    num_hidden_layers: 4,
+    num_attention_heads: 2,
+    num_key_value_heads: 1,
+    vocab_size: size,
+    max_position_embeddings: 512,
+    bos_token_id: BOS,
+    eos_token_id: EOS,
   };
   const texts: Readonly<Record<string, string | undefined>> = {
     "config.json": JSON.stringify(config),
     "generation_config.json": JSON.stringify({ eos_token_id: [EOS, END_OF_TURN] }),
     "tokenizer.json": JSON.stringify(json),
-    "tokenizer_config.json": JSON.stringify({ bos_token: "<s>", eos_token: { content: "</s>" }, chat_template: CHAT_TEMPLATE }),
+    "tokenizer_config.json": JSON.stringify({
+      bos_token: "<s>",
+      eos_token: { content: "</s>" },
+      chat_template: CHAT_TEMPLATE,
+    }),
     ...changes,
   };
   const encoder = new TextEncoder();
-  const files = new Map(Object.entries(texts).flatMap(([path, text]) => (text === undefined ? [] : [[path, encoder.encode(text)] as const])));
-  const manifest = manifestOf([...files].map(([path, bytes]) => listed(path, bytes)), texts["config.json"] ?? "");
+  const files = new Map(
+    Object.entries(texts).flatMap(([path, text]) =>
+      text === undefined ? [] : [[path, encoder.encode(text)] as const],
+    ),
+  );
+  const manifest = manifestOf(
+    [...files].map(([path, bytes]) => listed(path, bytes)),
+    texts["config.json"] ?? "",
+  );
   files.set(MANIFEST_FILE, encoder.encode(formatManifest(manifest)));
   return { root: manifest.root, files, vocabularySize: size };
 }
