@@ -23,7 +23,7 @@ function run(engine: ShardEngine, batch: Batch, exchangeTimeoutMs: number): Outp
     const next = forward.next();
     if (next.done === true) return next.value;
     Atomics.store(signal, 0, SIGNAL.waiting);
-    send({ reply: "exchange", exchangeIndex, valueCount: next.value.length });
+    send({ reply: "exchange", exchangeIndex, partial: next.value });
     const woken = Atomics.wait(signal, 0, SIGNAL.waiting, exchangeTimeoutMs);
     if (woken === "timed-out")
       throw new Error(`the ranks of this segment did not add up within ${exchangeTimeoutMs} ms`);
@@ -33,11 +33,7 @@ function run(engine: ShardEngine, batch: Batch, exchangeTimeoutMs: number): Outp
 }
 
 async function serve(options: EngineThreadOptions & { readonly exchangeTimeoutMs: number }): Promise<void> {
-  let exchange = new SharedArrayBuffer(0);
-  const engine = await loadEngine({
-    ...options,
-    exchangeBuffer: (valueCount) => new Float32Array((exchange = new SharedArrayBuffer(valueCount * 4))),
-  });
+  const engine = await loadEngine({ ...options, shareMemory: true });
   port.on("message", (call: EngineCall) => {
     try {
       if (call.call === "close") {
@@ -55,7 +51,7 @@ async function serve(options: EngineThreadOptions & { readonly exchangeTimeoutMs
       sendFailure(cause);
     }
   });
-  send({ reply: "loaded", facts: engine.facts, exchange, signal: signal.buffer });
+  send({ reply: "loaded", facts: engine.facts, signal: signal.buffer });
 }
 
 /** Buffers that move to the other thread instead of being copied; the shared empty one stays. */

@@ -9,7 +9,7 @@ import { RefusalError, refuse } from "../../core/result.ts";
 import type { Batch, EngineFacts, Output } from "./engine.ts";
 import type { EngineOptions } from "./ort-engine.ts";
 
-export type EngineThreadOptions = Omit<EngineOptions, "exchangeBuffer"> & {
+export type EngineThreadOptions = Omit<EngineOptions, "shareMemory"> & {
   readonly exchangeTimeoutMs?: number; // how long the engine waits for one all-reduce; default 60,000
 };
 
@@ -47,15 +47,10 @@ export type EngineCall =
 
 /** What comes back: for each call a `done` or a `failed`, before that any number of `exchange`. */
 export type EngineReply =
-  | {
-      readonly reply: "loaded";
-      readonly facts: EngineFacts;
-      readonly exchange: SharedArrayBuffer;
-      readonly signal: SharedArrayBuffer;
-    }
+  | { readonly reply: "loaded"; readonly facts: EngineFacts; readonly signal: SharedArrayBuffer }
   | { readonly reply: "done"; readonly output?: Output }
   | { readonly reply: "failed"; readonly code?: string; readonly message: string }
-  | { readonly reply: "exchange"; readonly exchangeIndex: number; readonly valueCount: number };
+  | { readonly reply: "exchange"; readonly exchangeIndex: number; readonly partial: Float32Array };
 
 /** States of the shared word, an i32. */
 export const SIGNAL = { waiting: 0, added: 1, failed: 2 } as const;
@@ -99,7 +94,6 @@ class ThreadProxy implements EngineThread {
   readonly facts: EngineFacts;
   readonly ended: Promise<Error | undefined>;
   readonly #thread: Worker;
-  readonly #exchange: SharedArrayBuffer;
   readonly #signal: Int32Array;
   readonly #waiting: Waiting[] = []; // the first one is with the thread
   readonly #sessions = new Set<string>();
@@ -109,7 +103,6 @@ class ThreadProxy implements EngineThread {
   constructor(thread: Worker, loaded: Extract<EngineReply, { reply: "loaded" }>) {
     this.#thread = thread;
     this.facts = loaded.facts;
-    this.#exchange = loaded.exchange;
     this.#signal = new Int32Array(loaded.signal);
     thread.on("message", (reply: EngineReply) => this.#receive(reply));
     thread.on("error", (cause) => {
@@ -179,7 +172,7 @@ class ThreadProxy implements EngineThread {
     const current = this.#waiting[0];
     if (current === undefined || reply.reply === "loaded") return;
     if (reply.reply === "exchange") {
-      this.#startExchange(current, reply.exchangeIndex, reply.valueCount);
+      this.#startExchange(current, reply.partial, reply.exchangeIndex);
       return;
     }
     this.#waiting.shift();
@@ -189,10 +182,9 @@ class ThreadProxy implements EngineThread {
     else current.reject(current.exchangeFailure ?? errorOf(reply));
   }
 
-  #startExchange(current: Waiting, exchangeIndex: number, valueCount: number): void {
+  #startExchange(current: Waiting, partial: Float32Array, exchangeIndex: number): void {
     const { exchange } = current;
     assert(exchange !== undefined, "only a segment of several ranks exchanges");
-    const partial = new Float32Array(this.#exchange, 0, valueCount);
     Promise.resolve()
       .then(() => exchange(partial, exchangeIndex))
       .then(

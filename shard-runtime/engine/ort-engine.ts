@@ -3,17 +3,18 @@
  * the rows that are sampled. Blocks its thread while it computes.
  */
 import { join } from "node:path";
-import { valueOrThrow } from "../../core/result.ts";
-import { RefusalError, type Result, ok, refuse } from "../../core/result.ts";
+import { present } from "../../core/assert.ts";
+import { RefusalError, type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
 import { lengthOf } from "../../core/ranges.ts";
-import { layoutBatch, type Layout } from "./batch-layout.ts";
+import type { PlacedRows } from "./attention.ts";
+import { BoundCache } from "./bound-cache.ts";
 import { cpuDevice, driftClass, engineBuild } from "./drift-class.ts";
 import { Embedding } from "./embedding.ts";
 import type { Batch, EngineCode, EngineFacts, Output, ShardEngine } from "./engine.ts";
 import { KvSlots } from "./kv-slots.ts";
 import { Ort, type OrtSession, floats } from "./ort.ts";
-import { HEAD_GRAPH } from "./pack-graphs.ts";
-import { BoundCache, type SegmentRunner, SplitRunner, WholeRunner } from "./segment-runner.ts";
+import { GRAPHS } from "./pack-graphs.ts";
+import { type SegmentRunner, evenAbove, segmentRunner } from "./segment-runner.ts";
 import { EMBEDDING_FILE, type ShardDescription, readShard } from "./shard.ts";
 
 /** A packed shard (see pack.ts) and how to run it. */
@@ -26,10 +27,11 @@ export type EngineOptions = {
   readonly spin: boolean;
   readonly maxBatchRows?: number; // default 512
   readonly libraryPath?: string; // another libonnxruntime
-  readonly exchangeBuffer?: (valueCount: number) => Float32Array; // where partial sums are to lie; own memory where absent
+  readonly shareMemory?: boolean; // partial sums lie in shared memory, for another thread to add
 };
 
 const MAX_BATCH_ROWS = 512;
+const KEPT_SAMPLED_COUNTS = 32;
 const EMPTY = new Float32Array(0);
 
 /** Loads a packed shard. Throws a RefusalError that names device, library or limit, or an Error that names the file. */
@@ -67,7 +69,6 @@ class OrtEngine implements ShardEngine {
   readonly #runner: SegmentRunner;
   readonly #embedding: Embedding | undefined;
   readonly #head: Head | undefined;
-  readonly #exchange: Float32Array;
 
   constructor(ort: Ort, shard: ShardDescription, digest: string, options: EngineOptions) {
     const { config, slice, layers } = shard;
@@ -93,12 +94,10 @@ class OrtEngine implements ShardEngine {
       }),
     };
     this.#slots = new KvSlots(options.slotCount);
-    const valueCount = this.facts.maxBatchRows * config.hiddenSize;
-    this.#exchange = options.exchangeBuffer?.(valueCount) ?? new Float32Array(valueCount);
     const directory = options.shardDirectory;
-    const runnerOptions = { ...options, localRowCountMax: this.facts.maxBatchRows + options.slotCount };
-    this.#runner =
-      slice.rankCount === 1 ? new WholeRunner(ort, shard, runnerOptions) : new SplitRunner(ort, shard, runnerOptions);
+    const partials = (valueCount: number) =>
+      options.shareMemory === true ? new Float32Array(new SharedArrayBuffer(valueCount * 4)) : floats(valueCount);
+    this.#runner = segmentRunner(ort, shard, { ...options, maxBatchRows: this.facts.maxBatchRows, partials });
     this.#embedding = this.facts.first
       ? new Embedding(
           join(directory, EMBEDDING_FILE),
@@ -132,47 +131,31 @@ class OrtEngine implements ShardEngine {
 
   *forward(batch: Batch): Generator<Float32Array, Output, void> {
     valueOrThrow(this.check(batch));
-    const layout = this.#layout(batch);
-    const { hiddenSize } = this.facts;
-    const reduce = (local: Float32Array) => this.#reduce(layout, local);
-    yield* this.#takeInput(batch, layout);
-    const local = yield* this.#runner.run(layout, reduce);
-    let output: Output;
-    if (this.#head === undefined) {
-      const hidden = new Float32Array(layout.localRows.length * hiddenSize);
-      gatherRows(layout, local, hidden, hiddenSize);
-      output = { hidden, logits: EMPTY };
-    } else output = { hidden: EMPTY, logits: this.#head.run(sampledRows(batch, layout), local) };
+    const placed = this.#place(batch);
+    const rowCount = batch.steps.reduce((sum, step) => sum + step.rowCount, 0);
+    const input = this.#runner.input.subarray(0, rowCount * this.facts.hiddenSize);
+    if (batch.input instanceof Float32Array) input.set(batch.input);
+    else {
+      this.#embedding?.lookUp(batch.input, input);
+      if (this.facts.rankCount > 1) yield input;
+    }
+    const hidden = yield* this.#runner.run(placed, rowCount);
+    const output =
+      this.#head === undefined
+        ? { hidden: hidden.slice(), logits: EMPTY }
+        : { hidden: EMPTY, logits: this.#head.run(sampledRows(batch), hidden) };
     for (const step of batch.steps) this.#slots.advance(step.session, step.rowCount);
     return output;
   }
 
-  #layout(batch: Batch): Layout {
-    const rows = batch.steps.map(({ session, position, rowCount }) => ({
-      slot: this.#slots.find(session)?.slot ?? 0,
-      position,
-      rowCount,
-    }));
-    return layoutBatch(rows, this.#slots.nextPositions(), this.facts.contextLength);
-  }
-
-  /** Puts the batch's rows where the runner reads them; token ids become rows of the embedding first. */
-  *#takeInput(batch: Batch, layout: Layout): Generator<Float32Array, void, void> {
-    const { hiddenSize } = this.facts;
-    if (batch.input instanceof Float32Array) return scatterRows(layout, batch.input, this.#runner.input, hiddenSize);
-    const rows = this.#exchange.subarray(0, layout.localRows.length * hiddenSize);
-    this.#embedding?.lookUp(batch.input, rows);
-    if (this.facts.rankCount > 1) yield rows;
-    scatterRows(layout, rows, this.#runner.input, hiddenSize);
-  }
-
-  /** What crosses between ranks has the batch's order; where rows lie locally depends on each rank's slots. */
-  *#reduce(layout: Layout, local: Float32Array): Generator<Float32Array, void, void> {
-    const { hiddenSize } = this.facts;
-    const rows = this.#exchange.subarray(0, layout.localRows.length * hiddenSize);
-    gatherRows(layout, local, rows, hiddenSize);
-    yield rows;
-    scatterRows(layout, rows, local, hiddenSize);
+  #place(batch: Batch): readonly PlacedRows[] {
+    let rowStart = 0;
+    return batch.steps.map(({ session, position, rowCount }) => {
+      const { slot } = present(this.#slots.find(session), "a checked batch has slots");
+      const placed = { slot, position, rowStart, rowCount };
+      rowStart += rowCount;
+      return placed;
+    });
   }
 
   close(): void {
@@ -183,7 +166,7 @@ class OrtEngine implements ShardEngine {
   }
 }
 
-/** Final norm and this rank's rows of the head, for the sampled rows only. */
+/** Final norm and this rank's rows of the head, for the sampled rows only; an even number of them, as everywhere. */
 class Head {
   readonly #session: OrtSession;
   readonly #bound: BoundCache;
@@ -194,31 +177,32 @@ class Head {
   readonly #logits: Float32Array;
 
   constructor(ort: Ort, facts: EngineFacts, directory: string) {
-    this.#session = ort.session(join(directory, HEAD_GRAPH));
-    this.#bound = new BoundCache(ort, 1);
+    this.#session = ort.session(join(directory, GRAPHS.head));
+    this.#bound = new BoundCache(ort, KEPT_SAMPLED_COUNTS);
     this.#hiddenSize = facts.hiddenSize;
     this.#width = lengthOf(facts.vocabulary);
-    this.#hidden = floats(facts.slotCount * facts.hiddenSize);
-    this.#zero = floats(facts.slotCount * facts.hiddenSize);
-    this.#logits = floats(facts.slotCount * this.#width);
+    const rowCountMax = evenAbove(facts.slotCount);
+    this.#hidden = floats(rowCountMax * facts.hiddenSize);
+    this.#zero = floats(rowCountMax * facts.hiddenSize);
+    this.#logits = floats(rowCountMax * this.#width);
   }
 
-  /** Logits [rows, vocabulary slice] of the given local rows. */
-  run(rows: readonly number[], local: Float32Array): Float32Array {
-    const rowCount = rows.length;
-    if (rowCount === 0) return EMPTY;
+  /** Logits [rows, vocabulary slice] of the given rows of `hidden`. */
+  run(rows: readonly number[], hidden: Float32Array): Float32Array {
+    if (rows.length === 0) return EMPTY;
     const width = this.#hiddenSize;
     for (const [index, row] of rows.entries())
-      this.#hidden.set(local.subarray(row * width, (row + 1) * width), index * width);
-    const [binding] = this.#bound.of(`${rowCount}`, (graphs) => {
+      this.#hidden.set(hidden.subarray(row * width, (row + 1) * width), index * width);
+    const even = evenAbove(rows.length);
+    const [binding] = this.#bound.of(even, (graphs) => {
       const inputs = {
-        hidden: graphs.rows(this.#hidden, 0, 1, rowCount, width),
-        zero: graphs.rows(this.#zero, 0, 1, rowCount, width),
+        delta: graphs.rows(this.#hidden, 0, even, width),
+        residual: graphs.rows(this.#zero, 0, even, width),
       };
-      graphs.bind(this.#session, inputs, { logits: graphs.rows(this.#logits, 0, 1, rowCount, this.#width) });
+      graphs.bind(this.#session, inputs, { logits: graphs.rows(this.#logits, 0, even, this.#width) });
     });
-    binding?.run();
-    return this.#logits.slice(0, rowCount * this.#width);
+    present(binding, "the head is one graph").run();
+    return this.#logits.slice(0, rows.length * this.#width);
   }
 
   close(): void {
@@ -226,25 +210,15 @@ class Head {
   }
 }
 
-/** The local row after which each sampled step continues. */
-function sampledRows(batch: Batch, layout: Layout): readonly number[] {
+/** The row after which each sampled step continues. */
+function sampledRows(batch: Batch): readonly number[] {
   const rows: number[] = [];
   let end = 0;
   for (const step of batch.steps) {
     end += step.rowCount;
-    if (step.sample) rows.push(layout.localRows[end - 1] ?? 0);
+    if (step.sample) rows.push(end - 1);
   }
   return rows;
-}
-
-function gatherRows(layout: Layout, local: Float32Array, rows: Float32Array, width: number): void {
-  for (const [row, at] of layout.localRows.entries())
-    rows.set(local.subarray(at * width, (at + 1) * width), row * width);
-}
-
-function scatterRows(layout: Layout, rows: Float32Array, local: Float32Array, width: number): void {
-  for (const [row, at] of layout.localRows.entries())
-    local.set(rows.subarray(row * width, (row + 1) * width), at * width);
 }
 
 /** Why a batch cannot run, first reason first. Pure. */

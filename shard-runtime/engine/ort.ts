@@ -26,6 +26,16 @@ const LOG_ERRORS_ONLY = 3;
 const ARENA_ALLOCATOR = 1;
 const DEFAULT_MEMORY = 0;
 
+const UNLIMITED = 0;
+const EXTEND_AS_REQUESTED = 1;
+const DEFAULT = -1;
+
+/** Working space comes from the arena that all sessions share, weights do not: they stay, and would split it up. */
+const SESSION_SETTINGS = [
+  ["session.use_env_allocators", "1"],
+  ["session.use_device_allocator_for_initializers", "1"],
+] as const;
+
 const POINTER = "void *";
 const OUT_POINTER = "_Out_ void **";
 
@@ -52,6 +62,10 @@ const FUNCTIONS = {
   ReleaseThreadingOptions: [122, "void", [POINTER]],
   GetAvailableProviders: [125, POINTER, [OUT_POINTER, "_Out_ int *"]],
   ReleaseAvailableProviders: [126, POINTER, [POINTER, "int"]],
+  CreateArenaCfg: [156, POINTER, ["size_t", "int", "int", "int", OUT_POINTER]],
+  ReleaseArenaCfg: [157, "void", [POINTER]],
+  CreateAndRegisterAllocator: [144, POINTER, [POINTER, POINTER, POINTER]],
+  AddSessionConfigEntry: [130, POINTER, [POINTER, "str", "str"]],
   RunWithBinding: [133, POINTER, [POINTER, POINTER, POINTER]],
   CreateIoBinding: [134, POINTER, [POINTER, OUT_POINTER]],
   ReleaseIoBinding: [135, "void", [POINTER]],
@@ -185,7 +199,21 @@ export class Ort {
     this.#environment = api.make("CreateEnvWithGlobalThreadPools", LOG_ERRORS_ONLY, "tessellate", threading);
     api.raw("ReleaseThreadingOptions")(threading);
     this.#memory = api.make("CreateCpuMemoryInfo", ARENA_ALLOCATOR, DEFAULT_MEMORY);
+    this.#shareArena();
     this.providers = this.#listProviders();
+  }
+
+  /** One arena for all sessions: dozens of graphs run one after the other, and each would keep its own working space. */
+  #shareArena(): void {
+    const config = this.#api.make("CreateArenaCfg", UNLIMITED, EXTEND_AS_REQUESTED, DEFAULT, DEFAULT);
+    try {
+      this.#api.check("CreateAndRegisterAllocator", this.#environment, this.#memory, config);
+    } catch (cause) {
+      // The environment is the process's; another engine in it may have registered the arena before.
+      if (!String(cause).includes("already")) throw cause;
+    } finally {
+      this.#api.raw("ReleaseArenaCfg")(config);
+    }
   }
 
   #listProviders(): readonly string[] {
@@ -202,6 +230,7 @@ export class Ort {
     const options = this.#api.make("CreateSessionOptions");
     try {
       this.#api.check("DisablePerSessionThreads", options);
+      for (const [key, value] of SESSION_SETTINGS) this.#api.check("AddSessionConfigEntry", options, key, value);
       const session = this.#api.make("CreateSession", this.#environment, path, options);
       this.#releases.push(() => this.#api.raw("ReleaseSession")(session));
       return new OrtSession(this.#api, session);

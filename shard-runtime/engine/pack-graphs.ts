@@ -12,9 +12,12 @@ import {
   type PackedMatrix,
   type PackedProjection,
   attentionGraph,
-  bodyGraph,
+  attentionOutGraph,
+  enterGraph,
   feedForwardGraph,
   headGraph,
+  leaveGraph,
+  throughGraph,
 } from "./graph/llama.ts";
 import { FLOAT, FLOAT16, type StoredTensor, UINT8 } from "./graph/onnx.ts";
 import type { HashedFile } from "./hashed-file.ts";
@@ -25,10 +28,16 @@ import type { TensorSource } from "./tensor-source.ts";
 /** Native code maps weights from the file; a page's start suits every vector instruction. */
 const ALIGNMENT = 4096;
 
-export const BODY_GRAPH = "body.onnx";
-export const HEAD_GRAPH = "head.onnx";
-export const attentionGraphName = (layer: number) => `attention-${layer}.onnx`;
-export const feedForwardGraphName = (layer: number) => `feed-forward-${layer}.onnx`;
+/** Names of the graphs of a shard; see graph/llama.ts for what is in them. */
+export const GRAPHS = {
+  attention: "attention.onnx",
+  head: "head.onnx",
+  enter: (layer: number) => `enter-${layer}.onnx`,
+  through: (layer: number) => `through-${layer}.onnx`,
+  leave: (layer: number) => `leave-${layer}.onnx`,
+  attentionOut: (layer: number) => `attention-out-${layer}.onnx`,
+  feedForward: (layer: number) => `feed-forward-${layer}.onnx`,
+} as const;
 
 export type GraphFile = { readonly name: string; readonly bytes: Uint8Array };
 
@@ -47,22 +56,40 @@ export async function packGraphs(
   const last = layers.end === config.layerCount;
   const writer = new MatrixWriter(source, format, weights);
   const totalCount = lengthOf(layers) + (last ? 1 : 0);
-  const packed: (readonly [number, PackedLayer])[] = [];
+  const packed: IndexedLayer[] = [];
   for (let index = layers.start; index < layers.end; index += 1) {
     packed.push([index, await packLayer(writer, config, slice, index)]);
     onProgress(packed.length, totalCount);
   }
-  const graphs =
-    slice.rankCount === 1
-      ? [{ name: BODY_GRAPH, bytes: bodyGraph(config, slice, packed) }]
-      : packed.flatMap(([index, layer]) => [
-          { name: attentionGraphName(index), bytes: attentionGraph(config, slice, index, layer) },
-          { name: feedForwardGraphName(index), bytes: feedForwardGraph(config, index, layer) },
-        ]);
+  const graphs = [
+    { name: GRAPHS.attention, bytes: attentionGraph(config, slice) },
+    ...(slice.rankCount === 1 ? graphsOfOneRank(config, slice, packed) : graphsOfSeveral(config, slice, packed)),
+  ];
   if (!last) return { graphs };
   const head = await packHead(writer, config, slice);
   onProgress(totalCount, totalCount);
-  return { graphs: [...graphs, { name: HEAD_GRAPH, bytes: headGraph(config, slice, head) }] };
+  return { graphs: [...graphs, { name: GRAPHS.head, bytes: headGraph(config, slice, head) }] };
+}
+
+type IndexedLayer = readonly [index: number, layer: PackedLayer];
+
+function graphsOfOneRank(config: ModelConfig, slice: Slice, layers: readonly IndexedLayer[]): readonly GraphFile[] {
+  return layers.flatMap(([index, layer], at) => {
+    const next = layers[at + 1]?.[1];
+    const after =
+      next === undefined
+        ? { name: GRAPHS.leave(index), bytes: leaveGraph(config, slice, layer) }
+        : { name: GRAPHS.through(index), bytes: throughGraph(config, slice, layer, next) };
+    return at === 0 ? [{ name: GRAPHS.enter(index), bytes: enterGraph(config, slice, layer) }, after] : [after];
+  });
+}
+
+function graphsOfSeveral(config: ModelConfig, slice: Slice, layers: readonly IndexedLayer[]): readonly GraphFile[] {
+  return layers.flatMap(([index, layer]) => [
+    { name: GRAPHS.enter(index), bytes: enterGraph(config, slice, layer) },
+    { name: GRAPHS.attentionOut(index), bytes: attentionOutGraph(config, slice, layer) },
+    { name: GRAPHS.feedForward(index), bytes: feedForwardGraph(config, layer) },
+  ]);
 }
 
 async function packLayer(writer: MatrixWriter, config: ModelConfig, slice: Slice, index: number): Promise<PackedLayer> {

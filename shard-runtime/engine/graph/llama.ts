@@ -1,14 +1,20 @@
 /**
- * The Llama family as graphs over packed weights. A segment with one rank is one graph; with several ranks each layer is
- * two, cut where partial sums must be added. Both are made of the same two halves, in the same order of operations, so
- * cutting changes no bit. Shapes: B sequences, S rows each, H hidden size, T positions of a KV slot.
+ * The Llama family as graphs over packed weights. Shapes: S rows, H hidden size, T positions of a KV slot; all tensors
+ * have a leading axis of 1.
+ *
+ * Where graphs are cut: at attention, which runs for each session by itself while everything else runs for the rows of
+ * all sessions at once; and, where a segment has several ranks, at the two sums of each layer. The parts are the same
+ * nodes in the same order however they are cut, so cutting changes no bit:
+ *
+ *     one rank:      enter(s)  [attention  through(l)]…  attention  leave(e-1)
+ *     several ranks: [enter(l)  attention  attentionOut(l) +sum  feedForward(l) +sum]…
  *
  * Every norm is a SkipSimplifiedLayerNormalization (residual sum and norm in one), also where there is nothing to add:
- * the zero input stands there, so that the first layer of a segment computes what it would inside a longer one.
+ * a segment's first layer gets zeros as its residual, and computes what it would inside a longer segment.
  */
 import type { ModelConfig } from "../../../core/model-config.ts";
-import type { Slice } from "../../../core/slice.ts";
 import { lengthOf } from "../../../core/ranges.ts";
+import type { Slice } from "../../../core/slice.ts";
 import { FLOAT, FLOAT16, GraphBuilder, INT32, type StoredTensor } from "./onnx.ts";
 
 /** A matrix [outputs, inputs] as it was packed. */
@@ -37,144 +43,136 @@ export type PackedLayer = {
 
 export type PackedHead = { readonly norm: StoredTensor; readonly matrix: PackedMatrix };
 
-/** Every activation is quantised to 8 bits per block inside MatMulNBits: the fastest kernels, exact in any batch. */
+/** Every activation is quantised to 8 bits per block inside MatMulNBits: the fastest kernels. */
 const INT8_ACTIVATIONS = 4;
 
-const rows = (width: number | string) => ["B", "S", width];
+const rows = (width: number | string) => [1, "S", width];
 
-/** Names of the KV inputs and outputs of a layer. */
-export const kvNames = (layer: number) => ({
-  pastKey: `past_key_${layer}`,
-  pastValue: `past_value_${layer}`,
-  key: `key_${layer}`,
-  value: `value_${layer}`,
+/** Width of the fused query, key and value rows of a slice, and of what attention makes of them. */
+export const attentionWidths = (config: ModelConfig, slice: Slice) => ({
+  qkv: (lengthOf(slice.heads) + 2 * slice.kvHeads.length) * config.headSize,
+  attended: lengthOf(slice.heads) * config.headSize,
 });
 
-/** All layers of a segment with one rank: (hidden, zero, …) → (out), out and hidden [B, S, H]. */
-export function bodyGraph(
-  config: ModelConfig,
-  slice: Slice,
-  layers: readonly (readonly [number, PackedLayer])[],
-): Uint8Array {
-  const graph = new GraphBuilder("body");
-  let delta = graph.input("hidden", rows(config.hiddenSize));
-  let residual = graph.input("zero", rows(config.hiddenSize));
-  attentionInputs(graph);
-  for (const [index, layer] of layers) {
-    const attended = attention(graph, config, slice, index, layer, { delta, residual });
-    ({ delta, residual } = feedForward(graph, config, index, layer, attended));
-  }
-  graph.node("Add", [delta, residual], ["out"]);
-  graph.output("out", rows(config.hiddenSize));
+/** (qkv, past_key, past_value, …) → (attended, key, value) for one session; past and present share their memory. */
+export function attentionGraph(config: ModelConfig, slice: Slice): Uint8Array {
+  const graph = new GraphBuilder("attention");
+  const widths = attentionWidths(config, slice);
+  const kvDims = [1, slice.kvHeads.length, "T", config.headSize];
+  const inputs = [
+    graph.input("qkv", rows(widths.qkv)),
+    "",
+    "",
+    graph.input("past_key", kvDims),
+    graph.input("past_value", kvDims),
+    graph.input("last_position", [1], INT32),
+    graph.input("position_count", [], INT32),
+    graph.input("cosine", ["T", "halfHead"]),
+    graph.input("sine", ["T", "halfHead"]),
+  ];
+  graph.contrib("GroupQueryAttention", inputs, ["attended", "key", "value"], {
+    num_heads: lengthOf(slice.heads),
+    kv_num_heads: slice.kvHeads.length,
+    do_rotary: 1,
+    rotary_interleaved: 0,
+  });
+  graph.output("attended", rows(widths.attended));
+  for (const name of ["key", "value"]) graph.output(name, kvDims);
   return graph.encode();
 }
 
-/** First half of a layer for one of several ranks: (delta, residual, …) → (partial, sum). */
-export function attentionGraph(config: ModelConfig, slice: Slice, index: number, layer: PackedLayer): Uint8Array {
-  const graph = new GraphBuilder(`attention ${index}`);
-  const state = halfInputs(graph, config);
-  attentionInputs(graph);
-  attention(graph, config, slice, index, layer, state, HALF_OUTPUTS);
-  halfOutputs(graph, config);
+/** (delta, residual) → (qkv, sum): residual sum, norm, projections. */
+export function enterGraph(config: ModelConfig, slice: Slice, layer: PackedLayer): Uint8Array {
+  const graph = new GraphBuilder("enter");
+  const { delta, residual } = stateInputs(graph, config);
+  const normed = norm(graph, config, { delta, residual }, layer.attentionNorm, "sum");
+  project(graph, normed, layer.qkv, "qkv");
+  graph.output("qkv", rows(attentionWidths(config, slice).qkv));
+  graph.output("sum", rows(config.hiddenSize));
   return graph.encode();
 }
 
-/** Second half: (delta, residual) → (partial, sum). */
-export function feedForwardGraph(config: ModelConfig, index: number, layer: PackedLayer): Uint8Array {
-  const graph = new GraphBuilder(`feed-forward ${index}`);
-  const state = halfInputs(graph, config);
-  feedForward(graph, config, index, layer, state, HALF_OUTPUTS);
-  halfOutputs(graph, config);
+/** (attended, residual) → (qkv, sum): from one layer's attention to the next one's. */
+export function throughGraph(config: ModelConfig, slice: Slice, layer: PackedLayer, next: PackedLayer): Uint8Array {
+  const graph = new GraphBuilder("through");
+  const state = layerEnd(graph, config, slice, layer);
+  const normed = norm(graph, config, state, next.attentionNorm, "sum");
+  project(graph, normed, next.qkv, "qkv");
+  graph.output("qkv", rows(attentionWidths(config, slice).qkv));
+  graph.output("sum", rows(config.hiddenSize));
   return graph.encode();
 }
 
-/** Final norm and this rank's rows of the head: (hidden, zero) [1, N, H] → (logits) [1, N, rows]. */
+/** (attended, residual) → (hidden): from the last layer's attention to the end of the segment. */
+export function leaveGraph(config: ModelConfig, slice: Slice, layer: PackedLayer): Uint8Array {
+  const graph = new GraphBuilder("leave");
+  const { delta, residual } = layerEnd(graph, config, slice, layer);
+  graph.node("Add", [delta, residual], ["hidden"]);
+  graph.output("hidden", rows(config.hiddenSize));
+  return graph.encode();
+}
+
+/** (attended) → (partial): this rank's share of the attention's output. */
+export function attentionOutGraph(config: ModelConfig, slice: Slice, layer: PackedLayer): Uint8Array {
+  const graph = new GraphBuilder("attention out");
+  const attended = graph.input("attended", rows(attentionWidths(config, slice).attended));
+  project(graph, attended, layer.attentionOut, "partial");
+  graph.output("partial", rows(config.hiddenSize));
+  return graph.encode();
+}
+
+/** (delta, residual) → (partial, sum): this rank's share of the feed-forward network's output. */
+export function feedForwardGraph(config: ModelConfig, layer: PackedLayer): Uint8Array {
+  const graph = new GraphBuilder("feed forward");
+  feedForward(graph, config, stateInputs(graph, config), layer, { delta: "partial", residual: "sum" });
+  for (const name of ["partial", "sum"]) graph.output(name, rows(config.hiddenSize));
+  return graph.encode();
+}
+
+/** (delta, residual) → (logits) [1, S, vocabulary slice]: final norm and this rank's rows of the head. */
 export function headGraph(config: ModelConfig, slice: Slice, head: PackedHead): Uint8Array {
   const graph = new GraphBuilder("head");
-  const hidden = graph.input("hidden", rows(config.hiddenSize));
-  const zero = graph.input("zero", rows(config.hiddenSize));
-  const normed = norm(graph, config, "final", head.norm, { delta: hidden, residual: zero });
+  const normed = norm(graph, config, stateInputs(graph, config), head.norm);
   multiply(graph, normed, head.matrix, "logits");
   graph.output("logits", rows(lengthOf(slice.vocabulary)));
   return graph.encode();
 }
 
-/** What travels between halves: the residual stream is the sum of the two. */
+/** The residual stream is the sum of the two; the next norm adds them. */
 type State = { readonly delta: string; readonly residual: string };
 
-function halfInputs(graph: GraphBuilder, config: ModelConfig): State {
-  return {
-    delta: graph.input("delta", rows(config.hiddenSize)),
-    residual: graph.input("residual", rows(config.hiddenSize)),
-  };
+const stateInputs = (graph: GraphBuilder, config: ModelConfig): State => ({
+  delta: graph.input("delta", rows(config.hiddenSize)),
+  residual: graph.input("residual", rows(config.hiddenSize)),
+});
+
+/** What follows attention within a layer, of a segment with one rank. */
+function layerEnd(graph: GraphBuilder, config: ModelConfig, slice: Slice, layer: PackedLayer): State {
+  const attended = graph.input("attended", rows(attentionWidths(config, slice).attended));
+  const residual = graph.input("residual", rows(config.hiddenSize));
+  const delta = project(graph, attended, layer.attentionOut, "attention_out");
+  return feedForward(graph, config, { delta, residual }, layer, { delta: "down", residual: "ffn_sum" });
 }
 
-const HALF_OUTPUTS: State = { delta: "partial", residual: "sum" };
-
-function halfOutputs(graph: GraphBuilder, config: ModelConfig): void {
-  graph.output(HALF_OUTPUTS.delta, rows(config.hiddenSize));
-  graph.output(HALF_OUTPUTS.residual, rows(config.hiddenSize));
-}
-
-function attentionInputs(graph: GraphBuilder): void {
-  graph.input("last_positions", ["B"], INT32);
-  graph.input("position_count", [], INT32);
-  graph.input("cosine", ["T", "halfHead"]);
-  graph.input("sine", ["T", "halfHead"]);
-}
-
-function attention(
-  graph: GraphBuilder,
-  config: ModelConfig,
-  slice: Slice,
-  index: number,
-  layer: PackedLayer,
-  state: State,
-  names: State = { delta: `layer_${index}_attention_out`, residual: `layer_${index}_attention_sum` },
-): State {
-  const prefix = `layer_${index}_`;
-  const normed = norm(graph, config, `${prefix}attention`, layer.attentionNorm, state, names.residual);
-  const qkv = project(graph, normed, layer.qkv, `${prefix}qkv`);
-  const kv = kvNames(index);
-  const kvDims = ["B", slice.kvHeads.length, "T", config.headSize];
-  for (const name of [kv.pastKey, kv.pastValue]) graph.input(name, kvDims);
-  const attended = graph.contrib(
-    "GroupQueryAttention",
-    [qkv, "", "", kv.pastKey, kv.pastValue, "last_positions", "position_count", "cosine", "sine"],
-    [`${prefix}attended`, kv.key, kv.value],
-    { num_heads: lengthOf(slice.heads), kv_num_heads: slice.kvHeads.length, do_rotary: 1, rotary_interleaved: 0 },
-  );
-  for (const name of [kv.key, kv.value]) graph.output(name, kvDims);
-  project(graph, attended, layer.attentionOut, names.delta);
-  return names;
-}
-
-function feedForward(
-  graph: GraphBuilder,
-  config: ModelConfig,
-  index: number,
-  layer: PackedLayer,
-  state: State,
-  names: State = { delta: `layer_${index}_down`, residual: `layer_${index}_ffn_sum` },
-): State {
-  const prefix = `layer_${index}_`;
-  const normed = norm(graph, config, `${prefix}ffn`, layer.ffnNorm, state, names.residual);
-  const gateUp = project(graph, normed, layer.gateUp, `${prefix}gate_up`);
-  const [gate, up] = [`${prefix}gate`, `${prefix}up`];
-  graph.node("Split", [gateUp], [gate, up], { axis: -1, num_outputs: 2 });
-  const sigmoid = graph.node("Sigmoid", [gate], [`${prefix}sigmoid`]);
-  const activated = graph.node("Mul", [gate, sigmoid], [`${prefix}activated`]);
-  const product = graph.node("Mul", [activated, up], [`${prefix}product`]);
+function feedForward(graph: GraphBuilder, config: ModelConfig, state: State, layer: PackedLayer, names: State): State {
+  const normed = norm(graph, config, state, layer.ffnNorm, names.residual);
+  const gateUp = project(graph, normed, layer.gateUp, "gate_up");
+  graph.node("Split", [gateUp], ["gate", "up"], { axis: -1, num_outputs: 2 });
+  const sigmoid = graph.node("Sigmoid", ["gate"], ["sigmoid"]);
+  const activated = graph.node("Mul", ["gate", sigmoid], ["activated"]);
+  const product = graph.node("Mul", [activated, "up"], ["product"]);
   project(graph, product, layer.down, names.delta);
   return names;
 }
 
 /** Writes delta + residual to `sum` where it is named, and returns its norm. */
-function norm(graph: GraphBuilder, config: ModelConfig, name: string, gain: StoredTensor, state: State, sum?: string) {
+function norm(graph: GraphBuilder, config: ModelConfig, state: State, gain: StoredTensor, sum?: string): string {
+  const stored = graph.stored(gain);
+  const normed = `${stored}_normed`;
   return graph.contrib(
     "SkipSimplifiedLayerNormalization",
-    [state.delta, state.residual, graph.stored(gain)],
-    sum === undefined ? [`${name}_normed`] : [`${name}_normed`, "", "", sum],
+    [state.delta, state.residual, stored],
+    sum === undefined ? [normed] : [normed, "", "", sum],
     { epsilon: { float: config.normEpsilon } },
   );
 }
@@ -188,8 +186,8 @@ function project(graph: GraphBuilder, input: string, projection: PackedProjectio
 function multiply(graph: GraphBuilder, input: string, matrix: PackedMatrix, output: string): string {
   if (matrix.format === "float") {
     const stored = graph.stored(matrix.values);
-    const values =
-      matrix.values.dataType === FLOAT16 ? graph.node("Cast", [stored], [`${stored}_f32`], { to: FLOAT }) : stored;
+    const isHalf = matrix.values.dataType === FLOAT16;
+    const values = isHalf ? graph.node("Cast", [stored], [`${stored}_f32`], { to: FLOAT }) : stored;
     return graph.contrib("FusedMatMul", [input, values], [output], { transA: 0, transB: 1, alpha: { float: 1 } });
   }
   return graph.contrib("MatMulNBits", [input, graph.stored(matrix.values), graph.stored(matrix.scales)], [output], {

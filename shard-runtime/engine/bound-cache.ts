@@ -1,0 +1,73 @@
+/**
+ * Bindings tie a graph to views of our buffers for one arrangement of rows. Making one costs more calls than running it,
+ * so arrangements that come back are kept, up to a number; the least recently used goes first.
+ */
+import type { Bound, Ort, OrtBinding, OrtSession, OrtTensor, TensorArray } from "./ort.ts";
+
+/** The bindings of one arrangement, and the tensors made for them. */
+export class BoundGraphs {
+  readonly #ort: Ort;
+  readonly #tensors: OrtTensor[] = [];
+  readonly #bindings: OrtBinding[] = [];
+
+  constructor(ort: Ort) {
+    this.#ort = ort;
+  }
+
+  get bindings(): readonly OrtBinding[] {
+    return this.#bindings;
+  }
+
+  /** Rows [start, start + rowCount) of a row-major buffer as [1, rowCount, width]. */
+  rows(buffer: Float32Array, start: number, rowCount: number, width: number): OrtTensor {
+    return this.tensor(buffer.subarray(start * width, (start + rowCount) * width), [1, rowCount, width]);
+  }
+
+  tensor(values: TensorArray, dims: readonly number[]): OrtTensor {
+    const tensor = this.#ort.tensor(values, dims);
+    this.#tensors.push(tensor);
+    return tensor;
+  }
+
+  bind(session: OrtSession, inputs: Bound, outputs: Bound): void {
+    this.#bindings.push(session.bind(inputs, outputs));
+  }
+
+  close(): void {
+    for (const binding of this.#bindings) binding.close();
+    for (const tensor of this.#tensors) tensor.close();
+  }
+}
+
+export class BoundCache {
+  readonly #ort: Ort;
+  readonly #countMax: number;
+  readonly #kept = new Map<number, BoundGraphs>();
+
+  /** Keeps at most `countMax` arrangements. */
+  constructor(ort: Ort, countMax: number) {
+    this.#ort = ort;
+    this.#countMax = countMax;
+  }
+
+  /** The bindings that `make` made for `key`, in its order; valid until the next call. */
+  of(key: number, make: (graphs: BoundGraphs) => void): readonly OrtBinding[] {
+    let graphs = this.#kept.get(key);
+    if (graphs === undefined) {
+      const [oldest] = this.#kept;
+      if (this.#kept.size >= this.#countMax && oldest !== undefined) {
+        this.#kept.delete(oldest[0]);
+        oldest[1].close();
+      }
+      graphs = new BoundGraphs(this.#ort);
+      make(graphs);
+    } else this.#kept.delete(key);
+    this.#kept.set(key, graphs);
+    return graphs.bindings;
+  }
+
+  close(): void {
+    for (const graphs of this.#kept.values()) graphs.close();
+    this.#kept.clear();
+  }
+}
