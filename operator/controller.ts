@@ -150,7 +150,17 @@ export class Controller {
       if (outcome.passed) this.#queue.add(`model/${model.namespace}/${model.name}`);
       return outcome;
     };
-    const cluster = new KubeCluster({ client, clock, stores, authority, events, image, imagePullPolicy, probe });
+    const cluster = new KubeCluster({
+      client,
+      clock,
+      stores,
+      authority,
+      events,
+      image,
+      imagePullPolicy,
+      probe,
+      askRank,
+    });
     this.#house = house;
     signal.addEventListener("abort", () => this.#queue.close(), { once: true });
     await Promise.all([
@@ -264,6 +274,21 @@ const providersIn = (stores: Stores) =>
     if (spec.publicKey === undefined || !parsePublicKey(spec.publicKey, `provider ${name}`).ok) return [];
     return [{ name, publicKey: spec.publicKey, admitted: true }];
   });
+
+const ASK_TIMEOUT_MS = 1_000;
+const ANSWER_LENGTH_MAX = 500;
+
+/** A rank's `/readyz`: one line that says why it is not ready. Best effort; the pod's status has the word that counts. */
+async function askRank(metricsAddress: string): Promise<string | undefined> {
+  try {
+    const response = await fetch(`http://${metricsAddress}/readyz`, { signal: AbortSignal.timeout(ASK_TIMEOUT_MS) });
+    const text = (await response.text()).trim();
+    // Attacker: a rank runs on somebody else's machine; what it says is shown to people, cut short and on one line.
+    return response.ok || text === "" ? undefined : text.slice(0, ANSWER_LENGTH_MAX).replace(/\p{Cc}+/gu, " ");
+  } catch {
+    return undefined;
+  }
+}
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 

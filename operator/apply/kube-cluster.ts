@@ -20,7 +20,7 @@ import type { Cluster, Observed } from "./cluster.ts";
 import { FactsBook, factsIn } from "./facts.ts";
 import { MODEL_LABEL, modelKey } from "./labels.ts";
 import { asModel, asPlan, chainInstance, nodesFor, podsOf, rankStatesOf } from "./observe.ts";
-import { hostOf, modelService, ownerOf, rankPod, rankSecret } from "./rank-objects.ts";
+import { METRICS_PORT, hostOf, modelService, ownerOf, rankPod, rankSecret } from "./rank-objects.ts";
 import { assignmentsIn, shardPlanSpec, shardPlanStatus } from "./shard-plan.ts";
 import type { Stores } from "./stores.ts";
 
@@ -41,6 +41,8 @@ export type KubeClusterOptions = {
   readonly image: string; // of ranks
   readonly imagePullPolicy?: string | undefined;
   readonly probe: Prober;
+  /** Asks a rank that has an address but is not ready why that is; undefined where it does not say. */
+  readonly askRank?: (metricsAddress: string) => Promise<string | undefined>;
   readonly facts?: FactsBook;
 };
 
@@ -88,7 +90,7 @@ export class KubeCluster implements Cluster {
       model: "code" in facts ? draft : modelSpecOf(object, facts.config),
       facts,
       nodes: nodesFor(stores, key, pods),
-      ranks: rankStatesOf(stores, pods),
+      ranks: await this.#inTheirOwnWords(rankStatesOf(stores, pods)),
       previous,
       probes: probes.filter(({ chain, instance }) => instance === chainInstance(pods, chain)),
     };
@@ -292,6 +294,18 @@ export class KubeCluster implements Cluster {
       if (stores.pods.get(name)?.metadata.uid === pod.metadata.uid) this.#madePods.delete(name);
     }
     return podsOf(stores, key, this.#madePods.all());
+  }
+
+  /** What ranks that start say of themselves: a pod's status knows only that a probe failed. */
+  #inTheirOwnWords(ranks: readonly RankState[]): Promise<readonly RankState[]> {
+    const { askRank } = this.#options;
+    return Promise.all(
+      ranks.map(async (rank) => {
+        if (askRank === undefined || rank.phase !== "Starting" || rank.address === undefined) return rank;
+        const detail = await askRank(rank.address.replace(/:\d+$/, `:${METRICS_PORT}`));
+        return detail === undefined ? rank : { ...rank, detail };
+      }),
+    );
   }
 
   #forget(key: string): void {

@@ -167,7 +167,9 @@ export class House {
     const reply = await ask<PutReply__Output>(who, PUT_TIMEOUT_MS, (options, callback) =>
       this.#control(component.address, kind).Put(state, options, callback),
     );
-    const trouble = reply.ok ? "" : `${who} at ${component.address} did not take the picture: ${reply.code}: ${reply.detail}`;
+    const trouble = reply.ok
+      ? ""
+      : `${who} at ${component.address} did not take the picture: ${reply.code}: ${reply.detail}`;
     // Asked every second, it says the same every second: once is enough.
     if (trouble !== "" && trouble !== this.#troubles.get(who)) this.#options.onTrouble(trouble);
     this.#troubles.set(who, trouble);
