@@ -112,7 +112,8 @@ export class Generation {
   async #step(): Promise<Result<SampledToken>> {
     const { clock } = this.#house.doors;
     const { firstTokenMs, nextTokenMs } = this.#house.limits;
-    const stepMs = this.#generated().length === 0 ? firstTokenMs : nextTokenMs;
+    const isFirst = this.#ask.prompt.length + this.#tokens.length === this.#current.request.prompt.length;
+    const stepMs = isFirst ? firstTokenMs : nextTokenMs;
     const pending = this.#current.session
       .next()
       .catch((error: unknown) => refuse("Weather", `the session broke: ${String(error)}`));

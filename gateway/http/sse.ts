@@ -59,10 +59,11 @@ export class EventStream {
     this.begin();
     this.#lastMs = this.#clock.monotonicMs();
     if (this.#response.destroyed || this.#response.write(text)) return;
-    const drained = new Promise<void>((resolve) => {
-      this.#response.once("drain", resolve);
-      this.#response.once("close", resolve);
-    });
-    if ((await within(this.#clock, STALL_MS, drained)) === "late") this.#response.destroy();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const events = ["drain", "close"] as const;
+    for (const event of events) this.#response.once(event, resolve);
+    const outcome = await within(this.#clock, STALL_MS, promise);
+    for (const event of events) this.#response.off(event, resolve);
+    if (outcome === "late") this.#response.destroy();
   }
 }
