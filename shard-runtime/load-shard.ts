@@ -23,7 +23,10 @@ export type LoadOptions = {
 export type LoadedShard = { readonly engine: EngineThread; readonly facts: RankFacts };
 
 /** Throws a RefusalError where a person must change something, weather (or the signal's reason) otherwise. */
-export async function loadShard(config: RankConfig, { clock, signal, onModel, onStage }: LoadOptions): Promise<LoadedShard> {
+export async function loadShard(
+  config: RankConfig,
+  { clock, signal, onModel, onStage }: LoadOptions,
+): Promise<LoadedShard> {
   onStage("Fetching", 0);
   const hubToken = config.hubTokenFile === undefined ? undefined : (await readFile(config.hubTokenFile, "utf8")).trim();
   const model = valueOrThrow(
@@ -40,20 +43,33 @@ export async function loadShard(config: RankConfig, { clock, signal, onModel, on
   if (refused !== undefined) throw new RefusalError(refused);
   const slices = cutSlices(model.config, config.sliceWeights);
   const slice = slices[config.rankIndex];
-  if (slice === undefined) throw new RefusalError(refuse("MalformedField", `rankIndex: ${config.rankIndex} is not below ${slices.length}`));
-  const { directory } = await packShard(model.tensors, model.config, { layers: config.layers, slice }, {
-    modelRoot: model.root,
-    quantization: config.quantization,
-    cacheDirectory: config.cacheDirectory,
-    onProgress: (doneCount, totalCount) => {
-      signal.throwIfAborted();
-      onStage("Packing", doneCount / totalCount);
+  if (slice === undefined)
+    throw new RefusalError(refuse("MalformedField", `rankIndex: ${config.rankIndex} is not below ${slices.length}`));
+  const { directory } = await packShard(
+    model.tensors,
+    model.config,
+    { layers: config.layers, slice },
+    {
+      modelRoot: model.root,
+      quantization: config.quantization,
+      cacheDirectory: config.cacheDirectory,
+      onProgress: (doneCount, totalCount) => {
+        signal.throwIfAborted();
+        onStage("Packing", doneCount / totalCount);
+      },
     },
-  });
+  );
   signal.throwIfAborted();
   onStage("Loading", 0);
   const { device, contextLength, slotCount, threadCount, spin } = config;
-  const engine = await startEngineThread({ shardDirectory: directory, device, contextLength, slotCount, threadCount, spin });
+  const engine = await startEngineThread({
+    shardDirectory: directory,
+    device,
+    contextLength,
+    slotCount,
+    threadCount,
+    spin,
+  });
   const [namespace = ""] = config.name.split("/");
   const facts: RankFacts = {
     name: config.name,
@@ -74,10 +90,19 @@ export async function loadShard(config: RankConfig, { clock, signal, onModel, on
 /** What the plan says and the checkpoint cannot be. */
 function refusedShard({ layers, sliceWeights, contextLength }: RankConfig, model: ModelConfig): Refusal | undefined {
   if (layers.end > model.layerCount)
-    return refuse("MalformedField", `layers.end: is ${layers.end}, the model has ${model.layerCount} layers; plan it again`);
+    return refuse(
+      "MalformedField",
+      `layers.end: is ${layers.end}, the model has ${model.layerCount} layers; plan it again`,
+    );
   if (sliceWeights.length > rankCountMax(model))
-    return refuse("MalformedField", `sliceWeights: has ${sliceWeights.length} ranks, this model can be cut into ${rankCountMax(model)}`);
+    return refuse(
+      "MalformedField",
+      `sliceWeights: has ${sliceWeights.length} ranks, this model can be cut into ${rankCountMax(model)}`,
+    );
   if (contextLength > model.maxPositions)
-    return refuse("ContextTooLong", `contextLength: is ${contextLength}, the model was made for ${model.maxPositions} positions`);
+    return refuse(
+      "ContextTooLong",
+      `contextLength: is ${contextLength}, the model was made for ${model.maxPositions} positions`,
+    );
   return undefined;
 }

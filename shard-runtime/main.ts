@@ -69,10 +69,15 @@ const door = await openDoor({
   services: ["ShardRuntime"],
   add: (server) => server.addService(loadService("ShardRuntime").service, rankHandlers(rank)),
 }).catch((error: unknown) => fail("CannotListen", causesOf(error)));
-const status = await openStatusServer({ host, port: listen.metricsPort, registry: metrics.registry, unready: () => rank.unready() }).catch(
-  (error: unknown) => fail("CannotListen", causesOf(error)),
+const status = await openStatusServer({
+  host,
+  port: listen.metricsPort,
+  registry: metrics.registry,
+  unready: () => rank.unready(),
+}).catch((error: unknown) => fail("CannotListen", causesOf(error)));
+process.stdout.write(
+  `${JSON.stringify({ event: "listening", address: door.address, metricsAddress: hostPort(host, status.port) })}\n`,
 );
-process.stdout.write(`${JSON.stringify({ event: "listening", address: door.address, metricsAddress: hostPort(host, status.port) })}\n`);
 
 const loading = rank.load();
 const why = await ended;

@@ -14,7 +14,12 @@ export type Gauges = {
 export class Metrics implements Meters {
   readonly registry = new Registry();
   readonly #steps = new Counter({ name: "tessellate_steps_total", help: "Steps run.", registers: [this.registry] });
-  readonly #rows = new Histogram({ name: "tessellate_batch_rows", help: "Rows of a batch.", buckets: ROWS, registers: [this.registry] });
+  readonly #rows = new Histogram({
+    name: "tessellate_batch_rows",
+    help: "Rows of a batch.",
+    buckets: ROWS,
+    registers: [this.registry],
+  });
   readonly #seconds = new Histogram({
     name: "tessellate_step_seconds",
     help: "Time of one batch in the engine, exchanges with the segment's other ranks included.",

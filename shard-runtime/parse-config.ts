@@ -1,5 +1,15 @@
 /** Reading what a rank is told. Every refusal names the field, so that whoever wrote the file finds it. */
-import { DIGEST_FORM, NAME_FORM, fits, integerOf, listOf, misfit, objectWith, strictly, textOf } from "../core/fields.ts";
+import {
+  DIGEST_FORM,
+  NAME_FORM,
+  fits,
+  integerOf,
+  listOf,
+  misfit,
+  objectWith,
+  strictly,
+  textOf,
+} from "../core/fields.ts";
 import { type JsonObject, isJsonObject, parseJson, shown } from "../core/json.ts";
 import { type ModelSource, QUANTIZATIONS, type RankConfig } from "../core/rank-config.ts";
 import { type Result, refuse } from "../core/result.ts";
@@ -10,8 +20,24 @@ const NEIGHBOURS_MAX = 3 * RANKS_MAX;
 const LAYERS_MAX = 4096;
 const POSITIONS_MAX = 1 << 24;
 const NAMES = [
-  "name", "model", "layers", "rankIndex", "sliceWeights", "quantization", "device", "contextLength", "slotCount", "threadCount",
-  "spin", "provider", "node", "neighbours", "signer", "listen", "tls", "cacheDirectory",
+  "name",
+  "model",
+  "layers",
+  "rankIndex",
+  "sliceWeights",
+  "quantization",
+  "device",
+  "contextLength",
+  "slotCount",
+  "threadCount",
+  "spin",
+  "provider",
+  "node",
+  "neighbours",
+  "signer",
+  "listen",
+  "tls",
+  "cacheDirectory",
 ] as const;
 
 /** The configuration in a JSON text; refused as `MalformedField` (or `NotJson`), the path of the field first. */
@@ -27,9 +53,11 @@ function readConfig(json: JsonObject): RankConfig {
   const sliceWeights = listOf(fields["sliceWeights"], "sliceWeights", RANKS_MAX, positive);
   if (sliceWeights.length === 0) misfit("sliceWeights", "is empty; one weight per rank of the segment");
   const rankIndex = integerOf(fields["rankIndex"], "rankIndex", 0, sliceWeights.length - 1);
-  if (!name.endsWith(`-${rankIndex}`)) misfit("rankIndex", `is ${rankIndex}, but the name ${shown(name)} ends otherwise`);
+  if (!name.endsWith(`-${rankIndex}`))
+    misfit("rankIndex", `is ${rankIndex}, but the name ${shown(name)} ends otherwise`);
   const quantization = QUANTIZATIONS.find((known) => known === fields["quantization"]);
-  if (quantization === undefined) misfit("quantization", `must be one of ${QUANTIZATIONS.join(", ")}, not ${shown(fields["quantization"])}`);
+  if (quantization === undefined)
+    misfit("quantization", `must be one of ${QUANTIZATIONS.join(", ")}, not ${shown(fields["quantization"])}`);
   const tls = objectWith(fields["tls"], "tls", ["caFile", "certificateFile", "keyFile"]);
   return {
     name,
@@ -45,8 +73,13 @@ function readConfig(json: JsonObject): RankConfig {
     spin: flag(fields["spin"], "spin"),
     provider: textOf(fields["provider"], "provider", NAME_FORM),
     node: textOf(fields["node"], "node", NAME_FORM),
-    neighbours: listOf(fields["neighbours"], "neighbours", NEIGHBOURS_MAX, (item, path) => textOf(item, path, RANK_NAME_FORM)),
-    signer: textOf(fields["signer"], "signer", { pattern: /^(unix:.|[^/:]+:[0-9]+$)/, is: "a gRPC target: unix:/path or host:port" }),
+    neighbours: listOf(fields["neighbours"], "neighbours", NEIGHBOURS_MAX, (item, path) =>
+      textOf(item, path, RANK_NAME_FORM),
+    ),
+    signer: textOf(fields["signer"], "signer", {
+      pattern: /^(unix:.|[^/:]+:[0-9]+$)/,
+      is: "a gRPC target: unix:/path or host:port",
+    }),
     listen: readListen(fields["listen"]),
     tls: {
       caFile: pathOf(tls["caFile"], "tls.caFile"),
@@ -80,7 +113,8 @@ function readModel(value: unknown): RankConfig["model"] {
 function readSource(value: unknown): ModelSource {
   if (!isJsonObject(value)) misfit("model.source", `must be an object, not ${shown(value)}`);
   const [kind, ...others] = Object.keys(value);
-  if (kind === undefined || others.length > 0) misfit("model.source", "must have exactly one of path, url, huggingFace, persistentVolumeClaim");
+  if (kind === undefined || others.length > 0)
+    misfit("model.source", "must have exactly one of path, url, huggingFace, persistentVolumeClaim");
   const source = sourceOf(kind, value[kind]);
   fits(placeOf(source), "model.source");
   return source;
@@ -95,7 +129,10 @@ function sourceOf(kind: string, value: unknown): ModelSource {
       return { url: textOf(value, at) };
     case "huggingFace": {
       const optional = isJsonObject(value) ? present(value, "endpoint") : [];
-      const { repo, revision, endpoint } = objectWith(value, at, ["repo", "revision", ...optional]) as Record<string, unknown>;
+      const { repo, revision, endpoint } = objectWith(value, at, ["repo", "revision", ...optional]) as Record<
+        string,
+        unknown
+      >;
       return {
         huggingFace: {
           repo: textOf(repo, `${at}.repo`),
@@ -108,11 +145,17 @@ function sourceOf(kind: string, value: unknown): ModelSource {
       const optional = isJsonObject(value) ? present(value, "path") : [];
       const { claimName, path } = objectWith(value, at, ["claimName", ...optional]) as Record<string, unknown>;
       return {
-        persistentVolumeClaim: { claimName: textOf(claimName, `${at}.claimName`), ...(path === undefined ? {} : { path: textOf(path, `${at}.path`) }) },
+        persistentVolumeClaim: {
+          claimName: textOf(claimName, `${at}.claimName`),
+          ...(path === undefined ? {} : { path: textOf(path, `${at}.path`) }),
+        },
       };
     }
     default:
-      return misfit("model.source", `has the unknown kind ${shown(kind)}; use path, url, huggingFace or persistentVolumeClaim`);
+      return misfit(
+        "model.source",
+        `has the unknown kind ${shown(kind)}; use path, url, huggingFace or persistentVolumeClaim`,
+      );
   }
 }
 
@@ -134,7 +177,8 @@ function readListen(value: unknown): RankConfig["listen"] {
 const pathOf = (value: unknown, path: string): string => textOf(value, path, { pattern: /^[^\0]+$/, is: "a path" });
 
 function positive(value: unknown, path: string): number {
-  if (typeof value !== "number" || !(value > 0) || !Number.isFinite(value)) misfit(path, `must be a number above 0, not ${shown(value)}`);
+  if (typeof value !== "number" || !(value > 0) || !Number.isFinite(value))
+    misfit(path, `must be a number above 0, not ${shown(value)}`);
   return value;
 }
 

@@ -180,20 +180,28 @@ export class Rank implements RankState {
   }
 
   serving(): Result<Serving> {
-    return this.#serving === undefined ? refuse("NotServing", `${this.#config.name}: ${this.unready() ?? "starting"}`) : ok(this.#serving);
+    return this.#serving === undefined
+      ? refuse("NotServing", `${this.#config.name}: ${this.unready() ?? "starting"}`)
+      : ok(this.#serving);
   }
 
   admits(): Result<undefined> {
-    return this.#stage === "Draining" ? refuse("Draining", `${this.#config.name} is shutting down; use another chain`) : ok(undefined);
+    return this.#stage === "Draining"
+      ? refuse("Draining", `${this.#config.name} is shutting down; use another chain`)
+      : ok(undefined);
   }
 
   async readFile(path: string): Promise<Result<Uint8Array>> {
     const model = this.#model;
     if (model === undefined) return refuse("NotServing", `${this.#config.name}: ${this.unready() ?? "starting"}`);
     const file = path === MANIFEST_FILE ? undefined : model.manifest.files.find((known) => known.path === path);
-    if (file === undefined && path !== MANIFEST_FILE) return refuse("UnknownFile", `the model has no file ${JSON.stringify(path.slice(0, 200))}`);
+    if (file === undefined && path !== MANIFEST_FILE)
+      return refuse("UnknownFile", `the model has no file ${JSON.stringify(path.slice(0, 200))}`);
     if (path.endsWith(".safetensors") || (file?.sizeBytes ?? 0) > FILE_BYTES_MAX)
-      return refuse("TooLarge", `${path} holds weights, or is as large; ranks hand out manifests, tokenizers and configurations`);
+      return refuse(
+        "TooLarge",
+        `${path} holds weights, or is as large; ranks hand out manifests, tokenizers and configurations`,
+      );
     return ok(await model.readFile(path));
   }
 
@@ -204,7 +212,8 @@ export class Rank implements RankState {
     this.#stage = "Draining";
     this.#doors.onServing(false);
     const untilMs = clock.monotonicMs() + DRAIN_MS;
-    while ((this.#serving?.role.sessionCount ?? 0) > 0 && clock.monotonicMs() < untilMs) await clock.sleep(DRAIN_LOOK_MS);
+    while ((this.#serving?.role.sessionCount ?? 0) > 0 && clock.monotonicMs() < untilMs)
+      await clock.sleep(DRAIN_LOOK_MS);
     this.#serving?.role.shutdown();
     await this.#engine?.close();
     this.#doors.keys.close();
@@ -214,7 +223,7 @@ export class Rank implements RankState {
 /** An error and what caused it, in one line. */
 export function causesOf(error: unknown): string {
   const said: string[] = [];
-  for (let cause: unknown = error; cause instanceof Error && said.length < 5; cause = cause.cause) said.push(cause.message);
+  for (let cause: unknown = error; cause instanceof Error && said.length < 5; cause = cause.cause)
+    said.push(cause.message);
   return said.length === 0 ? String(error) : said.join(": ");
 }
-

@@ -15,7 +15,11 @@ import { until } from "./until.ts";
 type Golden = { readonly tokenIds: readonly number[]; readonly greedy: readonly number[] };
 
 const goldensOf = (checkpoint: string): readonly Golden[] =>
-  (JSON.parse(readFileSync(`test/golden/${checkpoint}/goldens.json`, "utf8")) as { readonly prompts: readonly Golden[] }).prompts;
+  (
+    JSON.parse(readFileSync(`test/golden/${checkpoint}/goldens.json`, "utf8")) as {
+      readonly prompts: readonly Golden[];
+    }
+  ).prompts;
 
 const CHAINS: readonly (readonly [checkpoint: string, name: string, shape: Shape])[] = [
   ["gqa-7to1-untied", "one segment", [[1]]],
@@ -47,7 +51,9 @@ describe("ranks as processes", function () {
         const alone = await generate(chain.wire, chain.request(goldens[2]?.tokenIds ?? []), 64);
         expect(alone.tokens).to.deep.equal(goldens[2]?.greedy);
         expect(faultsOf(alone, keys(), model())).to.deep.equal([]);
-        const together = await Promise.all(goldens.map(({ tokenIds }) => generate(chain.wire, chain.request(tokenIds), 64)));
+        const together = await Promise.all(
+          goldens.map(({ tokenIds }) => generate(chain.wire, chain.request(tokenIds), 64)),
+        );
         for (const [index, answer] of together.entries()) {
           expect(answer.tokens).to.deep.equal(goldens[index]?.greedy);
           expect(faultsOf(answer, keys(), model())).to.deep.equal([]);
@@ -59,7 +65,9 @@ describe("ranks as processes", function () {
       it("samples the same tokens from the same seed, whoever else is there", async () => {
         const sampler = { temperature: 0.8, topP: 0.9, seed: Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8) };
         const prompt = goldensOf(checkpoint)[4]?.tokenIds ?? [];
-        const [first, second] = await Promise.all([1, 2].map(() => generate(chain.wire, chain.request(prompt, { sampler }), 24)));
+        const [first, second] = await Promise.all(
+          [1, 2].map(() => generate(chain.wire, chain.request(prompt, { sampler }), 24)),
+        );
         expect(first?.tokens).to.deep.equal(second?.tokens);
         expect(new Set(first?.tokens).size).to.be.above(1);
       });
@@ -95,7 +103,13 @@ describe("a rank as a process", function () {
       whyNot((config) => ({ ...config, model: { ...config.model, source: { path: "/nowhere" } } })),
       whyNot((config) => ({ ...config, provider: "somebody-else" })),
     ]);
-    for (const [index, part] of ["WrongRoot", "DeviceMissing", "layers.end", "MissingFile", "SignerMismatch"].entries()) {
+    for (const [index, part] of [
+      "WrongRoot",
+      "DeviceMissing",
+      "layers.end",
+      "MissingFile",
+      "SignerMismatch",
+    ].entries()) {
       expect(said[index]).to.match(/^Failed/);
       expect(said[index]).to.contain(part);
     }
@@ -109,7 +123,10 @@ describe("a rank as a process", function () {
   it("ends with one line that names the field where its configuration is wrong", async () => {
     const chain = await RealChain.start({ checkpoint, shape: [[1]] });
     try {
-      const config = JSON.parse(readFileSync(join(chain.directory, "0-0", "rank.json"), "utf8")) as Record<string, unknown>;
+      const config = JSON.parse(readFileSync(join(chain.directory, "0-0", "rank.json"), "utf8")) as Record<
+        string,
+        unknown
+      >;
       const cases: readonly (readonly [change: Record<string, unknown>, says: string])[] = [
         [{ slotCount: 0 }, "slotCount"],
         [{ surprise: 1 }, "surprise"],

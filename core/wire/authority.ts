@@ -53,8 +53,13 @@ export async function createAuthority({ days = 3650 }: { readonly days?: number 
 }
 
 /** An authority that was kept as PEM. Throws weather where either is no PEM of the kind. */
-export async function loadAuthority(pem: { readonly certificatePem: string; readonly keyPem: string }): Promise<Authority> {
-  const key = await webcrypto.subtle.importKey("pkcs8", x509.PemConverter.decodeFirst(pem.keyPem), ALGORITHM, true, ["sign"]);
+export async function loadAuthority(pem: {
+  readonly certificatePem: string;
+  readonly keyPem: string;
+}): Promise<Authority> {
+  const key = await webcrypto.subtle.importKey("pkcs8", x509.PemConverter.decodeFirst(pem.keyPem), ALGORITHM, true, [
+    "sign",
+  ]);
   return authorityOf(new x509.X509Certificate(pem.certificatePem), key, pem.keyPem);
 }
 
@@ -95,7 +100,11 @@ function authorityOf(certificate: x509.X509Certificate, key: webcrypto.CryptoKey
           await x509.AuthorityKeyIdentifierExtension.create(certificate.publicKey),
         ],
       });
-      return { caPem: certificatePem, certificatePem: `${issued.toString("pem")}\n`, keyPem: await exportKey(keys.privateKey) };
+      return {
+        caPem: certificatePem,
+        certificatePem: `${issued.toString("pem")}\n`,
+        keyPem: await exportKey(keys.privateKey),
+      };
     },
   };
 }

@@ -1,7 +1,13 @@
 /** A served port: mTLS, health, reflection and our services; and its opposite, dialling one. */
 import diagnostics from "node:diagnostics_channel";
 import type { ServerHttp2Session } from "node:http2";
-import { type CallOptions, type ClientUnaryCall, Server, type ServerCredentials, type requestCallback } from "@grpc/grpc-js";
+import {
+  type CallOptions,
+  type ClientUnaryCall,
+  Server,
+  type ServerCredentials,
+  type requestCallback,
+} from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
 import type { Identity } from "../identity.ts";
@@ -70,7 +76,12 @@ export async function openDoor(options: {
 }
 
 /** A client of the one process that must show `expected`'s certificate. Nothing is connected before the first call. */
-export function dial<Name extends ServiceName>(name: Name, address: string, tls: Tls, expected: Identity): Client<Name> {
+export function dial<Name extends ServiceName>(
+  name: Name,
+  address: string,
+  tls: Tls,
+  expected: Identity,
+): Client<Name> {
   const Constructor = loadService(name);
   return new Constructor(address, channelCredentials(tls, expected), CHANNEL_OPTIONS) as Client<Name>;
 }
@@ -89,7 +100,8 @@ export function ask<Reply>(
   });
 }
 
-export const hostPort = (host: string, port: number): string => (host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`);
+export const hostPort = (host: string, port: number): string =>
+  host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 
 const widened = new WeakSet<ServerHttp2Session>();
 let watching = false;

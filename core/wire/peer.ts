@@ -31,13 +31,20 @@ export function authorize(call: Named, allow: Allow): Result<Identity, "UnknownI
   const caller = peerIdentity(call);
   if (!caller.ok) return caller;
   if (allow(caller.value)) return ok(caller.value);
-  return refuse("NotMyNeighbour", `${identityUri(caller.value)} has no business with this door; check the plan's neighbours`);
+  return refuse(
+    "NotMyNeighbour",
+    `${identityUri(caller.value)} has no business with this door; check the plan's neighbours`,
+  );
 }
 
 /** A unary handler. A refusal becomes the call's status; weather inside becomes `Weather` without its cause. */
 export function answer<Request, Reply>(
   allow: Allow,
-  handle: (request: Request, caller: Identity, call: ServerUnaryCall<Request, Reply>) => Promise<Result<Reply>> | Result<Reply>,
+  handle: (
+    request: Request,
+    caller: Identity,
+    call: ServerUnaryCall<Request, Reply>,
+  ) => Promise<Result<Reply>> | Result<Reply>,
 ): handleUnaryCall<Request, Reply> {
   return (call, callback) => {
     const caller = authorize(call, allow);

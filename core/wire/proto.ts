@@ -64,10 +64,13 @@ export function loadService<Name extends ServiceName>(name: Name): Services[Name
   const root: unknown = loadPackageDefinition(packageOf(name));
   const found = fullNameOf(name)
     .split(".")
-    .reduce<unknown>((at, key) => present((at as Record<string, unknown>)[key], `/proto declares ${fullNameOf(name)}`), root);
-  const constructor = found as Services[Name]; // generated from the same file
+    .reduce<unknown>(
+      (at, key) => present((at as Record<string, unknown>)[key], `/proto declares ${fullNameOf(name)}`),
+      root,
+    );
+  const made = found as Services[Name]; // generated from the same file
   // grpc-js also adds every method under its camelCase name: a method `Close` would hide the client's own close().
-  Reflect.deleteProperty(constructor.prototype, "close");
-  constructors.set(name, constructor);
-  return constructor;
+  Reflect.deleteProperty(made.prototype, "close");
+  constructors.set(name, made);
+  return made;
 }

@@ -66,7 +66,9 @@ export function rankOf(error: Partial<ServiceError>): string | undefined {
 function transportCode(code: status | undefined, details: string): string {
   // OpenSSL's words: "certificate has expired" where we checked theirs, "alert certificate expired" where they checked ours.
   if (/certificate (has )?expired|certificate is not yet valid/.test(details)) return "ExpiredCertificate";
-  if (/self-signed|unable to (get|verify)|certificate required|unknown ca|bad certificate|UnknownIdentity/i.test(details))
+  if (
+    /self-signed|unable to (get|verify)|certificate required|unknown ca|bad certificate|UnknownIdentity/i.test(details)
+  )
     return "UnknownIdentity";
   switch (code) {
     case status.UNAVAILABLE:

@@ -126,7 +126,9 @@ export function channelCredentials(tls: Tls, expected: Identity): ChannelCredent
       if (wrongName !== undefined) return wrongName;
       const shown = uriOf(certificate.subjectaltname);
       // Attacker: a provider's rank answers at the address of another rank, with its own, valid certificate.
-      return shown === uri ? undefined : new Error(`UnknownIdentity: dialled ${uri}, but ${shown ?? "nobody we know"} answered`);
+      return shown === uri
+        ? undefined
+        : new Error(`UnknownIdentity: dialled ${uri}, but ${shown ?? "nobody we know"} answered`);
     },
   });
 }

@@ -33,7 +33,9 @@ describe("core/wire", () => {
   const describeRank = async (tls: Tls, expected: Identity = RANK, address = door.address) => {
     const client = dial("ShardRuntime", address, tls, expected);
     try {
-      return await ask<Description__Output>("the rank", 5_000, (options, callback) => client.Describe({}, options, callback));
+      return await ask<Description__Output>("the rank", 5_000, (options, callback) =>
+        client.Describe({}, options, callback),
+      );
     } finally {
       client.close();
     }
@@ -52,7 +54,8 @@ describe("core/wire", () => {
         server.addService(loadService("ShardRuntime").service, {
           Describe: answer(
             (caller) => caller.kind === "gateway",
-            (_request, caller) => (caller.name === "late" ? refuse("NotServing", "not yet") : { ok: true, value: { rank: caller.name } }),
+            (_request, caller) =>
+              caller.name === "late" ? refuse("NotServing", "not yet") : { ok: true, value: { rank: caller.name } },
           ),
         }),
     });
@@ -80,7 +83,10 @@ describe("core/wire", () => {
   });
 
   it("refuses a server that is not the one dialled", async () => {
-    const reply = await describeRank(await tlsOf("gateway", GATEWAY), { kind: "rank", name: "default/assistant-0-1-0" });
+    const reply = await describeRank(await tlsOf("gateway", GATEWAY), {
+      kind: "rank",
+      name: "default/assistant-0-1-0",
+    });
     expect(reply).to.include({ ok: false, code: "UnknownIdentity" });
     expect(JSON.stringify(reply)).to.contain("assistant-0-1-0");
   });
@@ -105,7 +111,14 @@ describe("core/wire", () => {
       "grpc.ssl_target_name_override": "tessellate",
     });
     const reply = await ask("the rank", 5_000, (options, callback) =>
-      client.makeUnaryRequest("/tessellate.shard.v1.ShardRuntime/Describe", () => Buffer.alloc(0), (bytes) => bytes, {}, options, callback),
+      client.makeUnaryRequest(
+        "/tessellate.shard.v1.ShardRuntime/Describe",
+        () => Buffer.alloc(0),
+        (bytes) => bytes,
+        {},
+        options,
+        callback,
+      ),
     );
     client.close();
     expect(reply.ok).to.equal(false);
@@ -155,7 +168,12 @@ describe("core/wire", () => {
       credentials: serverCredentials(tls),
       services: ["ShardRuntime"],
       add: (server) =>
-        server.addService(loadService("ShardRuntime").service, { Describe: answer(() => true, () => ({ ok: true, value: {} })) }),
+        server.addService(loadService("ShardRuntime").service, {
+          Describe: answer(
+            () => true,
+            () => ({ ok: true, value: {} }),
+          ),
+        }),
     });
     expect((await describeRank(await tlsOf("gateway", GATEWAY), RANK, moving.address)).ok).to.equal(false);
     await writeCertificate(where, await authority.issue(RANK));
@@ -176,7 +194,9 @@ describe("core/wire", () => {
   });
 
   it("reads exactly one URI from a certificate's names", () => {
-    expect(uriOf("DNS:tessellate, URI:spiffe://tessellate.dev/rank/a, IP Address:127.0.0.1")).to.equal("spiffe://tessellate.dev/rank/a");
+    expect(uriOf("DNS:tessellate, URI:spiffe://tessellate.dev/rank/a, IP Address:127.0.0.1")).to.equal(
+      "spiffe://tessellate.dev/rank/a",
+    );
     expect(uriOf("DNS:tessellate")).to.equal(undefined);
     expect(uriOf("URI:a, URI:b")).to.equal(undefined);
     expect(uriOf('DNS:"x, URI:spiffe://tessellate.dev/rank/a"')).to.equal(undefined);

@@ -52,7 +52,13 @@ async function open(ranks: Ranks, request: SessionRequest): Promise<Result<Sessi
   );
   for (const { rank, opened } of replies) {
     if (opened.ok) continue;
-    await closeRanks(ranks, request, "failed", 0, new Set(replies.flatMap(({ rank, opened }) => (mayBeOpen(opened) ? [rank] : []))));
+    await closeRanks(
+      ranks,
+      request,
+      "failed",
+      0,
+      new Set(replies.flatMap(({ rank, opened }) => (mayBeOpen(opened) ? [rank] : []))),
+    );
     const detail = opened.detail.includes(rank.name) ? opened.detail : `rank ${rank.name}: ${opened.detail}`;
     return refuse(opened.code, detail);
   }

@@ -37,7 +37,11 @@ describe("schedule", () => {
   for (const [name, waiting, batch] of cases) it(name, () => expect(shown(steps(waiting))).to.equal(batch));
 
   const aStep = fc
-    .record({ session: fc.constantFrom(..."abcdefghijklmnopqrstuvwxyz"), rowCount: fc.integer({ min: 1, max: 40 }), divisible: fc.boolean() })
+    .record({
+      session: fc.constantFrom(..."abcdefghijklmnopqrstuvwxyz"),
+      rowCount: fc.integer({ min: 1, max: 40 }),
+      divisible: fc.boolean(),
+    })
     .map((step) => (step.divisible ? step : { ...step, rowCount: Math.min(step.rowCount, BUDGET.rowsMax) }));
   const someSteps = fc.array(aStep, { maxLength: 60 });
 
@@ -68,8 +72,12 @@ describe("schedule", () => {
       fc.property(someSteps, (waiting) => {
         const taken = nextBatch(waiting, BUDGET);
         const rows = taken.reduce((sum, { rowCount }) => sum + rowCount, 0);
-        const heads = [...new Set(waiting.map(({ session }) => session))].map((session) => waiting.findIndex((step) => step.session === session));
-        const left = heads.filter((index) => waiting[index]?.rowCount === 1 && !taken.some((step) => step.index === index));
+        const heads = [...new Set(waiting.map(({ session }) => session))].map((session) =>
+          waiting.findIndex((step) => step.session === session),
+        );
+        const left = heads.filter(
+          (index) => waiting[index]?.rowCount === 1 && !taken.some((step) => step.index === index),
+        );
         if (left.length > 0) expect(rows).to.equal(BUDGET.rowsMax);
       }),
     ));

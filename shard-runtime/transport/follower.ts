@@ -72,7 +72,8 @@ export class Follower implements Role {
 
   async open(plan: SessionPlan): Promise<Result<undefined>> {
     const known = this.#sessions.get(plan.id);
-    if (known !== undefined) return samePlan(known.plan, plan) ? ok(undefined) : refuse("SessionExists", "another session has this id");
+    if (known !== undefined)
+      return samePlan(known.plan, plan) ? ok(undefined) : refuse("SessionExists", "another session has this id");
     // The leader refuses when its slots are taken; this only bounds what a confused gateway can pile up here.
     const limit = 2 * this.#facts.engine.slotCount + 8;
     if (this.#sessions.size >= limit) return refuse("NoSlot", `${limit} sessions are open here; close some`);
@@ -84,8 +85,10 @@ export class Follower implements Role {
 
   async close(id: string, opener: string, positions: number): Promise<Result<Receipt | undefined>> {
     const session = this.#sessions.get(id);
-    if (session === undefined) return refuse("UnknownSession", "the session is not open here; it was closed, expired, or never opened");
-    if (session.plan.opener !== opener) return refuse("ForeignSession", "only the gateway that opened a session closes it");
+    if (session === undefined)
+      return refuse("UnknownSession", "the session is not open here; it was closed, expired, or never opened");
+    if (session.plan.opener !== opener)
+      return refuse("ForeignSession", "only the gateway that opened a session closes it");
     await session.settled(positions, SETTLE_TIMEOUT_MS);
     this.#sessions.delete(id);
     return ok(session.log.receipt());
@@ -97,7 +100,10 @@ export class Follower implements Role {
   }
 
   tokens(): Result<undefined> {
-    return refuse("NotLeader", `${this.#facts.name} is rank ${this.#facts.rankIndex} of its segment; tokens come from rank 0`);
+    return refuse(
+      "NotLeader",
+      `${this.#facts.name} is rank ${this.#facts.rankIndex} of its segment; tokens come from rank 0`,
+    );
   }
 
   shutdown(): void {
@@ -123,7 +129,8 @@ export class Follower implements Role {
     const generation = this.#generation;
     this.#run(batch.batch, rows.value).catch((error: unknown) => {
       if (!(error instanceof RefusalError)) this.#onTrouble(error);
-      if (this.#generation === generation) this.group.break(refuse("RankLost", `${this.#facts.name} failed a batch`), this.#facts.name);
+      if (this.#generation === generation)
+        this.group.break(refuse("RankLost", `${this.#facts.name} failed a batch`), this.#facts.name);
     });
   }
 
@@ -132,7 +139,12 @@ export class Follower implements Role {
     for (const { session } of rows) this.#touch(session, 1);
     let exchangeCount = 0;
     try {
-      const steps = rows.map(({ session, position, tokenCount, sample }) => ({ session, position, rowCount: tokenCount, sample }));
+      const steps = rows.map(({ session, position, tokenCount, sample }) => ({
+        session,
+        position,
+        rowCount: tokenCount,
+        sample,
+      }));
       const { hidden, logits } = await this.#engine.run({ steps, input: joinValues(rows) }, (partial, exchange) => {
         exchangeCount = exchange + 1;
         return this.group.allReduce(batch, exchange, partial);
@@ -174,16 +186,26 @@ export class Follower implements Role {
   /** The batch as the engine takes it; its form is checked like any payload from another rank. */
   #rowsOf({ batch, rows, inputs }: GroupBatch__Output): Result<readonly Row[], "BadFrame"> {
     if (batch !== this.#batch + 1) return refuse("BadFrame", `the leader sent batch ${batch} after ${this.#batch}`);
-    if (rows.length === 0 || rows.length !== inputs.length) return refuse("BadFrame", `batch ${batch} has ${rows.length} rows and ${inputs.length} inputs`);
+    if (rows.length === 0 || rows.length !== inputs.length)
+      return refuse("BadFrame", `batch ${batch} has ${rows.length} rows and ${inputs.length} inputs`);
     const { engine } = this.#facts;
     const understood: Row[] = [];
     for (const [index, row] of rows.entries()) {
       const input = inputs[index] ?? null;
       const dtype = engine.first ? "u32" : input?.dtype === "f16" ? "f16" : "f32";
-      const form = { dtype, rowsMax: engine.maxBatchRows, vocabularySize: engine.vocabularySize, columns: engine.hiddenSize } as const;
+      const form = {
+        dtype,
+        rowsMax: engine.maxBatchRows,
+        vocabularySize: engine.vocabularySize,
+        columns: engine.hiddenSize,
+      } as const;
       const values = parsePayload(input, form);
       if (!values.ok) return refuse("BadFrame", `batch ${batch}, row ${index}: ${values.detail}`);
-      if (input?.rows !== row.tokenCount) return refuse("BadFrame", `batch ${batch}, row ${index}: ${row.tokenCount} positions, ${input?.rows} rows of input`);
+      if (input?.rows !== row.tokenCount)
+        return refuse(
+          "BadFrame",
+          `batch ${batch}, row ${index}: ${row.tokenCount} positions, ${input?.rows} rows of input`,
+        );
       understood.push({ ...row, values: values.value, data: input.data });
     }
     return ok(understood);
@@ -204,7 +226,8 @@ export class Follower implements Role {
   #expire(): void {
     const nowMs = this.#nowMs();
     for (const [id, session] of this.#sessions)
-      if (session.pendingCount === 0 && nowMs - session.lastSeenMs > IDLE_SESSION_MS + 2 * SWEEP_MS) this.#sessions.delete(id);
+      if (session.pendingCount === 0 && nowMs - session.lastSeenMs > IDLE_SESSION_MS + 2 * SWEEP_MS)
+        this.#sessions.delete(id);
   }
 
   /** A refusal here shows as the refusal of the batch that follows; an engine that ended is told to whoever started it. */

@@ -15,13 +15,12 @@ import { endRefused } from "../../core/wire/peer.ts";
 import type { Client } from "../../core/wire/proto.ts";
 import { rankOf, refusalOf } from "../../core/wire/status.ts";
 import { sumInRankOrder } from "../engine/reduce.ts";
+import { Gatherings } from "./gatherings.ts";
 import type { DialRank } from "./hand-off-link.ts";
 import type { Address } from "./open-request.ts";
 
 const JOIN_TIMEOUT_MS = 5_000;
 const EXCHANGE_TIMEOUT_MS = 30_000;
-/** Exchanges that others may be ahead of us: one of this batch, and the first of the next. */
-const AHEAD_MAX = 3;
 
 export type GroupEvents = {
   /** From the leader, in order. Followers only. */
@@ -39,21 +38,24 @@ export type GroupPlace = {
   readonly neighbours: ReadonlySet<string>;
 };
 
-type Stream = { write(frame: GroupFrame): unknown; drop(refusal: Refusal, lost?: string): void; readonly address: string | undefined };
-type Gathering = { readonly parts: (Float32Array | undefined)[]; missingCount: number; done?: { resolve(): void; reject(cause: unknown): void } };
-
+type Stream = {
+  write(frame: GroupFrame): unknown;
+  drop(refusal: Refusal, lost?: string): void;
+  readonly address: string | undefined;
+};
 export class Group {
   readonly #self: GroupPlace;
   readonly #dial: DialRank;
   readonly #events: GroupEvents;
   #streams: (Stream | undefined)[];
   #joining: Promise<Result<undefined>> | undefined;
-  readonly #gatherings = new Map<string, Gathering>();
+  readonly #gatherings: Gatherings;
   readonly #watchdog: NodeJS.Timeout;
   #waitingSinceMs: number | undefined;
 
   constructor(self: GroupPlace, dial: DialRank, events: GroupEvents) {
     this.#self = self;
+    this.#gatherings = new Gatherings(self.rankCount, self.rankIndex);
     this.#dial = dial;
     this.#events = events;
     this.#streams = new Array<Stream | undefined>(self.rankCount).fill(undefined);
@@ -81,15 +83,27 @@ export class Group {
   accept(call: ServerDuplexStream<GroupFrame__Output, GroupFrame>, caller: Identity): void {
     const rankIndex = caller.kind === "rank" ? indexIn(this.#self, caller.name) : undefined;
     if (rankIndex === undefined || rankIndex >= this.#self.rankIndex || !this.#self.neighbours.has(caller.name))
-      return endRefused(call, refuse("NotMyNeighbour", `${caller.name} is no lower rank of the segment of ${this.#self.name}`));
-    const stream: Stream = { address: undefined, write: (frame) => call.write(frame), drop: (refusal, lost) => endRefused(call, refusal, lost) };
+      return endRefused(
+        call,
+        refuse("NotMyNeighbour", `${caller.name} is no lower rank of the segment of ${this.#self.name}`),
+      );
+    const stream: Stream = {
+      address: undefined,
+      write: (frame) => call.write(frame),
+      drop: (refusal, lost) => endRefused(call, refusal, lost),
+    };
     let greeted = false;
     call.on("data", (frame: GroupFrame__Output) => {
       if (greeted) return this.#receive(stream, rankIndex, frame);
-      if (frame.hello?.rank !== caller.name) return endRefused(call, refuse("BadFrame", "the first frame of a group stream is hello, with the rank's own name"));
+      if (frame.hello?.rank !== caller.name)
+        return endRefused(
+          call,
+          refuse("BadFrame", "the first frame of a group stream is hello, with the rank's own name"),
+        );
       greeted = true;
       // A second stream from the same rank means that it began anew, and knows nothing of what we hold.
-      if (this.#streams[rankIndex] !== undefined) this.break(refuse("RankLost", `rank ${caller.name} joined anew`), caller.name);
+      if (this.#streams[rankIndex] !== undefined)
+        this.break(refuse("RankLost", `rank ${caller.name} joined anew`), caller.name);
       this.#streams[rankIndex] = stream;
       call.write({ hello: { rank: this.#self.name } });
     });
@@ -112,10 +126,9 @@ export class Group {
     const { rankIndex, rankCount } = this.#self;
     // A copy: the stream may serialize later, and by then the sum may stand in the partial's place.
     const data = Buffer.from(new Uint8Array(partial.buffer, partial.byteOffset, partial.byteLength));
-    for (let rank = 0; rank < rankCount; rank += 1) if (rank !== rankIndex) this.#send(rank, { partial: { batch, exchange, data } });
-    const parts = await this.#gather(batch, exchange, partial.length);
-    parts[rankIndex] = partial;
-    sumInRankOrder(parts, partial);
+    for (let rank = 0; rank < rankCount; rank += 1)
+      if (rank !== rankIndex) this.#send(rank, { partial: { batch, exchange, data } });
+    sumInRankOrder(await this.#gather(batch, exchange, partial, () => partial.length), partial);
   }
 
   /** Follower: hands its slice of the logits to the leader. */
@@ -125,25 +138,24 @@ export class Group {
   }
 
   /** Leader: every rank's slice of the logits, in rank order; its own place is filled with `own`. */
-  async gatherLogits(batch: number, exchange: number, own: Float32Array, valueCounts: readonly number[]): Promise<readonly Float32Array[]> {
+  async gatherLogits(
+    batch: number,
+    exchange: number,
+    own: Float32Array,
+    valueCounts: readonly number[],
+  ): Promise<readonly Float32Array[]> {
     const absent = this.#streams.findIndex((stream, rank) => stream === undefined && rank !== this.#self.rankIndex);
     if (absent >= 0) throw this.#broke(refuse("RankLost", `${this.nameOf(absent)} is not joined`), absent);
-    const parts = await this.#gather(batch, exchange, undefined);
-    parts[this.#self.rankIndex] = own;
-    for (const [rank, count] of valueCounts.entries())
-      if (parts[rank]?.length !== count) throw this.#broke(refuse("BadFrame", `rank ${rank} sent ${parts[rank]?.length} logits, expected ${count}`), rank);
-    return parts;
+    return this.#gather(batch, exchange, own, (rank) => valueCounts[rank] ?? 0);
   }
 
   /** Drops every stream; the others of the segment notice, and do the same. */
   break(refusal: Refusal, lost: string): void {
     const streams = this.#streams;
     this.#streams = streams.map(() => undefined);
-    const gatherings = [...this.#gatherings.values()];
-    this.#gatherings.clear();
     this.#waitingSinceMs = undefined;
     for (const stream of streams) stream?.drop(refuse("RankLost", refusal.detail), lost);
-    for (const gathering of gatherings) gathering.done?.reject(new RefusalError(refusal));
+    this.#gatherings.fail(refusal);
     this.#events.onBroken(refusal, lost);
   }
 
@@ -165,7 +177,10 @@ export class Group {
       if (to === undefined || stream?.address === to.address) continue;
       if (stream !== undefined) {
         if (this.#events.inUse())
-          return refuse("RouteMismatch", `the segment runs with ${to.name} at ${stream.address}, the chain says ${to.address}; try again when its sessions end`);
+          return refuse(
+            "RouteMismatch",
+            `the segment runs with ${to.name} at ${stream.address}, the chain says ${to.address}; try again when its sessions end`,
+          );
         this.break(refuse("RankLost", `${to.name} moved to ${to.address}`), to.name);
       }
       const joined = await this.#reach(rank, to);
@@ -187,7 +202,10 @@ export class Group {
         stream.drop(refusal);
         resolve(refuse(refusal.code, `rank ${to.name}: ${refusal.detail}`));
       };
-      const timer = setTimeout(() => fail(refuse("TimedOut", `no hello within ${JOIN_TIMEOUT_MS} ms`)), JOIN_TIMEOUT_MS);
+      const timer = setTimeout(
+        () => fail(refuse("TimedOut", `no hello within ${JOIN_TIMEOUT_MS} ms`)),
+        JOIN_TIMEOUT_MS,
+      );
       call.on("data", (frame: GroupFrame__Output) => {
         if (greeted) return this.#receive(stream, rank, frame);
         if (frame.hello?.rank !== to.name) return fail(refuse("BadFrame", `expected hello of ${to.name}`));
@@ -212,57 +230,42 @@ export class Group {
     if (this.#streams[rank] !== stream) return; // of a group that is no more
     if (frame.partial) return this.#collect(rank, frame.partial);
     if (frame.batch && rank === 0) return this.#events.onBatch(frame.batch);
-    this.#broke(refuse("BadFrame", `${this.nameOf(rank)} sent a frame that is neither its partial sum nor, from the leader, a batch`), rank);
+    this.#broke(
+      refuse(
+        "BadFrame",
+        `${this.nameOf(rank)} sent a frame that is neither its partial sum nor, from the leader, a batch`,
+      ),
+      rank,
+    );
   }
 
   #collect(rank: number, { batch, exchange, data }: GroupPartial__Output): void {
-    const gathering = this.#gatheringOf(`${batch}/${exchange}`);
-    if (gathering === undefined || data.length % 4 !== 0 || gathering.parts[rank] !== undefined) {
-      this.#broke(refuse("BadFrame", `${this.nameOf(rank)} sent ${data.length} bytes for exchange ${exchange} of batch ${batch}, which nobody waits for`), rank);
-      return;
-    }
-    const bytes = data.byteOffset % 4 === 0 ? data : new Uint8Array(data);
-    gathering.parts[rank] = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-    gathering.missingCount -= 1;
-    if (gathering.missingCount === 0) gathering.done?.resolve();
+    const put = this.#gatherings.put(rank, batch, exchange, data);
+    if (!put.ok) this.#broke(refuse(put.code, `${this.nameOf(rank)} sent ${put.detail}`), rank);
   }
 
-  /** What is there of an exchange so far; undefined where others are further ahead than they can be. */
-  #gatheringOf(key: string): Gathering | undefined {
-    const known = this.#gatherings.get(key);
-    if (known !== undefined) return known;
-    if (this.#gatherings.size >= AHEAD_MAX) return undefined;
-    const { rankCount } = this.#self;
-    const fresh: Gathering = { parts: new Array<Float32Array | undefined>(rankCount).fill(undefined), missingCount: rankCount - 1 };
-    this.#gatherings.set(key, fresh);
-    return fresh;
-  }
-
-  /** The others' parts of one exchange, each of `valueCount` values where that is known; the own place is empty. */
-  async #gather(batch: number, exchange: number, valueCount: number | undefined): Promise<Float32Array[]> {
-    const key = `${batch}/${exchange}`;
-    const gathering = this.#gatheringOf(key);
-    if (gathering === undefined) throw this.#broke(refuse("BadFrame", "exchanges that nobody waits for fill the room"), 0);
-    if (gathering.missingCount > 0) {
-      this.#waitingSinceMs = performance.now();
-      await new Promise<void>((resolve, reject) => {
-        gathering.done = { resolve, reject };
-      });
-      this.#waitingSinceMs = undefined;
-    }
-    this.#gatherings.delete(key);
-    return gathering.parts.map((part, rank) => {
-      if (rank === this.#self.rankIndex) return EMPTY;
-      if (part === undefined || (valueCount !== undefined && part.length !== valueCount))
-        throw this.#broke(refuse("BadFrame", `${this.nameOf(rank)} sent ${part?.length} values, expected ${valueCount}`), rank);
-      return part;
+  /** The others' parts of one exchange, each of as many values as `valueCounts` says; `own` in its place. */
+  async #gather(
+    batch: number,
+    exchange: number,
+    own: Float32Array,
+    valueCounts: (rank: number) => number,
+  ): Promise<readonly Float32Array[]> {
+    this.#waitingSinceMs = performance.now();
+    const parts = await this.#gatherings.take(batch, exchange);
+    this.#waitingSinceMs = undefined;
+    parts[this.#self.rankIndex] = own;
+    return parts.map((part, rank) => {
+      if (part?.length === valueCounts(rank)) return part;
+      const detail = `${this.nameOf(rank)} sent ${part?.length} values for exchange ${exchange}, expected ${valueCounts(rank)}`;
+      throw this.#broke(refuse("BadFrame", detail), rank);
     });
   }
 
   #watch(): void {
     const since = this.#waitingSinceMs;
-    if (since === undefined || performance.now() - since < EXCHANGE_TIMEOUT_MS) return;
-    const late = [...this.#gatherings.values()][0]?.parts.findIndex((part, rank) => part === undefined && rank !== this.#self.rankIndex) ?? 0;
+    const late = this.#gatherings.awaited();
+    if (late === undefined || since === undefined || performance.now() - since < EXCHANGE_TIMEOUT_MS) return;
     this.#broke(refuse("RankLost", `${this.nameOf(late)} sent nothing for ${EXCHANGE_TIMEOUT_MS} ms`), late);
   }
 
@@ -277,9 +280,11 @@ export class Group {
   }
 }
 
-const EMPTY = new Float32Array(0);
-
-function outgoing(client: Client<"ShardRuntime">, call: ClientDuplexStream<GroupFrame, GroupFrame__Output>, address: string): Stream {
+function outgoing(
+  client: Client<"ShardRuntime">,
+  call: ClientDuplexStream<GroupFrame, GroupFrame__Output>,
+  address: string,
+): Stream {
   return {
     address,
     write: (frame) => call.write(frame),

@@ -8,18 +8,7 @@ import type { DialRank } from "./hand-off-link.ts";
 import type { Address } from "./open-request.ts";
 import { joinValues } from "./payload.ts";
 import type { RankFacts } from "./rank-facts.ts";
-import type { Session } from "./session.ts";
-
-/** A step, or the part of one that runs in one batch. */
-export type Part = {
-  readonly session: Session;
-  readonly position: number; // of the first row
-  readonly rowCount: number;
-  readonly sample: boolean;
-  readonly divisible: boolean;
-  readonly values: Uint32Array | Float32Array; // as the engine takes them
-  readonly data: Uint8Array; // as they came on the wire
-};
+import type { Part } from "./waiting-steps.ts";
 
 export type SegmentOutput = {
   readonly hidden: Float32Array; // [rows, hiddenSize]; empty on the last segment
@@ -83,7 +72,12 @@ export class LeaderEngine {
   }
 
   async run(parts: readonly Part[]): Promise<SegmentOutput> {
-    const steps = parts.map(({ session, position, rowCount, sample }) => ({ session: session.plan.id, position, rowCount, sample }));
+    const steps = parts.map(({ session, position, rowCount, sample }) => ({
+      session: session.plan.id,
+      position,
+      rowCount,
+      sample,
+    }));
     const batch: Batch = { steps, input: joinValues(parts) };
     const group = this.#group;
     if (group === undefined) {
@@ -102,7 +96,10 @@ export class LeaderEngine {
       const sampleCount = this.#facts.engine.last ? parts.filter(({ sample }) => sample).length : 0;
       if (sampleCount === 0) return { hidden, logits: [] };
       const valueCounts = this.#facts.vocabularies.map((range) => sampleCount * lengthOf(range));
-      return { hidden, logits: this.#whole(await group.gatherLogits(number, exchangeCount, logits, valueCounts), parts) };
+      return {
+        hidden,
+        logits: this.#whole(await group.gatherLogits(number, exchangeCount, logits, valueCounts), parts),
+      };
     } catch (error) {
       // Nobody can say how far each follower got; begin anew.
       if (this.#batch === number) group.break(refuse("RankLost", "a batch of the segment failed"), this.#facts.name);
@@ -118,7 +115,12 @@ export class LeaderEngine {
     const columns = this.#facts.engine.first ? 1 : this.#facts.engine.hiddenSize;
     group.sendBatch({
       batch,
-      rows: parts.map(({ session, position, rowCount, sample }) => ({ session: session.plan.id, position, tokenCount: rowCount, sample })),
+      rows: parts.map(({ session, position, rowCount, sample }) => ({
+        session: session.plan.id,
+        position,
+        tokenCount: rowCount,
+        sample,
+      })),
       inputs: parts.map(({ session, rowCount, data }) => ({
         dtype: this.#facts.engine.first ? "u32" : session.plan.handOffDtype,
         rows: rowCount,
@@ -138,12 +140,14 @@ export class LeaderEngine {
     if (!last) return [];
     const sampled = parts.filter(({ sample }) => sample);
     const only = slices.length === 1 ? slices[0] : undefined;
-    if (only !== undefined) return sampled.map((_, index) => only.subarray(index * vocabularySize, (index + 1) * vocabularySize));
+    if (only !== undefined)
+      return sampled.map((_, index) => only.subarray(index * vocabularySize, (index + 1) * vocabularySize));
     return sampled.map((_, index) => {
       const logits = new Float32Array(vocabularySize);
       for (const [rank, slice] of slices.entries()) {
         const range = this.#facts.vocabularies[rank];
-        if (range !== undefined) logits.set(slice.subarray(index * lengthOf(range), (index + 1) * lengthOf(range)), range.start);
+        if (range !== undefined)
+          logits.set(slice.subarray(index * lengthOf(range), (index + 1) * lengthOf(range)), range.start);
       }
       return logits;
     });

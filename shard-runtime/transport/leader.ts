@@ -7,18 +7,16 @@
  * engine's end and the hand-off, nothing is awaited and nothing hashed; hashing happens while others compute.
  */
 import { assert } from "../../core/assert.ts";
-import type { Step } from "../../core/gen/proto/tessellate/shard/v1/Step.ts";
-import type { Step__Output } from "../../core/gen/proto/tessellate/shard/v1/Step.ts";
+import type { Step, Step__Output } from "../../core/gen/proto/tessellate/shard/v1/Step.ts";
 import type { StepRefusal__Output } from "../../core/gen/proto/tessellate/shard/v1/StepRefusal.ts";
 import type { Identity } from "../../core/identity.ts";
 import { RefusalError, type Refusal, type Result, ok, refuse } from "../../core/result.ts";
 import { sampleToken } from "../../core/sampler.ts";
 import type { Receipt } from "../../core/statement.ts";
 import type { EngineThread } from "../engine/engine-thread.ts";
-import { type Budget, nextBatch } from "../schedule/next-batch.ts";
-import type { DialRank, HandOffLink } from "./hand-off-link.ts";
-import { HandOffLinks } from "./hand-off-link.ts";
-import { LeaderEngine, type Part } from "./leader-engine.ts";
+import type { Budget } from "../schedule/next-batch.ts";
+import { type DialRank, type HandOffLink, HandOffLinks } from "./hand-off-link.ts";
+import { LeaderEngine } from "./leader-engine.ts";
 import type { Meters } from "./meters.ts";
 import { type SessionPlan, samePlan } from "./open-request.ts";
 import { encodeHidden } from "./payload.ts";
@@ -26,6 +24,7 @@ import type { RankFacts } from "./rank-facts.ts";
 import { IDLE_SESSION_MS, type Role, SETTLE_TIMEOUT_MS, SWEEP_MS } from "./role.ts";
 import { type Failure, Session, type TokenTaker, type Upstream } from "./session.ts";
 import { checkStep } from "./step-check.ts";
+import { type Part, WaitingSteps } from "./waiting-steps.ts";
 
 /** Bytes of steps that may wait before streams are paused; they go on at half. */
 const WAITING_BYTES_MAX = 64 << 20;
@@ -53,8 +52,7 @@ export class Leader implements Role {
   readonly #sessions = new Map<string, Session>();
   readonly #opening = new Map<string, Promise<Result<undefined>>>();
   readonly #sweep: NodeJS.Timeout;
-  #waiting: Part[] = [];
-  #waitingBytes = 0;
+  readonly #waiting = new WaitingSteps();
   #paused = false;
   #running = false;
   #pumping = false;
@@ -88,7 +86,9 @@ export class Leader implements Role {
   open(plan: SessionPlan): Promise<Result<undefined>> {
     const known = this.#sessions.get(plan.id);
     if (known !== undefined)
-      return Promise.resolve(samePlan(known.plan, plan) ? ok(undefined) : refuse("SessionExists", "another session has this id"));
+      return Promise.resolve(
+        samePlan(known.plan, plan) ? ok(undefined) : refuse("SessionExists", "another session has this id"),
+      );
     // Asked again before it is open: the second waits for the first, and is then asked as if it came later.
     const opening = this.#opening.get(plan.id);
     if (opening !== undefined) return opening.then(() => this.open(plan));
@@ -108,8 +108,10 @@ export class Leader implements Role {
 
   async close(id: string, opener: string, positions: number): Promise<Result<Receipt | undefined>> {
     const session = this.#sessions.get(id);
-    if (session === undefined) return refuse("UnknownSession", "the session is not open here; it was closed, expired, or never opened");
-    if (session.plan.opener !== opener) return refuse("ForeignSession", "only the gateway that opened a session closes it");
+    if (session === undefined)
+      return refuse("UnknownSession", "the session is not open here; it was closed, expired, or never opened");
+    if (session.plan.opener !== opener)
+      return refuse("ForeignSession", "only the gateway that opened a session closes it");
     await session.settled(positions, SETTLE_TIMEOUT_MS);
     session.tokenTaker?.end();
     this.#forget(session);
@@ -133,13 +135,25 @@ export class Leader implements Role {
     session.lastStep = { position: step.position, rows, data };
     session.resend = undefined;
     session.acceptedEnd += rows;
-    this.#enqueue({ session, position: step.position, rowCount: rows, sample: step.sample, divisible: session.plan.previous === undefined, values, data });
+    this.#waiting.add({
+      session,
+      position: step.position,
+      rowCount: rows,
+      sample: step.sample,
+      divisible: session.plan.previous === undefined,
+      values,
+      data,
+    });
+    this.#breathe();
+    this.#pumpSoon();
   }
 
   tokens(id: string, opener: string, taker: TokenTaker): Result<undefined> {
     const session = this.#sessions.get(id);
-    if (session === undefined) return refuse("UnknownSession", "the session is not open here; it was closed, expired, or never opened");
-    if (session.plan.opener !== opener) return refuse("ForeignSession", "only the gateway that opened a session takes its tokens");
+    if (session === undefined)
+      return refuse("UnknownSession", "the session is not open here; it was closed, expired, or never opened");
+    if (session.plan.opener !== opener)
+      return refuse("ForeignSession", "only the gateway that opened a session takes its tokens");
     if (!this.#facts.engine.last) return refuse("BadRequest", "tokens come from the last segment, and this is none");
     session.tokenTaker = taker;
     for (const token of session.tokens) taker.take(token);
@@ -155,14 +169,6 @@ export class Leader implements Role {
     this.#engine.close();
   }
 
-  #enqueue(part: Part): void {
-    part.session.pendingCount += 1;
-    this.#waiting.push(part);
-    this.#waitingBytes += part.data.length;
-    this.#breathe();
-    this.#pumpSoon();
-  }
-
   /** After everything that arrived together was read, so that steps of one burst make one batch. */
   #pumpSoon(): void {
     if (this.#running || this.#pumping) return;
@@ -174,19 +180,9 @@ export class Leader implements Role {
   }
 
   #pump(): void {
-    if (this.#running || this.#waiting.length === 0) return;
-    const ready = this.#waiting.filter((part) => part.session.link?.congested !== true);
-    const taken = nextBatch(
-      ready.map(({ session, rowCount, divisible }) => ({ session: session.plan.id, rowCount, divisible })),
-      this.#budget,
-    );
-    if (taken.length === 0) return;
-    const parts: Part[] = [];
-    for (const { index, rowCount } of taken) {
-      const part = ready[index];
-      assert(part !== undefined, "the schedule takes from what it was shown");
-      parts.push(this.#cut(part, rowCount));
-    }
+    if (this.#running || this.#waiting.isEmpty) return;
+    const parts = this.#waiting.take(this.#budget);
+    if (parts.length === 0) return;
     this.#running = true;
     const startedMs = this.#nowMs();
     this.#engine.run(parts).then(
@@ -197,27 +193,6 @@ export class Leader implements Role {
       },
       (error: unknown) => this.#failBatch(parts, error),
     );
-  }
-
-  /** Takes the first rows of a waiting part out of the queue. */
-  #cut(part: Part, rowCount: number): Part {
-    const at = this.#waiting.indexOf(part);
-    if (rowCount === part.rowCount) {
-      this.#waiting.splice(at, 1);
-      this.#waitingBytes -= part.data.length;
-      return part;
-    }
-    const bytes = (part.data.length / part.rowCount) * rowCount;
-    part.session.pendingCount += 1;
-    this.#waiting[at] = {
-      ...part,
-      position: part.position + rowCount,
-      rowCount: part.rowCount - rowCount,
-      values: part.values.subarray(rowCount),
-      data: part.data.subarray(bytes),
-    };
-    this.#waitingBytes -= bytes;
-    return { ...part, rowCount, sample: false, values: part.values.subarray(0, rowCount), data: part.data.subarray(0, bytes) };
   }
 
   /** Hands on first, starts the next batch, and hashes then. */
@@ -255,7 +230,12 @@ export class Leader implements Role {
     assert(link !== undefined, "a segment that is not the last hands on");
     const data = encodeHidden(rows, plan.handOffDtype);
     if (!data.ok) return data;
-    const payload = { dtype: plan.handOffDtype, rows: rowCount, columns: this.#facts.engine.hiddenSize, data: data.value };
+    const payload = {
+      dtype: plan.handOffDtype,
+      rows: rowCount,
+      columns: this.#facts.engine.hiddenSize,
+      data: data.value,
+    };
     const step: Step = { session: plan.id, position, payload, sample };
     link.send(step, data.value.length);
     session.resend = () => link.send(step, data.value.length);
@@ -277,7 +257,10 @@ export class Leader implements Role {
   }
 
   #failBatch(parts: readonly Part[], error: unknown): void {
-    const refusal = error instanceof RefusalError ? refuse(error.code, error.message) : refuse("EngineFailed", "the engine failed; this rank's log says why");
+    const refusal =
+      error instanceof RefusalError
+        ? refuse(error.code, error.message)
+        : refuse("EngineFailed", "the engine failed; this rank's log says why");
     if (!(error instanceof RefusalError)) this.#onTrouble(error);
     for (const part of parts) part.session.pendingCount -= 1;
     for (const { session } of parts) {
@@ -294,10 +277,7 @@ export class Leader implements Role {
     session.failure = { code: failure.code, detail: failure.detail, rank: failure.rank };
     session.upstream?.refuse({ session: session.plan.id, position: session.acceptedEnd, ...session.failure });
     session.tokenTaker?.refuse(session.failureRefusal());
-    const dropped = this.#waiting.filter((part) => part.session === session);
-    session.pendingCount -= dropped.length;
-    this.#waitingBytes -= dropped.reduce((sum, part) => sum + part.data.length, 0);
-    this.#waiting = this.#waiting.filter((part) => part.session !== session);
+    this.#waiting.drop(session);
     this.#breathe();
     this.#looked(session);
   }
@@ -350,7 +330,7 @@ export class Leader implements Role {
   }
 
   #breathe(): void {
-    const paused = this.#waitingBytes > (this.#paused ? WAITING_BYTES_MAX / 2 : WAITING_BYTES_MAX);
+    const paused = this.#waiting.byteCount > (this.#paused ? WAITING_BYTES_MAX / 2 : WAITING_BYTES_MAX);
     if (paused === this.#paused) return;
     this.#paused = paused;
     this.onPressure(paused);

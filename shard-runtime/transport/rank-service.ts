@@ -51,16 +51,26 @@ export function rankHandlers(state: RankState): ShardRuntimeHandlers {
   const isGateway = (caller: Identity) => caller.kind === "gateway";
   const isNeighbour = (caller: Identity) => caller.kind === "rank" && state.neighbours.has(caller.name);
   return {
-    Describe: answer(() => true, () => ok(state.describe())),
+    Describe: answer(
+      () => true,
+      () => ok(state.describe()),
+    ),
     Open: answer(isGateway, (request: OpenRequest__Output, caller) => open(state, request, caller)),
     Close: answer(isGateway, (request: CloseRequest__Output, caller) => close(state, request, caller)),
-    Tokens: stream(isGateway, (call: ServerWritableStream<TokensRequest__Output, Token>, caller) => tokens(state, call, caller)),
-    ReadFile: stream(isGateway, (call: ServerWritableStream<ReadFileRequest__Output, FileChunk>) => void readFile(state, call)),
+    Tokens: stream(isGateway, (call: ServerWritableStream<TokensRequest__Output, Token>, caller) =>
+      tokens(state, call, caller),
+    ),
+    ReadFile: stream(
+      isGateway,
+      (call: ServerWritableStream<ReadFileRequest__Output, FileChunk>) => void readFile(state, call),
+    ),
     Steps: exchange(
       (caller) => isGateway(caller) || isNeighbour(caller),
       (call: ServerDuplexStream<Step__Output, StepRefusal>, caller) => steps(state, flow, call, caller),
     ),
-    Group: exchange(isNeighbour, (call: ServerDuplexStream<GroupFrame__Output, GroupFrame>, caller) => group(state, call, caller)),
+    Group: exchange(isNeighbour, (call: ServerDuplexStream<GroupFrame__Output, GroupFrame>, caller) =>
+      group(state, call, caller),
+    ),
   };
 }
 
@@ -123,7 +133,12 @@ function tokens(state: RankState, call: ServerWritableStream<TokensRequest__Outp
   if (!attached.ok) endRefused(call, attached);
 }
 
-function steps(state: RankState, flow: Flow, call: ServerDuplexStream<Step__Output, StepRefusal>, caller: Identity): void {
+function steps(
+  state: RankState,
+  flow: Flow,
+  call: ServerDuplexStream<Step__Output, StepRefusal>,
+  caller: Identity,
+): void {
   const serving = state.serving();
   if (!serving.ok) return endRefused(call, serving);
   const { role } = serving.value;
@@ -131,7 +146,8 @@ function steps(state: RankState, flow: Flow, call: ServerDuplexStream<Step__Outp
   const upstream = {
     refuse: (refusal: StepRefusal) => {
       // Attacker: a neighbour that sends nonsense and never reads the refusals would fill this process.
-      if (call.writableLength > REFUSALS_MAX) return endRefused(call, refuse("Overloaded", "too many refusals wait to be read"));
+      if (call.writableLength > REFUSALS_MAX)
+        return endRefused(call, refuse("Overloaded", "too many refusals wait to be read"));
       call.write(refusal);
     },
   };
@@ -149,11 +165,15 @@ function group(state: RankState, call: ServerDuplexStream<GroupFrame__Output, Gr
   const serving = state.serving();
   if (!serving.ok) return endRefused(call, serving);
   const { role, facts } = serving.value;
-  if (!(role instanceof Follower)) return endRefused(call, refuse("NotMyNeighbour", `${facts.name} leads its segment; it dials the others`));
+  if (!(role instanceof Follower))
+    return endRefused(call, refuse("NotMyNeighbour", `${facts.name} leads its segment; it dials the others`));
   role.group.accept(call, caller);
 }
 
-async function readFile(state: RankState, call: ServerWritableStream<ReadFileRequest__Output, FileChunk>): Promise<void> {
+async function readFile(
+  state: RankState,
+  call: ServerWritableStream<ReadFileRequest__Output, FileChunk>,
+): Promise<void> {
   const file = await state.readFile(call.request.path).catch((error: unknown) => refusalFrom(error));
   if (!file.ok) return endRefused(call, file);
   for (let start = 0; start < file.value.length && !call.cancelled; start += FILE_CHUNK_BYTES) {

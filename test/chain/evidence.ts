@@ -6,7 +6,11 @@ import { valueOrThrow } from "../../core/result.ts";
 import { type Receipt, type Usage, parseReceipt } from "../../core/statement.ts";
 import type { Session, SessionReceipts, SessionRequest, Wire } from "../../gateway/session/types.ts";
 
-export type Answer = { readonly tokens: readonly number[]; readonly signed: SessionReceipts; readonly request: SessionRequest };
+export type Answer = {
+  readonly tokens: readonly number[];
+  readonly signed: SessionReceipts;
+  readonly request: SessionRequest;
+};
 
 /** `count` tokens from an open session. */
 export async function drive(session: Session, count: number): Promise<readonly number[]> {
@@ -21,7 +25,8 @@ export async function generate(wire: Wire, request: SessionRequest, count: numbe
   return { tokens, signed: await session.close("done"), request };
 }
 
-const envelopesOf = ({ signed }: Answer): readonly Envelope[] => signed.receipts.map((bytes) => valueOrThrow(parseEnvelope(bytes)));
+const envelopesOf = ({ signed }: Answer): readonly Envelope[] =>
+  signed.receipts.map((bytes) => valueOrThrow(parseEnvelope(bytes)));
 
 /** The receipts, each under the key of its rank; throws where one does not hold. */
 export function receiptsOf(answer: Answer, keys: readonly PublicKey[]): readonly Receipt[] {
@@ -33,7 +38,11 @@ export function receiptsOf(answer: Answer, keys: readonly PublicKey[]): readonly
 }
 
 /** What does not fit together, held against what a gateway would countersign. */
-export function faultsOf(answer: Answer, keys: readonly PublicKey[], model: { readonly name: string; readonly layerCount: number }): readonly Fault[] {
+export function faultsOf(
+  answer: Answer,
+  keys: readonly PublicKey[],
+  model: { readonly name: string; readonly layerCount: number },
+): readonly Fault[] {
   const { request, tokens, signed } = answer;
   const usage: Usage = {
     model: { name: model.name, root: request.modelRoot, layerCount: model.layerCount },

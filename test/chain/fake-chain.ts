@@ -12,7 +12,7 @@ import { type Authority, createAuthority, writeCertificate } from "../../core/wi
 import { type Door, dial, openDoor } from "../../core/wire/door.ts";
 import { loadService } from "../../core/wire/proto.ts";
 import { type Tls, openTls, serverCredentials } from "../../core/wire/tls.ts";
-import { type ChainSegment, type RankAddress, type SessionRequest, type Wire } from "../../gateway/session/types.ts";
+import type { ChainSegment, RankAddress, SessionRequest, Wire } from "../../gateway/session/types.ts";
 import { createWire } from "../../gateway/session/wire.ts";
 import { heldKeys } from "../../shard-runtime/attest/keys.ts";
 import { Follower } from "../../shard-runtime/transport/follower.ts";
@@ -57,12 +57,18 @@ export class FakeChain {
     this.wire = createWire(gateway);
   }
 
-  static async start(shape: Shape, options: { readonly slotCount?: number; readonly maxBatchRows?: number } = {}): Promise<FakeChain> {
+  static async start(
+    shape: Shape,
+    options: { readonly slotCount?: number; readonly maxBatchRows?: number } = {},
+  ): Promise<FakeChain> {
     const directory = await mkdtemp(join(tmpdir(), "tessellate-chain-"));
     const authority = await createAuthority();
     await writeCertificate(join(directory, "gateway"), await authority.issue(GATEWAY));
     const chain = new FakeChain(directory, authority, valueOrThrow(openTls(join(directory, "gateway"))));
-    const layers = splitByWeights(LAYER_COUNT, shape.map(() => 1));
+    const layers = splitByWeights(
+      LAYER_COUNT,
+      shape.map(() => 1),
+    );
     const names = shape.flatMap((weights, segment) => weights.map((_, rank) => nameOf(segment, rank)));
     for (const [segment, sliceWeights] of shape.entries()) {
       const ranks: RankAddress[] = [];
@@ -86,7 +92,10 @@ export class FakeChain {
   }
 
   rank(segment: number, rank = 0): FakeRank {
-    return present(this.ranks.find(({ name }) => name === nameOf(segment, rank)), "the chain has this rank");
+    return present(
+      this.ranks.find(({ name }) => name === nameOf(segment, rank)),
+      "the chain has this rank",
+    );
   }
 
   /** A session with everything filled in. */
@@ -113,7 +122,11 @@ export class FakeChain {
     await rm(this.directory, { recursive: true, force: true });
   }
 
-  async #startRank(name: string, shard: ConstructorParameters<typeof FakeEngine>[0], names: readonly string[]): Promise<FakeRank> {
+  async #startRank(
+    name: string,
+    shard: ConstructorParameters<typeof FakeEngine>[0],
+    names: readonly string[],
+  ): Promise<FakeRank> {
     const engine = new FakeEngine(shard);
     const tls = await this.tls({ kind: "rank", name });
     const key = valueOrThrow(signingKeyOf(generateKeyPairSync("ed25519").privateKey, name));
@@ -126,7 +139,10 @@ export class FakeChain {
       layers: shard.layers,
       rankIndex: shard.rankIndex,
       rankCount: shard.sliceWeights.length,
-      shareMillionths: shard.sliceWeights.length === 1 ? 1_000_000n : BigInt(shard.rankIndex === 0 ? 1_000_000 - 1_000 * (shard.sliceWeights.length - 1) : 1_000),
+      shareMillionths:
+        shard.sliceWeights.length === 1
+          ? 1_000_000n
+          : BigInt(shard.rankIndex === 0 ? 1_000_000 - 1_000 * (shard.sliceWeights.length - 1) : 1_000),
       vocabularies: vocabulariesOf(shard.sliceWeights),
       neighbours: new Set(names.filter((other) => other !== name)),
       engine: engine.facts,
@@ -136,18 +152,23 @@ export class FakeChain {
       engine,
       meters: NO_METERS,
       nowMs: () => this.nowMs(),
-      dial: (to: { readonly name: string; readonly address: string }) => dial("ShardRuntime", to.address, tls, { kind: "rank", name: to.name }),
+      dial: (to: { readonly name: string; readonly address: string }) =>
+        dial("ShardRuntime", to.address, tls, { kind: "rank", name: to.name }),
       onTrouble: (error: unknown) => void this.troubles.push(error),
       sweepMs: 100,
     };
     const rowsMax = engine.facts.maxBatchRows;
-    const role = shard.rankIndex === 0 ? new Leader({ ...shared, budget: { rowsMax, prefillRowsBesideDecode: rowsMax / 4 } }) : new Follower(shared);
+    const role =
+      shard.rankIndex === 0
+        ? new Leader({ ...shared, budget: { rowsMax, prefillRowsBesideDecode: rowsMax / 4 } })
+        : new Follower(shared);
     const state: RankState = {
       neighbours: facts.neighbours,
       describe: () => ({ rank: name, state: "Serving" }),
       serving: () => ok({ facts, role, keys: heldKeys(key), keyId: key.publicKey.keyId }),
       admits: () => ok(undefined),
-      readFile: async (path): Promise<Result<Uint8Array>> => (path === "file" ? ok(MODEL_FILE) : refuse("UnknownFile", `no ${path}`)),
+      readFile: async (path): Promise<Result<Uint8Array>> =>
+        path === "file" ? ok(MODEL_FILE) : refuse("UnknownFile", `no ${path}`),
     };
     const door = await openDoor({
       host: "127.0.0.1",

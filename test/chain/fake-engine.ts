@@ -33,7 +33,8 @@ export type FakeShard = {
 };
 
 export const columnsOf = (weights: readonly number[]): readonly Range[] => splitByWeights(HIDDEN_SIZE, weights);
-export const vocabulariesOf = (weights: readonly number[]): readonly Range[] => splitByWeights(VOCABULARY_SIZE, weights);
+export const vocabulariesOf = (weights: readonly number[]): readonly Range[] =>
+  splitByWeights(VOCABULARY_SIZE, weights);
 
 export class FakeEngine implements EngineThread {
   readonly facts: EngineFacts;
@@ -107,7 +108,8 @@ export class FakeEngine implements EngineThread {
 
   async #forward({ steps, input }: Batch, sum: (partial: Float32Array) => Promise<Float32Array>): Promise<Output> {
     for (const { session, position } of steps)
-      if (this.#caches.get(session)?.position !== position) throw new RefusalError(refuse("WrongPosition", `${session} is not at ${position}`));
+      if (this.#caches.get(session)?.position !== position)
+        throw new RefusalError(refuse("WrongPosition", `${session} is not at ${position}`));
     this.batches.push({ rows: steps.reduce((total, step) => total + step.rowCount, 0), steps: steps.length });
     let rows = input instanceof Uint32Array ? await sum(this.#embed(input)) : Float32Array.from(input);
     for (let layer = this.facts.layers.start; layer < this.facts.layers.end; layer += 1) {
@@ -125,7 +127,8 @@ export class FakeEngine implements EngineThread {
     const { start, end } = this.facts.vocabulary;
     for (const [row, token] of tokens.entries())
       if (token >= start && token < end)
-        for (let column = 0; column < HIDDEN_SIZE; column += 1) rows[row * HIDDEN_SIZE + column] = embedding(token, column);
+        for (let column = 0; column < HIDDEN_SIZE; column += 1)
+          rows[row * HIDDEN_SIZE + column] = embedding(token, column);
     return rows;
   }
 
@@ -161,7 +164,8 @@ export class FakeEngine implements EngineThread {
       if (!sample) continue;
       for (let token = this.facts.vocabulary.start; token < this.facts.vocabulary.end; token += 1) {
         let logit = 0;
-        for (let column = 0; column < HIDDEN_SIZE; column += 1) logit += headWeight(token, column) * (rows[(row - 1) * HIDDEN_SIZE + column] ?? 0);
+        for (let column = 0; column < HIDDEN_SIZE; column += 1)
+          logit += headWeight(token, column) * (rows[(row - 1) * HIDDEN_SIZE + column] ?? 0);
         logits.push((logit % 1009) / 64);
       }
     }
@@ -183,7 +187,10 @@ export async function referenceTokens(prompt: readonly number[], count: number):
   let input = Uint32Array.from(prompt);
   while (tokens.length < prompt.length + count) {
     const position = tokens.length - input.length;
-    const { logits } = await engine.run({ steps: [{ session: "reference", position, rowCount: input.length, sample: true }], input });
+    const { logits } = await engine.run({
+      steps: [{ session: "reference", position, rowCount: input.length, sample: true }],
+      input,
+    });
     const token = logits.indexOf(Math.max(...logits));
     tokens.push(token);
     input = Uint32Array.of(token);

@@ -67,7 +67,9 @@ export class RealChain {
   /** Starts every rank; `serving` waits until all of them are ready. */
   static async start(options: RealChainOptions): Promise<RealChain> {
     const directory = await mkdtemp(join(tmpdir(), "tessellate-ranks-"));
-    const manifest = valueOrThrow(await makeManifest(options.checkpoint, { clock: systemClock, tokenizer: "optional" }));
+    const manifest = valueOrThrow(
+      await makeManifest(options.checkpoint, { clock: systemClock, tokenizer: "optional" }),
+    );
     await writeManifest(directory, manifest);
     const layerCount = (JSON.parse(manifest.configText) as { readonly num_hidden_layers: number }).num_hidden_layers;
     const authority = await createAuthority();
@@ -84,7 +86,17 @@ export class RealChain {
   }
 
   async serving(): Promise<void> {
-    await Promise.all(this.ranks.map(({ name, metricsAddress }) => until(`${name} to serve`, async () => (await readyz(metricsAddress)).ok)));
+    await Promise.all(
+      this.ranks.map(async ({ name, metricsAddress }) => {
+        let said = "";
+        await until(`${name} to serve or fail`, async () => {
+          const ready = await readyz(metricsAddress);
+          said = ready.text;
+          return ready.ok || said.startsWith("Failed");
+        });
+        if (said !== "ok") throw new Error(`${name}: ${said}`);
+      }),
+    );
   }
 
   request(prompt: readonly number[], more: Partial<SessionRequest> = {}): SessionRequest {
@@ -112,18 +124,27 @@ export class RealChain {
   }
 
   async #startRanks({ shape, ...options }: RealChainOptions): Promise<void> {
-    const layers = splitByWeights(this.layerCount, shape.map(() => 1));
+    const layers = splitByWeights(
+      this.layerCount,
+      shape.map(() => 1),
+    );
     const names = shape.flatMap((weights, segment) => weights.map((_, rank) => rankName(segment, rank)));
     const started = shape.map((sliceWeights, segment) =>
       Promise.all(
         sliceWeights.map((_, rankIndex) =>
-          this.#startRank({ ...options, shape }, { segment, rankIndex, sliceWeights, layers: present(layers[segment], "a segment has layers"), names }),
+          this.#startRank(
+            { ...options, shape },
+            { segment, rankIndex, sliceWeights, layers: present(layers[segment], "a segment has layers"), names },
+          ),
         ),
       ),
     );
     for (const [segment, ranks] of (await Promise.all(started)).entries()) {
       this.ranks.push(...ranks);
-      this.segments.push({ layers: present(layers[segment], "a segment has layers"), ranks: ranks.map(({ address }) => address) });
+      this.segments.push({
+        layers: present(layers[segment], "a segment has layers"),
+        ranks: ranks.map(({ address }) => address),
+      });
     }
   }
 
@@ -139,7 +160,12 @@ export class RealChain {
     this.#signers.push(signer);
     const config = tell({
       name,
-      model: { name: "model", source: { path: options.checkpoint }, root: this.root, manifestUrl: join(this.directory, "tessellate-manifest.json") },
+      model: {
+        name: "model",
+        source: { path: options.checkpoint },
+        root: this.root,
+        manifestUrl: join(this.directory, "tessellate-manifest.json"),
+      },
       layers: place.layers,
       rankIndex: place.rankIndex,
       sliceWeights: place.sliceWeights,
@@ -177,7 +203,9 @@ export const rankName = (segment: number, rank: number): string => `default/mode
 export type Listening = { readonly address: string; readonly metricsAddress: string };
 
 /** Starts a rank with a configuration; rejects with what it said on stderr if it ends before its doors are open. */
-export async function startProcess(configFile: string): Promise<{ readonly child: ChildProcess; readonly listening: Listening; readonly log: string[] }> {
+export async function startProcess(
+  configFile: string,
+): Promise<{ readonly child: ChildProcess; readonly listening: Listening; readonly log: string[] }> {
   const child = spawn(process.execPath, ["shard-runtime/main.ts", "--config", configFile], {
     stdio: ["pipe", "pipe", "pipe"],
     env: { ...process.env, TESSELLATE_EXIT_WITH_STDIN: "1" },
