@@ -10,6 +10,8 @@ export type Golden = {
   readonly messages: readonly Message[];
   /** Without what comes after the end of the turn. */
   readonly answer: string;
+  /** The prompt, through the chat template. */
+  readonly tokenIds: readonly number[];
   /** Greedy, 64 of them, beyond the end of the turn. */
   readonly greedy: readonly number[];
   /** Whether the turn ends within those. */
@@ -22,6 +24,7 @@ export type Asked = {
   readonly completionTokens: number;
   /** The bytes that `tessellate verify` reads. */
   readonly savedAnswer: Uint8Array;
+  /** Prompt and answer in one: after a loss the receipts speak of a session whose prompt holds the tokens so far. */
   readonly tokenIds: readonly number[];
 };
 
@@ -64,8 +67,12 @@ export async function ask(
     const extended: unknown = chunk;
     if (isJsonObject(extended)) saved = extended["tessellate"] ?? saved;
   }
-  const ids = isJsonObject(saved) && isJsonObject(saved["tokenIds"]) ? saved["tokenIds"]["generated"] : undefined;
-  if (!Array.isArray(ids)) throw new Error(`the answer came without receipts: ${JSON.stringify(saved)}`);
-  const tokenIds = ids.map(Number);
+  const ids = isJsonObject(saved) ? saved["tokenIds"] : undefined;
+  const list = (part: string): readonly unknown[] => {
+    const found = isJsonObject(ids) ? ids[part] : undefined;
+    if (!Array.isArray(found)) throw new Error(`the answer came without receipts: ${JSON.stringify(saved)}`);
+    return found;
+  };
+  const tokenIds = [...list("prompt"), ...list("generated")].map(Number);
   return { text, finishReason, completionTokens, savedAnswer: indentedJson(saved), tokenIds };
 }
