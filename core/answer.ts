@@ -79,7 +79,7 @@ export function parseAnswer(bytes: Uint8Array): Result<SavedAnswer> {
   if (at >= 0)
     return refuse(
       "NotCanonical",
-      `${placeIn(bytes, at)}: byte ${at} is not as a saved answer has it; the file was changed after it was saved`,
+      `${placeIn(bytes, at)}: byte ${at} is not as a saved answer has it; the file was changed after it was saved, or printed anew in another order`,
     );
   return answer;
 }

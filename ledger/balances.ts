@@ -54,7 +54,7 @@ export function balancesOf(stored: Stored, nowSeconds: number): readonly Balance
   for (const unsettled of stored.unsettled) {
     const { epoch, epochSeconds } = unsettled;
     const over = periodOf(epoch, epochSeconds).endSeconds <= nowSeconds;
-    const { entries } = makeSettlement({ ...unsettled, receipts: [] }, { sequence: 0, previous: null, part: 0 });
+    const { entries } = makeSettlement(unsettled, { sequence: 0, previous: null, part: 0 });
     for (const { credit, amount } of entries) {
       const [kind, name] = [credit.slice(0, credit.indexOf("/")), credit.slice(credit.indexOf("/") + 1)];
       if (kind === "provider") add(name, epoch, over ? "payable" : "pending", amount);

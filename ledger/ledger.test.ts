@@ -57,8 +57,11 @@ describe("ledger", () => {
   const session = (options: SessionOptions = {}) => aSession({ price, ...options });
   const submit = async (options: SessionOptions = {}) =>
     (await ledger.submit(session(options).submission)).map(({ verdict }) => (verdict.verdict === "accept" ? "accept" : verdict.code));
-  const show = ({ provider, epoch, units, pending, payable, paid, withheld, receiptCount, rejectedCount }: Balance) =>
-    `${provider} ${epoch} work ${units} pending ${pending} payable ${payable} paid ${paid} withheld ${withheld}, ${receiptCount - rejectedCount} of ${receiptCount}`;
+  const show = ({ provider, epoch, units, receiptCount, rejectedCount, ...amounts }: Balance) => {
+    const { pending, payable, paid, withheld } = amounts;
+    const accepted = `${receiptCount - rejectedCount} of ${receiptCount}`;
+    return `${provider} ${epoch} work ${units} pending ${pending} payable ${payable} paid ${paid} withheld ${withheld}, ${accepted}`;
+  };
   const balances = async () => (await ledger.balances("")).map(show);
   const settled = async (epoch: number | "latest" = "latest") => {
     const bytes = valueOrThrow(await ledger.settle(epoch));

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { closeClient } from "@grpc/grpc-js";
 import { expect } from "chai";
+import { Client } from "pg";
 import type { PutReply__Output } from "../core/gen/proto/tessellate/control/v1/PutReply.ts";
 import type { BalanceReply__Output } from "../core/gen/proto/tessellate/ledger/v1/BalanceReply.ts";
 import type { Judgement__Output } from "../core/gen/proto/tessellate/ledger/v1/Judgement.ts";
@@ -227,6 +228,18 @@ for (const kind of ["pglite", "postgres"] as const) {
       expect(row?.receiptCount).to.equal(2 * 43);
     });
 
+    if (kind === "postgres") {
+      it("ends when its hold on the store is gone, since another ledger may write from then on", async () => {
+        const client = new Client({ connectionString: store });
+        await client.connect();
+        await client.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tessellate-ledger-lock'");
+        await client.end();
+        expect(await ledger.ended).to.equal(1);
+        expect(ledger.errors()).to.contain("store-lost");
+        ledger = await start();
+      });
+    }
+
     it("settles, signs, and shows Prometheus the same", async () => {
       const reply = valueOrThrow(await settle());
       const key = valueOrThrow(parsePublicKey(ledger.key, "the ledger"));
@@ -301,9 +314,10 @@ describe("tessellate verify", function () {
     const changed = bytes.map((byte, index) => (index === start ? byte ^ 1 : byte));
     const { stdout, status } = tessellate("verify", file("changed.json", changed));
     expect(status).to.equal(1);
+    const why = "the receipt, its signature or that key was changed after signing (BadSignature)";
     expect(stdout.split("\n").slice(0, 2)).to.deep.equal([
       "NOT verified: 1 problem",
-      "receipt 2: the signature does not hold under the key of provider/studio; the receipt, its signature or that key was changed after signing (BadSignature); blame: whoever handed over this file",
+      `receipt 2: the signature does not hold under the key of provider/studio; ${why}; blame: whoever handed over this file`,
     ]);
   });
 

@@ -111,9 +111,9 @@ export class Store {
     });
   }
 
-  /** Sums of every epoch (or of one) with sessions that no settlement holds. Newest epoch last. */
-  unsettled(epoch?: number): Promise<readonly UnsettledEpoch[]> {
-    return unsettledIn(this.#database.query, epoch);
+  /** Sums of every epoch with sessions that no settlement holds, newest last, without their receipts' digests. */
+  unsettled(): Promise<readonly UnsettledEpoch[]> {
+    return unsettledIn(this.#database.query, undefined, { digests: false });
   }
 
   /**
@@ -125,7 +125,7 @@ export class Store {
     make: (unsettled: Unsettled, last: LastSettlement | undefined, part: number) => SignedSettlement,
   ): Promise<SignedSettlement | undefined> {
     return this.#database.transaction(async (query) => {
-      const [unsettled] = await unsettledIn(query, epoch);
+      const [unsettled] = await unsettledIn(query, epoch, { digests: true });
       if (unsettled === undefined) return undefined;
       const [last] = await query("select sequence::text as sequence, digest from settlements order by settlements.sequence desc limit 1");
       const [parts] = await query("select count(*)::text as count from settlements where epoch = $1", [epoch]);

@@ -14,8 +14,12 @@ export const PAID = "(r.accepted and not exists (select 1 from equivocations e w
 const UNSETTLED =
   "not exists (select 1 from settled_sessions d where d.usage_digest = s.usage_digest) and ($1::bigint is null or s.epoch = $1)";
 
-/** Of every epoch, or of one; newest last. */
-export async function unsettledIn(query: Query, epoch: number | undefined): Promise<readonly UnsettledEpoch[]> {
+/** Of every epoch, or of one; newest last. Without `digests` the lists of receipts are empty, which is enough to show balances. */
+export async function unsettledIn(
+  query: Query,
+  epoch: number | undefined,
+  { digests: wanted }: { readonly digests: boolean },
+): Promise<readonly UnsettledEpoch[]> {
   const one = [epoch ?? null];
   const fees = await query(
     `select epoch::text as epoch, model, model_root, price::text as price, gateway, sum((prompt_tokens + generated_tokens) * price)::text as prices,
@@ -28,10 +32,9 @@ export async function unsettledIn(query: Query, epoch: number | undefined): Prom
      from sessions s join receipts r using (usage_digest) where ${UNSETTLED} group by s.epoch, model, model_root, s.price, r.provider, ${PAID}`,
     one,
   );
-  const digests = await query(
-    `select s.epoch::text as epoch, r.digest from sessions s join receipts r using (usage_digest) where ${UNSETTLED}`,
-    one,
-  );
+  const digests = wanted
+    ? await query(`select s.epoch::text as epoch, r.digest from sessions s join receipts r using (usage_digest) where ${UNSETTLED}`, one)
+    : [];
   const keyOf = (row: Row) => [text(row, "epoch"), text(row, "model"), text(row, "model_root"), text(row, "price")].join(" ");
   const pools = new Map<string, { readonly epoch: number; readonly pool: Pool }>();
   for (const row of fees) {
