@@ -47,13 +47,16 @@ function protoFiles(): Files {
     return new Map(
       paths.map((path) => [
         join("core/gen/proto", path),
-        `${NOTICE}${readFileSync(join(output, path), "utf8").trimEnd()}\n`,
+        `${NOTICE}${withoutMachine(readFileSync(join(output, path), "utf8")).trimEnd()}\n`,
       ]),
     );
   } finally {
     rmSync(output, { recursive: true, force: true });
   }
 }
+
+/** The generator writes the absolute path of its input into its output: another on every machine, so a diff everywhere. */
+const withoutMachine = (text: string): string => text.replace(/^\/\/ Original file: .*\n\n?/m, "");
 
 function crdFiles(): Files {
   const folder = join(ROOT, "crds");
