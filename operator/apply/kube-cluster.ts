@@ -1,26 +1,29 @@
 /** The door to a real cluster: reads from copies that watches keep, writes by server-side apply. */
 import type { Model } from "../../core/gen/proto/tessellate/control/v1/Model.ts";
-import type { ShardedModelStatus } from "../../core/gen/crds/shardedmodel.ts";
 import { shardedModelResource } from "../../core/gen/crds/shardedmodel.ts";
 import { shardPlanResource } from "../../core/gen/crds/shardplan.ts";
 import { present } from "../../core/assert.ts";
+import type { RankConfig } from "../../core/rank-config.ts";
 import type { Authority } from "../../core/wire/authority.ts";
 import type { WallClock } from "../clock.ts";
 import type { KubeClient } from "../kube/client.ts";
-import { turned, withTimes } from "../kube/conditions.ts";
+import { turned } from "../kube/conditions.ts";
 import type { EventRecorder } from "../kube/events.ts";
 import { type KubeObject, PODS, SECRETS, SERVICES, keyOf } from "../kube/objects.ts";
+import { Recent } from "../kube/recent.ts";
 import { sameJson } from "../kube/same.ts";
 import { modelSpecOf } from "../plan/model-spec.ts";
 import { fullRankName } from "../plan/names.ts";
 import { rankConfigOf } from "../plan/told.ts";
 import { pictureOf } from "../plan/picture.ts";
-import type { Action, Assignment, Placement, Plan, Probe, RankState, World } from "../plan/types.ts";
+import type { Action, Assignment, ModelSpec, Plan, Probe, RankState, World } from "../plan/types.ts";
 import type { Cluster, Observed } from "./cluster.ts";
 import { FactsBook, factsIn } from "./facts.ts";
-import { MODEL_LABEL, modelKey } from "./labels.ts";
+import { MODEL_LABEL, RENEW_ANNOTATION, modelKey } from "./labels.ts";
+import { isTrouble, modelStatus } from "./model-status.ts";
 import { asModel, asPlan, chainInstance, nodesFor, podsOf, rankStatesOf } from "./observe.ts";
 import { METRICS_PORT, hostOf, modelService, ownerOf, rankPod, rankSecret } from "./rank-objects.ts";
+import { rankStateOf } from "./rank-state.ts";
 import { assignmentsIn, shardPlanSpec, shardPlanStatus } from "./shard-plan.ts";
 import type { Stores } from "./stores.ts";
 
@@ -50,6 +53,8 @@ type KnownProbe = Probe & { readonly instance: string };
 type Failure = { readonly count: number; readonly notBeforeMs: number };
 
 const CERTIFICATE_DAYS = 365;
+const RENEW_AFTER_DAYS = 240;
+const DAY_MS = 86_400_000;
 const RESTART_MS_MAX = 300_000;
 
 export class KubeCluster implements Cluster {
@@ -85,6 +90,7 @@ export class KubeCluster implements Cluster {
     const facts = await this.#facts.of(key, draft, shardPlan);
     const pods = this.#podsOf(key);
     const probes = this.#probes.get(key) ?? [];
+    for (const pod of pods) if (rankStateOf(pod, false)?.phase === "Ready") this.#failures.delete(keyOf(pod));
     const previous = shardPlan && { revision: shardPlan.spec.model.revision, assignments: assignmentsIn(shardPlan) };
     const world = {
       model: "code" in facts ? draft : modelSpecOf(object, facts.config),
@@ -130,16 +136,7 @@ export class KubeCluster implements Cluster {
     const { client, clock, events } = this.#options;
     const { model } = world;
     const before = object.status;
-    const generation = object.metadata.generation ?? 1;
-    const conditions = withTimes(before?.conditions, plan.conditions, generation, clock.wallMs());
-    const status: ShardedModelStatus = {
-      observedGeneration: generation,
-      readyReplicas: plan.readyChainCount,
-      chains: `${plan.readyChainCount}/${model.replicas}`,
-      selector: `${MODEL_LABEL}=${model.name}`,
-      ...placementStatus(world, plan.placement, before),
-      conditions: conditions.map((condition) => ({ ...condition, type: conditionType(condition.type) })),
-    };
+    const status = modelStatus(world, plan, before, clock.wallMs());
     if (!sameJson(before, status)) {
       const { name, namespace } = model;
       await client.apply(shardedModelResource, { metadata: { name, namespace }, status }, "status");
@@ -154,6 +151,7 @@ export class KubeCluster implements Cluster {
       }
     }
     await this.#reportPlan(world, plan);
+    await this.#renewCertificates(world, plan);
   }
 
   /**
@@ -201,7 +199,7 @@ export class KubeCluster implements Cluster {
   }
 
   async #createRank({ world, object }: Observed, { placement, revision }: Plan, assignment: Assignment): Promise<void> {
-    const { client, authority, events, image, imagePullPolicy } = this.#options;
+    const { client, events, image, imagePullPolicy } = this.#options;
     const { model, facts } = world;
     if ("code" in facts || placement === undefined) return;
     const node = present(
@@ -212,18 +210,15 @@ export class KubeCluster implements Cluster {
       await client.apply(SERVICES, modelService(model));
       this.#services.add(model.uid);
     }
-    const issued = await authority.issue(
-      { kind: "rank", name: fullRankName(model, assignment) },
-      { days: CERTIFICATE_DAYS },
-    );
     const config = rankConfigOf(model, facts, assignment, placement.assignments, node, hostOf(model, node));
-    await client.apply(SECRETS, rankSecret(model, assignment, config, issued));
+    const renewAfter = await this.#applySecret(model, assignment, config);
     const pod = rankPod({
       model,
       assignment,
       node,
       revision,
       neighbours: config.neighbours,
+      renewAfter,
       image,
       ...(imagePullPolicy === undefined ? {} : { imagePullPolicy }),
     });
@@ -236,6 +231,32 @@ export class KubeCluster implements Cluster {
       action: "CreateRank",
       note,
     });
+  }
+
+  /** What the rank is told, with a fresh certificate. Returns when that one is to be made anew. */
+  async #applySecret(model: ModelSpec, assignment: Assignment, config: RankConfig): Promise<string> {
+    const { client, clock, authority } = this.#options;
+    const identity = { kind: "rank", name: fullRankName(model, assignment) } as const;
+    const issued = await authority.issue(identity, { days: CERTIFICATE_DAYS });
+    await client.apply(SECRETS, rankSecret(model, assignment, config, issued));
+    return new Date(clock.wallMs() + RENEW_AFTER_DAYS * DAY_MS).toISOString();
+  }
+
+  /** Running ranks take a new certificate up from their Secret; nothing restarts. */
+  async #renewCertificates({ model, facts, nodes, ranks }: World, { placement }: Plan): Promise<void> {
+    const { client, clock, stores } = this.#options;
+    if ("code" in facts || placement === undefined) return;
+    const now = new Date(clock.wallMs()).toISOString();
+    for (const { name, assignment, phase } of ranks) {
+      const pod = stores.pods.get(`${model.namespace}/${name}`);
+      const after = pod?.metadata.annotations?.[RENEW_ANNOTATION];
+      const node = nodes.find((each) => each.name === assignment.node);
+      if (phase !== "Ready" || node === undefined || after === undefined || after > now) continue;
+      const config = rankConfigOf(model, facts, assignment, placement.assignments, node, hostOf(model, node));
+      const renewAfter = await this.#applySecret(model, assignment, config);
+      const annotations = { [RENEW_ANNOTATION]: renewAfter };
+      await client.patch(PODS, { namespace: model.namespace, name }, { metadata: { annotations } });
+    }
   }
 
   async #deleteRank({ world, object }: Observed, name: string, why: string): Promise<void> {
@@ -327,77 +348,4 @@ const isAssigned = ({ assignment }: RankState, assignments: readonly Assignment[
       sameJson(layers, assignment.layers),
   );
 
-/** Copies lag by milliseconds; an object that is not there after this long was deleted by somebody else. */
-const LAG_MS = 10_000;
-
-class Recent {
-  readonly #clock: WallClock;
-  readonly #entries = new Map<string, { readonly object: KubeObject; readonly untilMs: number }>();
-
-  constructor(clock: WallClock) {
-    this.#clock = clock;
-  }
-
-  set(key: string, object: KubeObject): void {
-    this.#entries.set(key, { object, untilMs: this.#clock.monotonicMs() + LAG_MS });
-  }
-
-  get(key: string): KubeObject | undefined {
-    return this.all().get(key);
-  }
-
-  delete(key: string): void {
-    this.#entries.delete(key);
-  }
-
-  all(): ReadonlyMap<string, KubeObject> {
-    const nowMs = this.#clock.monotonicMs();
-    for (const [key, { untilMs }] of this.#entries) if (untilMs <= nowMs) this.#entries.delete(key);
-    return new Map([...this.#entries].map(([key, { object }]) => [key, object]));
-  }
-}
-
 const asObject = (model: object) => model as KubeObject;
-
-function conditionType(type: string): "Planned" | "WeightsReady" | "Ready" {
-  return type === "Planned" || type === "WeightsReady" ? type : "Ready";
-}
-
-const isTrouble = (type: string, value: string, reason: string): boolean =>
-  value === "False" && (type === "Planned" || reason === "ProbeFailed");
-
-/** What the status says about the plan in force; where none can be made, what it said before stays. */
-function placementStatus(
-  { model, facts }: World,
-  placement: Placement | undefined,
-  before: ShardedModelStatus | undefined,
-): Partial<ShardedModelStatus> {
-  if (placement === undefined || "code" in facts) {
-    const { replicas = 0, root, plan, providerCount, estimate } = before ?? {};
-    return {
-      replicas,
-      ...(root === undefined ? {} : { root }),
-      ...(plan === undefined ? {} : { plan }),
-      ...(providerCount === undefined ? {} : { providerCount }),
-      ...(estimate === undefined ? {} : { estimate }),
-    };
-  }
-  const { assignments, estimate } = placement;
-  const chainCount = new Set(assignments.map(({ chain }) => chain)).size;
-  const { millisecondsPerToken, bottleneck } = estimate;
-  return {
-    replicas: chainCount,
-    root: facts.root,
-    plan: model.name,
-    providerCount: new Set(assignments.map(({ provider }) => provider)).size,
-    ...(millisecondsPerToken > 0
-      ? {
-          estimate: {
-            tokensPerSecond: ((1000 * chainCount) / millisecondsPerToken).toFixed(1),
-            millisecondsPerToken: millisecondsPerToken.toFixed(1),
-            bottleneck,
-          },
-        }
-      : {}),
-  };
-}

@@ -13,6 +13,8 @@ export const RANK_SELECTOR = `${COMPONENT_LABEL}=rank,${MANAGED_BY_LABEL}=${MANA
 /** What a pod was told, as JSON; the pod itself is the record of what runs. */
 export const ASSIGNMENT_ANNOTATION = "tessellate.dev/assignment";
 export const REVISION_ANNOTATION = "tessellate.dev/revision";
+/** When the rank's certificate is to be made anew: long before it expires, and the rank goes on meanwhile. */
+export const RENEW_ANNOTATION = "tessellate.dev/renew-certificate-after";
 export const NEIGHBOURS_ANNOTATION = "tessellate.dev/neighbours";
 
 /** `namespace/name` of a model: the key of its reconciliation. */

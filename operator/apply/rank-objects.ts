@@ -17,6 +17,7 @@ import {
   ASSIGNMENT_ANNOTATION,
   MODEL_LABEL,
   NEIGHBOURS_ANNOTATION,
+  RENEW_ANNOTATION,
   REVISION_ANNOTATION,
   modelLabels,
   rankLabels,
@@ -41,6 +42,7 @@ export type RankPodOptions = {
   readonly node: NodeFacts;
   readonly revision: string;
   readonly neighbours: readonly string[];
+  readonly renewAfter: string; // ISO 8601
   readonly image: string;
   readonly imagePullPolicy?: string;
 };
@@ -99,6 +101,7 @@ export function rankPod(options: RankPodOptions): KubeObject {
         [ASSIGNMENT_ANNOTATION]: JSON.stringify(assignment),
         [REVISION_ANNOTATION]: revision,
         [NEIGHBOURS_ANNOTATION]: options.neighbours.join(),
+        [RENEW_ANNOTATION]: options.renewAfter,
       },
       ownerReferences: [ownerOf(model)],
     },

@@ -28,7 +28,10 @@ export function rankStateOf(pod: KubeObject, machineIsGone: boolean): RankState 
     };
   }
   const podIP = status["podIP"];
-  const address = typeof podIP === "string" && podIP !== "" ? { address: `${podIP}:${RANK_PORT}` } : {};
+  const address =
+    typeof podIP === "string" && podIP !== ""
+      ? { address: podIP.includes(":") ? `[${podIP}]:${RANK_PORT}` : `${podIP}:${RANK_PORT}` }
+      : {};
   const ready = conditionOf(status, "Ready")?.["status"] === "True";
   if (ready) return { ...told, ...address, phase: "Ready", detail: "" };
   return { ...told, ...address, phase: "Starting", detail: whyNotReady(status) };

@@ -128,7 +128,12 @@ function fresh(world: Known, why: string): Wanted | { readonly code: string; rea
 
 function summary(assignments: readonly Assignment[]): string {
   const count = (pick: (assignment: Assignment) => unknown) => new Set(assignments.map(pick)).size;
-  return `${assignments.length} ranks on ${count(({ node }) => node)} nodes of ${count(({ provider }) => provider)} providers, ${count(({ chain }) => chain)} chains`;
+  const [nodeCount, providerCount, chainCount] = [
+    count(({ node }) => node),
+    count(({ provider }) => provider),
+    count(({ chain }) => chain),
+  ];
+  return `${assignments.length} ranks on ${nodeCount} nodes of ${providerCount} providers, ${chainCount} chains`;
 }
 
 /** Names are free only once the old rank is gone, so a rank that must change is deleted in one round, made in the next. */

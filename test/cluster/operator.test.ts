@@ -5,46 +5,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect } from "chai";
-import { formatManifest, manifestOf } from "../../core/manifest.ts";
-import { merkleLeaf } from "../../core/merkle.ts";
 import { openAuthority } from "../../operator/apply/authority.ts";
 import { systemClock } from "../../operator/clock.ts";
-import { Controller } from "../../operator/controller.ts";
 import { clusterAccess } from "../../operator/kube/access.ts";
 import { KubeClient } from "../../operator/kube/client.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { type FakeHouse, startFakeHouse } from "./fake-house.ts";
 import { FakeMachines } from "./fake-machines.ts";
+import { type Operator, makeHousePods, manifestText, startOperator } from "./running-operator.ts";
 
 const CRDS = fileURLToPath(new URL("../../crds/", import.meta.url));
-const CONFIG = {
-  model_type: "llama",
-  architectures: ["LlamaForCausalLM"],
-  hidden_size: 256,
-  intermediate_size: 1024,
-  num_hidden_layers: 12,
-  num_attention_heads: 8,
-  num_key_value_heads: 2,
-  vocab_size: 1000,
-  max_position_embeddings: 512,
-};
 const PROVIDERS = ["campus", "garage", "studio", "spare"];
 const HOUSE = { gateway: "127.78.0.1", ledger: "127.78.0.2" };
-
-/** Counts what changes the cluster; leases are renewed all the time and tell nothing. */
-class CountingClient extends KubeClient {
-  readonly writes: string[] = [];
-  override open(call: Parameters<KubeClient["open"]>[0]): ReturnType<KubeClient["open"]> {
-    if (call.method !== "GET" && !call.path.includes("/leases")) this.writes.push(`${call.method} ${call.path}`);
-    return super.open(call);
-  }
-}
-
-type Operator = {
-  readonly client: CountingClient;
-  readonly events: { readonly event: string; readonly [field: string]: unknown }[];
-  stop(): Promise<void>;
-};
 
 describe("the operator on a real API server", function () {
   this.timeout(600_000);
@@ -109,51 +81,6 @@ describe("the operator on a real API server", function () {
     return status?.conditions?.find((each: { type: string }) => each.type === type);
   };
 
-  const startOperator = async (identity: string): Promise<Operator> => {
-    const client = new CountingClient(clusterAccess(cluster.kubeconfig));
-    const events: Operator["events"] = [];
-    const stop = new AbortController();
-    const controller = new Controller({
-      client,
-      clock: systemClock(),
-      namespace: "tessellate",
-      identity,
-      image: "tessellate:test",
-      log: (event, fields) => void events.push({ event, ...fields }),
-    });
-    const running = controller.run(stop.signal);
-    running.catch((error: unknown) => events.push({ event: "crashed", error }));
-    return {
-      client,
-      events,
-      async stop() {
-        stop.abort(new Error("the test is over"));
-        await running;
-        client.close();
-      },
-    };
-  };
-
-  /** The pods of gateway and ledger, as a chart would make them and a kubelet report them. */
-  const makeHousePods = async () => {
-    for (const [component, host, port, portName] of [
-      ["gateway", HOUSE.gateway, house.gateway.port, "control"],
-      ["ledger", HOUSE.ledger, house.ledger.port, "grpc"],
-    ] as const) {
-      const labels = { "app.kubernetes.io/part-of": "tessellate", "app.kubernetes.io/component": component };
-      const containers = [{ name: component, image: "none", ports: [{ name: portName, containerPort: port }] }];
-      const metadata = { name: component, namespace: "tessellate", labels };
-      await create({ apiVersion: "v1", kind: "Pod", metadata, spec: { nodeName: "campus-a1", containers } });
-      const status = { phase: "Running", podIP: host, podIPs: [{ ip: host }] };
-      await cluster.api.request(
-        "PATCH",
-        `/api/v1/namespaces/tessellate/pods/${component}/status`,
-        { status },
-        "application/merge-patch+json",
-      );
-    }
-  };
-
   before(async () => {
     // Nobody renews the leases of machines that do not exist.
     cluster = await startControlPlane({
@@ -169,15 +96,15 @@ describe("the operator on a real API server", function () {
       "a service account",
     );
     modelDirectory = await mkdtemp(join(tmpdir(), "tessellate-model-"));
-    await writeFile(join(modelDirectory, "tessellate-manifest.json"), manifestText(CONFIG));
+    await writeFile(join(modelDirectory, "tessellate-manifest.json"), manifestText());
     machines = new FakeMachines(cluster.api, "models");
     machines.autoReady = false;
     for (const name of ["campus-a1", "garage-3", "studio-x1"]) await machines.add(name);
     const client = new KubeClient(clusterAccess(cluster.kubeconfig));
     house = await startFakeHouse(await openAuthority(client, "tessellate"), HOUSE);
     client.close();
-    await makeHousePods();
-    operator = await startOperator("first");
+    await makeHousePods(cluster, house);
+    operator = await startOperator(cluster, "first");
   });
   after(async () => {
     await operator?.stop();
@@ -351,7 +278,7 @@ describe("the operator on a real API server", function () {
     const generation = (await json("get", "sp", "tiny")).metadata.generation;
     await operator.stop();
     await rm(join(modelDirectory, "tessellate-manifest.json")); // the source is away, too
-    operator = await startOperator("second");
+    operator = await startOperator(cluster, "second");
     await until(
       async () => house.told.gateway?.fence,
       (fence) => fence === 2,
@@ -365,7 +292,7 @@ describe("the operator on a real API server", function () {
     expect(await ranks("tiny")).to.deep.equal(before);
     expect((await json("get", "sp", "tiny")).metadata.generation).to.equal(generation);
     expect(house.told.gateway?.models.map(({ name }) => name)).to.deep.equal(["tiny"]);
-    await writeFile(join(modelDirectory, "tessellate-manifest.json"), manifestText(CONFIG));
+    await writeFile(join(modelDirectory, "tessellate-manifest.json"), manifestText());
   });
 
   it("says which memory is missing where a model does not fit, and what would help", async () => {
@@ -439,12 +366,3 @@ describe("the operator on a real API server", function () {
     expect(troubles).to.deep.equal([]);
   });
 });
-
-/** The manifest of a model of which only the configuration is there: enough for planning. */
-function manifestText(config: object): string {
-  const text = JSON.stringify(config);
-  const bytes = new TextEncoder().encode(text);
-  return formatManifest(
-    manifestOf([{ path: "config.json", sizeBytes: bytes.length, chunks: merkleLeaf(bytes) }], text),
-  );
-}

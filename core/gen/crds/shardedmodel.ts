@@ -482,8 +482,8 @@ export const shardedModelSchema: Schema = {
               maxLength: 8,
               rules: [
                 {
-                  rule: "self.matches('^[1-9][0-9]{0,5}[smh]$')",
-                  message: "epoch is a whole number of seconds, minutes or hours, such as 90s, 30m or 1h",
+                  rule: "self.matches('^([1-9][0-9]{0,5}s|[1-9][0-9]{0,4}m|[1-9][0-9]{0,3}h)$')",
+                  message: "epoch is a whole number of seconds, minutes or hours, at most 9999h, such as 90s, 30m or 1h",
                 },
               ],
             },
