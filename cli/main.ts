@@ -16,6 +16,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Module>>> = {
   settle: () => import("./commands/settle.ts"),
   pack: () => import("./commands/pack.ts"),
   eval: () => import("./commands/eval.ts"),
+  provider: () => import("./commands/provider.ts"),
   node: () => import("./commands/node.ts"),
 };
 

@@ -1,12 +1,10 @@
 /** `tessellate node`: the node agent, as far as it is there: it holds the provider's key and signs for the node's ranks. */
-import { generateKeyPairSync } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Command } from "commander";
-import { type SigningKey, parseSigningKey } from "../../core/keys.ts";
-import { valueOrThrow } from "../../core/result.ts";
 import { lifetime } from "../../core/wire/lifetime.ts";
 import { startSigner } from "../../shard-runtime/attest/signer-server.ts";
+import { readOrMakeKey } from "../signing-key.ts";
 
 type Options = { readonly provider: string; readonly node: string; readonly key: string; readonly socket: string };
 
@@ -27,14 +25,4 @@ export function register(program: Command): void {
       await ended;
       await signer.close();
     });
-}
-
-function readOrMakeKey(file: string): SigningKey {
-  if (!existsSync(file)) {
-    mkdirSync(dirname(file), { recursive: true });
-    const { privateKey } = generateKeyPairSync("ed25519");
-    // "wx": two agents that start at once must not each make a key and one of them lose its own.
-    writeFileSync(file, privateKey.export({ format: "pem", type: "pkcs8" }), { mode: 0o600, flag: "wx" });
-  }
-  return valueOrThrow(parseSigningKey(readFileSync(file, "utf8"), file));
 }
