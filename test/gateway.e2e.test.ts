@@ -1,6 +1,6 @@
 /** The gateway as a process before real ranks on the demo model: OpenAI's client, a rank killed under an answer, a restart. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -97,6 +97,20 @@ describe("the gateway before real ranks", function () {
     const again = await complete(house.url, { ...LONG, tessellate: { receipts: true } });
     expect(again.usage).to.deep.equal(usage);
     expect(verifyAnswer(indentedJson(again.tessellate), { modelRoot: house.facts.root }).problems).to.deep.equal([]);
+  });
+
+  it("hands the ledger nothing that it must reject, interrupted answers included", async () => {
+    const metrics = async () => await (await fetch(`http://${house.metricsAddresses["ledger"]}/metrics`)).text();
+    const waiting = async () =>
+      /^tessellate_usage_waiting 0$/m.test(
+        await (await fetch(`http://${house.metricsAddresses["gateway"]}/metrics`)).text(),
+      );
+    await until("all usage to be judged", waiting);
+    const log = readFileSync(join(directory, "logs", "gateway.log"), "utf8");
+    const rejected = log.split("\n").filter((line) => /"(receipt-rejected|receipts-differ)"/.test(line));
+    expect(rejected).to.deep.equal([]);
+    expect(await metrics()).to.match(/^tessellate_receipts_total\{verdict="accept".*\} [1-9]/m);
+    expect(await metrics()).to.not.match(/^tessellate_receipts_total\{verdict="reject".*\} [1-9]/m);
   });
 
   it("refuses what does not fit, and serves on", async () => {
