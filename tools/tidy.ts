@@ -15,6 +15,8 @@ const FILE_BYTES_LIMIT = 600_000;
 const MAY_BE_LARGE =
   /^(models\/demo\/|test\/golden\/|package-lock\.json$|tools\/kube\/.*go\.sum$|docs\/.*\.(png|svg)$)/;
 
+const MACHINE_PATH = /\/(work|root|Users|home\/[a-z]+)\/(?!\.\.\.)[A-Za-z.]/;
+
 const PURE = /^(core\/(?!wire\/|gen\/)|operator\/plan\/|shard-runtime\/schedule\/|gateway\/route\/|ledger\/rules\/)/;
 /** Hashing and signature checks are arithmetic; these files may use node:crypto and nothing else of Node. */
 const MAY_HASH =
@@ -48,6 +50,12 @@ function breachesOf(file: string): readonly Breach[] {
   const breach = (line: number, rule: string) => found.push({ file, line, rule });
   if (!MAY_BE_LARGE.test(file) && statSync(file).size > FILE_BYTES_LIMIT)
     breach(1, `larger than ${FILE_BYTES_LIMIT} bytes`);
+  if (!/\.(ts|mjs|md|ya?ml|py|json|proto|txt|sh)$/.test(file) || MAY_BE_LARGE.test(file)) return found;
+  readFileSync(file, "utf8")
+    .split("\n")
+    .forEach((text, index) => {
+      if (MACHINE_PATH.test(text)) breach(index + 1, "a path of somebody's machine");
+    });
   if (!/\.(ts|mjs)$/.test(file) || file.startsWith("core/gen/")) return found;
   const lines = readFileSync(file, "utf8").split("\n");
   if (lines.length > FILE_LENGTH_LIMIT)

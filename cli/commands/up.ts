@@ -1,6 +1,6 @@
 /** `tessellate up`: local mode in the foreground, until Ctrl-C. */
 import { mkdirSync } from "node:fs";
-import { resolve } from "node:path";
+import { relative, resolve } from "node:path";
 import type { Command } from "commander";
 import { valueOrThrow } from "../../core/result.ts";
 import { lifetime } from "../../core/wire/lifetime.ts";
@@ -39,8 +39,11 @@ export function register(program: Command): void {
         tell: say,
       });
       house.ready.then(
-        () =>
-          console.log(`\nserving at ${house.url}/v1\n\n${curlLine(house.url, house.model.name, "What is a shard?")}\n`),
+        () => {
+          const settings = `--ledger ${house.ledgerAddress} --tls ${relative(process.cwd(), house.operatorTls)}`;
+          console.log(`\nserving at ${house.url}/v1\n\n${curlLine(house.url, house.model.name, "What is a shard?")}`);
+          console.log(`\nnpx tessellate chat --url ${house.url} "What is a shard?"\nnpx tessellate balance ${settings}\n`);
+        },
         () => {},
       );
       await ended;

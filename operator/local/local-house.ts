@@ -108,7 +108,7 @@ class Loop {
   #placement: Placement | undefined;
   #told = "";
   #toldAt = 0;
-  #conditions = "";
+  readonly #conditions = new Map<string, string>();
   #failures = new Map<string, { count: number; notBefore: number }>();
   #wake: () => void = () => {};
   #woken = Promise.resolve();
@@ -232,10 +232,12 @@ class Loop {
   }
 
   #say(decided: Plan): void {
-    const shown = JSON.stringify(decided.conditions);
-    if (shown === this.#conditions) return;
-    this.#conditions = shown;
-    for (const condition of decided.conditions) this.#options.tell({ event: "condition", condition });
+    for (const condition of decided.conditions) {
+      const shown = JSON.stringify(condition);
+      if (this.#conditions.get(condition.type) === shown) continue;
+      this.#conditions.set(condition.type, shown);
+      this.#options.tell({ event: "condition", condition });
+    }
     if (decided.conditions.some(({ type, status }) => type === "Ready" && status === "True")) this.#ready.resolve();
   }
 

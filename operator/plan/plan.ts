@@ -128,12 +128,9 @@ function fresh(world: Known, why: string): Wanted | { readonly code: string; rea
 
 function summary(assignments: readonly Assignment[]): string {
   const count = (pick: (assignment: Assignment) => unknown) => new Set(assignments.map(pick)).size;
-  const [nodeCount, providerCount, chainCount] = [
-    count(({ node }) => node),
-    count(({ provider }) => provider),
-    count(({ chain }) => chain),
-  ];
-  return `${assignments.length} ranks on ${nodeCount} nodes of ${providerCount} providers, ${chainCount} chains`;
+  const chainCount = count(({ chain }) => chain);
+  const where = `${count(({ node }) => node)} nodes of ${count(({ provider }) => provider)} providers`;
+  return `${assignments.length} ranks on ${where}, ${chainCount} ${chainCount === 1 ? "chain" : "chains"}`;
 }
 
 /** Names are free only once the old rank is gone, so a rank that must change is deleted in one round, made in the next. */
@@ -221,7 +218,7 @@ function readiness({ model, probes }: World, ready: readonly number[], serving: 
   if (ready.length === 0) return no("RanksStarting", "no chain is complete yet");
   const failed = probes.find(({ chain, passed }) => !passed && ready.includes(chain));
   if (failed !== undefined) return no("ProbeFailed", `chain ${failed.chain}: ${failed.detail}`);
-  return no("Probing", `chains ${ready.join(", ")} are complete; a request is going through`);
+  return no("Probing", `${ready.length === 1 ? "chain" : "chains"} ${ready.join(", ")} complete; a request is going through`);
 }
 
 /** Nothing can be planned: what runs goes on running, and the conditions say why. */
