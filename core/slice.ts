@@ -33,6 +33,9 @@ const VOCABULARY_UNIT = 16;
 /** How far heads may stray from their share where that spares copies of KV heads; FFN columns make up for it. */
 const HEAD_IMBALANCE_MAX = 1.3;
 
+/** Heads as the engine holds them: attention kernels take multiples of 16 (zeros fill the others up). */
+export const paddedHeadSize = (config: ModelConfig): number => Math.ceil(config.headSize / 16) * 16;
+
 export type BlockSizes = {
   readonly hidden: number; // matrices that read the hidden state: QKV, gate and up, head
   readonly attention: number; // output projection; divides the head size, so that any cut falls between blocks
@@ -45,7 +48,7 @@ export function blockSizes(config: ModelConfig): BlockSizes {
     BLOCK_SIZES.find((block) => size % block === 0 && size / block >= countMin);
   return {
     hidden: dividing(config.hiddenSize) ?? ODD_BLOCK_SIZE,
-    attention: dividing(config.headSize) ?? ODD_BLOCK_SIZE,
+    attention: dividing(paddedHeadSize(config)) ?? ODD_BLOCK_SIZE,
     ffn: dividing(config.ffnSize, COLUMN_UNIT_COUNT_MIN) ?? dividing(config.ffnSize) ?? ODD_BLOCK_SIZE,
   };
 }
@@ -195,7 +198,8 @@ export function shardBytes(
   const kvHeadCount = slice.kvHeads.length;
   const columnCount = lengthOf(slice.columns);
   const rowCount = lengthOf(slice.vocabulary);
-  const { hiddenSize, headSize } = config;
+  const { hiddenSize } = config;
+  const headSize = paddedHeadSize(config);
   const biasCount =
     (config.attentionBias ? (headCount + 2 * kvHeadCount) * headSize + hiddenSize : 0) +
     (config.mlpBias ? 2 * columnCount + hiddenSize : 0);

@@ -10,6 +10,7 @@
 import { join } from "node:path";
 import { present } from "../../core/assert.ts";
 import { lengthOf } from "../../core/ranges.ts";
+import { paddedHeadSize } from "../../core/slice.ts";
 import { BoundCache, type BoundGraphs } from "./bound-cache.ts";
 import { attentionWidths } from "./graph/llama.ts";
 import { rotaryTables } from "./graph/rotary.ts";
@@ -53,7 +54,8 @@ export class Attention {
       readonly rowCountMax: number;
     },
   ) {
-    const { config, slice } = shard;
+    const { slice } = shard;
+    const config = { ...shard.config, headSize: paddedHeadSize(shard.config) };
     this.#widths = attentionWidths(config, slice);
     this.qkv = floats(options.rowCountMax * this.#widths.qkv);
     this.attended = floats(options.rowCountMax * this.#widths.attended);
@@ -66,7 +68,7 @@ export class Attention {
     const buffers = () => Array.from({ length: lengthOf(shard.layers) }, () => floats(valueCount));
     this.#keys = buffers();
     this.#values = buffers();
-    const { cosine, sine } = rotaryTables(config, positionCount);
+    const { cosine, sine } = rotaryTables(shard.config, positionCount);
     const tableDims = [positionCount, config.headSize / 2];
     this.#shared = {
       cosine: ort.tensor(cosine, tableDims),

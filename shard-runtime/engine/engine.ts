@@ -10,6 +10,11 @@
  *     const output = next.value;                              // hidden rows, or this rank's slice of the logits
  *     engine.release("s1");
  *
+ * A row's bits follow from its session's tokens alone: not from what else is in the batch, how a prompt is cut into
+ * chunks, whether a token was decoded or prefilled, where the chain is cut into segments, or how many threads compute.
+ * So a session can be replayed, or audited, by prefill and compared bit for bit. Only the tensor-parallel cut rounds
+ * differently; it is part of the drift class.
+ *
  * With one rank in the segment `forward` never yields. With more, every rank of the segment runs the same batches in
  * the same order, so the n-th yield of one rank meets the n-th yield of the others; all have the same length.
  */

@@ -11,7 +11,7 @@ import type { Output, ShardEngine, StepRows } from "./engine.ts";
 import { loadEngine } from "./ort-engine.ts";
 import { packShard } from "./pack.ts";
 import { sumInRankOrder } from "./reduce.ts";
-import type { PackFormat } from "./shard.ts";
+import type { PackFormat, Shard } from "./shard.ts";
 import type { TensorSource } from "./tensor-source.ts";
 
 export type LocalModel = { readonly config: ModelConfig; readonly root: string; readonly tensors: TensorSource };
@@ -40,25 +40,16 @@ export class LocalChain {
   /** Packs (or finds packed) and loads every shard. The segments cover all layers, in order. */
   static async load(model: LocalModel, plan: readonly LocalSegment[], options: LocalChainOptions): Promise<LocalChain> {
     const segments: ShardEngine[][] = [];
-    for (const { layers, sliceWeights } of plan) {
-      const ranks: ShardEngine[] = [];
-      segments.push(ranks);
-      for (const slice of cutSlices(model.config, sliceWeights)) {
-        const what = `layers ${layers.start}-${layers.end}, rank ${slice.rankIndex} of ${slice.rankCount}`;
-        const { directory } = await packShard(
-          model.tensors,
-          model.config,
-          { layers, slice },
-          {
-            modelRoot: model.root,
-            quantization: options.quantization,
-            cacheDirectory: options.cacheDirectory,
-            onProgress: (doneCount, totalCount) =>
-              options.onProgress?.(`${what}: packed ${doneCount} of ${totalCount}`),
-          },
-        );
-        ranks.push(await loadEngine({ ...options, shardDirectory: directory, device: "cpu" }));
+    try {
+      for (const { layers, sliceWeights } of plan) {
+        const ranks: ShardEngine[] = [];
+        segments.push(ranks);
+        for (const slice of cutSlices(model.config, sliceWeights))
+          ranks.push(await loadShard(model, { layers, slice }, options));
       }
+    } catch (cause) {
+      for (const engine of segments.flat()) engine.close();
+      throw cause;
     }
     return new LocalChain(segments, model.config.vocabularySize);
   }
@@ -114,6 +105,18 @@ export class LocalChain {
   close(): void {
     for (const engine of this.engines) engine.close();
   }
+}
+
+async function loadShard(model: LocalModel, shard: Shard, options: LocalChainOptions): Promise<ShardEngine> {
+  const { layers, slice } = shard;
+  const what = `layers ${layers.start}-${layers.end}, rank ${slice.rankIndex} of ${slice.rankCount}`;
+  const { directory } = await packShard(model.tensors, model.config, shard, {
+    modelRoot: model.root,
+    quantization: options.quantization,
+    cacheDirectory: options.cacheDirectory,
+    onProgress: (doneCount, totalCount) => options.onProgress?.(`${what}: packed ${doneCount} of ${totalCount}`),
+  });
+  return loadEngine({ ...options, shardDirectory: directory, device: "cpu" });
 }
 
 /** Advances every rank to its next exchange, adds, and goes on, until all are done. */

@@ -22,7 +22,8 @@ type Native = (...args: unknown[]) => unknown;
 const API_VERSION = 20;
 /** Older ones lack 8-bit MatMulNBits on the CPU. */
 const MINOR_VERSION_MIN = 22;
-const LOG_ERRORS_ONLY = 3;
+/** Errors come back as statuses; the log would only say them twice. */
+const LOG_FATAL_ONLY = 4;
 const ARENA_ALLOCATOR = 1;
 const DEFAULT_MEMORY = 0;
 
@@ -196,7 +197,7 @@ export class Ort {
     const threading = api.make("CreateThreadingOptions");
     api.check("SetGlobalIntraOpNumThreads", threading, options.threadCount);
     api.check("SetGlobalSpinControl", threading, options.spin ? 1 : 0);
-    this.#environment = api.make("CreateEnvWithGlobalThreadPools", LOG_ERRORS_ONLY, "tessellate", threading);
+    this.#environment = api.make("CreateEnvWithGlobalThreadPools", LOG_FATAL_ONLY, "tessellate", threading);
     api.raw("ReleaseThreadingOptions")(threading);
     this.#memory = api.make("CreateCpuMemoryInfo", ARENA_ALLOCATOR, DEFAULT_MEMORY);
     this.#shareArena();

@@ -21,6 +21,7 @@ import {
 } from "./graph/llama.ts";
 import { FLOAT, FLOAT16, type StoredTensor, UINT8 } from "./graph/onnx.ts";
 import type { HashedFile } from "./hashed-file.ts";
+import { withPaddedHeads } from "./padded-heads.ts";
 import { type BlockBits, quantizeRows } from "./quantize.ts";
 import type { PackFormat, Shard } from "./shard.ts";
 import type { TensorSource } from "./tensor-source.ts";
@@ -45,14 +46,15 @@ export type GraphFile = { readonly name: string; readonly bytes: Uint8Array };
 type Piece = { readonly tensor: string; readonly rows: Range; readonly columns: Range };
 
 export async function packGraphs(
-  source: TensorSource,
-  config: ModelConfig,
+  checkpoint: TensorSource,
+  model: ModelConfig,
   shard: Shard,
   format: PackFormat,
   weights: HashedFile,
   onProgress: (doneCount: number, totalCount: number) => void = () => {},
 ): Promise<{ readonly graphs: readonly GraphFile[] }> {
   const { slice, layers } = shard;
+  const { source, config } = withPaddedHeads(checkpoint, model);
   const last = layers.end === config.layerCount;
   const writer = new MatrixWriter(source, format, weights);
   const totalCount = lengthOf(layers) + (last ? 1 : 0);
@@ -62,7 +64,7 @@ export async function packGraphs(
     onProgress(packed.length, totalCount);
   }
   const graphs = [
-    { name: GRAPHS.attention, bytes: attentionGraph(config, slice) },
+    { name: GRAPHS.attention, bytes: attentionGraph(config, slice, model.headSize) },
     ...(slice.rankCount === 1 ? graphsOfOneRank(config, slice, packed) : graphsOfSeveral(config, slice, packed)),
   ];
   if (!last) return { graphs };

@@ -25,7 +25,7 @@ import {
 import type { TensorSource } from "./tensor-source.ts";
 
 /** Counts up when the same input is packed to other bytes. */
-const PACKER_VERSION = 2;
+const PACKER_VERSION = 3;
 
 export type PackOptions = {
   readonly modelRoot: string; // sha256:… of the manifest; part of the cache's key

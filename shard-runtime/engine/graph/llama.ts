@@ -54,8 +54,11 @@ export const attentionWidths = (config: ModelConfig, slice: Slice) => ({
   attended: lengthOf(slice.heads) * config.headSize,
 });
 
-/** (qkv, past_key, past_value, …) → (attended, key, value) for one session; past and present share their memory. */
-export function attentionGraph(config: ModelConfig, slice: Slice): Uint8Array {
+/**
+ * (qkv, past_key, past_value, …) → (attended, key, value) for one session; past and present share their memory.
+ * `headSize` is the model's own, whatever the heads are padded to.
+ */
+export function attentionGraph(config: ModelConfig, slice: Slice, headSize: number): Uint8Array {
   const graph = new GraphBuilder("attention");
   const widths = attentionWidths(config, slice);
   const kvDims = [1, slice.kvHeads.length, "T", config.headSize];
@@ -73,6 +76,7 @@ export function attentionGraph(config: ModelConfig, slice: Slice): Uint8Array {
   graph.contrib("GroupQueryAttention", inputs, ["attended", "key", "value"], {
     num_heads: lengthOf(slice.heads),
     kv_num_heads: slice.kvHeads.length,
+    scale: { float: 1 / Math.sqrt(headSize) },
     do_rotary: 1,
     rotary_interleaved: 0,
   });

@@ -4,6 +4,7 @@
  * angle's fourth digit, and the model was trained with those.
  */
 import type { ModelConfig } from "../../../core/model-config.ts";
+import { paddedHeadSize } from "../../../core/slice.ts";
 import { floats } from "../ort.ts";
 
 /** Turns per position of each pair of a head, f32 [headSize / 2], scaling applied. */
@@ -29,11 +30,11 @@ export function inverseFrequencies(config: ModelConfig): Float32Array {
 
 export type RotaryTables = { readonly cosine: Float32Array; readonly sine: Float32Array };
 
-/** Cosines and sines, each f32 [positionCount, headSize / 2], row-major. */
+/** Cosines and sines, each f32 [positionCount, paddedHeadSize / 2], row-major; what pads a head does not turn. */
 export function rotaryTables(config: ModelConfig, positionCount: number): RotaryTables {
   const frequencies = inverseFrequencies(config);
-  const half = frequencies.length;
-  const cosine = floats(positionCount * half);
+  const half = paddedHeadSize(config) / 2;
+  const cosine = floats(positionCount * half).fill(1);
   const sine = floats(positionCount * half);
   for (let position = 0; position < positionCount; position += 1) {
     for (const [pair, frequency] of frequencies.entries()) {
