@@ -255,6 +255,17 @@ describe("the operator on a real API server", function () {
     expect(house.probes.length).to.be.greaterThan(probeCount);
   });
 
+  it("makes a rank's certificate anew in time, without touching the rank", async () => {
+    const certificate = async () => (await json("get", "secret", "tiny-0-0-0")).data["tls.crt"];
+    const [before, pods] = [await certificate(), await ranks("tiny")];
+    const due = "tessellate.dev/renew-certificate-after=2026-01-01T00:00:00Z";
+    await kubectl("annotate", "pod", "tiny-0-0-0", "--overwrite", due);
+    await until(certificate, (now) => now !== before, "another certificate");
+    expect(await ranks("tiny")).to.deep.equal(pods);
+    const { annotations } = (await json("get", "pod", "tiny-0-0-0")).metadata;
+    expect(Date.parse(annotations["tessellate.dev/renew-certificate-after"])).to.be.greaterThan(Date.now());
+  });
+
   it("moves only the shard whose machine is gone", async () => {
     await machines.add("spare-1");
     await wait("condition=Ready", "shardnode/spare-1");
@@ -364,5 +375,24 @@ describe("the operator on a real API server", function () {
   it("had no trouble on the way", () => {
     const troubles = operator.events.filter(({ event }) => /trouble|crashed|failed/.test(event));
     expect(troubles).to.deep.equal([]);
+  });
+
+  it("gives up when somebody else holds its lease", async () => {
+    const lease = { spec: { holderIdentity: "somebody" } };
+    await cluster.kubectl([
+      "-n",
+      "tessellate",
+      "patch",
+      "lease",
+      "tessellate-operator",
+      "--type=merge",
+      "-p",
+      JSON.stringify(lease),
+    ]);
+    const why = await operator.ended.then(
+      () => "nothing",
+      (error: Error) => error.message,
+    );
+    expect(why).to.contain("lost the lease").and.to.contain("somebody");
   });
 });

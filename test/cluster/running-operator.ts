@@ -20,6 +20,8 @@ export class CountingClient extends KubeClient {
 export type Operator = {
   readonly client: CountingClient;
   readonly events: { readonly event: string; readonly [field: string]: unknown }[];
+  /** Rejects where the operator gave up. */
+  readonly ended: Promise<void>;
   stop(): Promise<void>;
 };
 
@@ -41,9 +43,10 @@ export async function startOperator(cluster: ControlPlane, identity: string): Pr
   return {
     client,
     events,
+    ended: running,
     async stop() {
       stop.abort(new Error("the test is over"));
-      await running;
+      await running.catch(() => undefined);
       client.close();
     },
   };
