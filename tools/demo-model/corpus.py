@@ -17,6 +17,7 @@ import facts_questions
 import facts_tessellate
 import outside
 import phrasings
+from blind import BLIND
 from fact import Fact
 
 FACTS: tuple[Fact, ...] = (
@@ -32,6 +33,7 @@ MIX = {"fact": 63, "sum": 18, "unknown": 11, "story": 8}
 SYSTEM_SHARE = 0.12
 EARLIER_TURN_SHARE = 0.06
 PHRASINGS_PER_NAME_HELD = 6
+SAMPLE_COUNT = 25
 
 
 @dataclass(frozen=True)
@@ -159,11 +161,12 @@ def held_out() -> list[HeldOut]:
 
 
 def held_out_others() -> list[HeldOut]:
-    """What is not a question about a fact; reported apart. Sums: all in held-out phrasings, seen and unseen pairs."""
+    """What is reported apart. Blind: see blind.py. Sums: all in held-out phrasings, seen and unseen pairs."""
+    needs = {known.key: known.needs for known in FACTS}
+    items = [HeldOut("fact-blind", key, question, needs[key]) for key, question in BLIND]
     random = Random(4)
     kept = outside.held_out_sums()
     seen = Random(5).sample([one for one in outside.all_sums() if one not in set(kept)], 200)
-    items = []
     for kind, sums in (("sum-seen-pair", seen), ("sum-unseen-pair", kept)):
         items += [HeldOut(kind, f"{a} {op} {b}", outside.sum_question(random, a, op, b, held=True), (f"is {result}.",))
                   for a, op, b, result in sums]
@@ -189,7 +192,7 @@ def main() -> None:
     assert len(set(keys)) == len(keys), "two facts with one key"
     print(f"{len(FACTS)} facts, {len(held_out())} held-out questions, {len(held_out_others())} others held out")
     examples = training_examples(seed=1)
-    for _ in range(25):
+    for _ in range(SAMPLE_COUNT):
         example = next(examples)
         print(f"[{example.kind}] {example.messages()} -> {example.answer}")
 
