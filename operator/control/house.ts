@@ -134,7 +134,10 @@ export class House {
     this.#ledgers.clear();
   }
 
-  /** Gateways first: their answers hold the keys that the ledger must know. True where everybody took it. */
+  /**
+   * The ledger first, so that it knows every rank before a receipt of it can arrive; then the gateways; and the ledger
+   * again where their answers hold keys that are new to it. True where everybody took it.
+   */
   async #tellAll(): Promise<boolean> {
     const { components, picture, fence } = this.#options;
     const { gateways, ledgers } = components();
@@ -147,6 +150,13 @@ export class House {
       gateways: [],
       ledgerAddress: ledgers[0]?.address ?? "",
     };
+    const tellLedgers = async () => {
+      const known = { ...state, gateways: [...this.#gatewayKeys] };
+      const taken = await Promise.all(ledgers.map((ledger) => this.#put(ledger, "ledger", known)));
+      return taken.every((reply) => reply !== undefined);
+    };
+    const before = this.#gatewayKeys;
+    const toldBefore = before.length > 0 && (await tellLedgers());
     const answers = await Promise.all(
       gateways.map(async (gateway) => ({ gateway, reply: await this.#put(gateway, "gateway", state) })),
     );
@@ -157,9 +167,9 @@ export class House {
     // A gateway that does not answer now has signed what the ledger is yet to judge: its key stays known.
     const stale = this.#gatewayKeys.filter(({ publicKey }) => !fresh.some((key) => key.publicKey === publicKey));
     this.#gatewayKeys = [...fresh, ...stale].slice(0, KEY_COUNT_MAX);
-    const toLedger = { ...state, gateways: [...this.#gatewayKeys] };
-    const taken = await Promise.all(ledgers.map((ledger) => this.#put(ledger, "ledger", toLedger)));
-    return this.#gatewaysTold.length === gateways.length && taken.every((reply) => reply !== undefined);
+    const sameKeys = fresh.every((key) => before.some(({ publicKey }) => publicKey === key.publicKey));
+    const ledgersTook = toldBefore && sameKeys ? true : await tellLedgers();
+    return this.#gatewaysTold.length === gateways.length && ledgersTook;
   }
 
   async #put(component: Component, kind: "gateway" | "ledger", state: State): Promise<PutReply__Output | undefined> {

@@ -297,6 +297,7 @@ class Controls {
   readonly #gateway: Client<"Control">;
   readonly #ledger: Client<"Control">;
   readonly #ledgerAddress: string;
+  #gatewayKeys: { readonly name: string; readonly publicKey: string }[] = [];
 
   constructor(tls: Tls, gatewayAddress: string, ledgerAddress: string) {
     this.#gateway = dial("Control", gatewayAddress, tls, GATEWAY);
@@ -304,18 +305,24 @@ class Controls {
     this.#ledgerAddress = ledgerAddress;
   }
 
-  /** The gateway first: its reply holds the key that the ledger must know. False where one of them did not take it. */
+  /**
+   * The ledger first, so that it knows every rank before a receipt of it can arrive; then the gateway; and the ledger
+   * again where the gateway's key is new to it. False where one of them did not take it.
+   */
   async put(state: Pick<State, "fence" | "models" | "providers">): Promise<boolean> {
-    const whole: State = { ...state, gateways: [], ledgerAddress: this.#ledgerAddress };
-    const taken = await ask<PutReply__Output>("the gateway", 10_000, (options, callback) =>
-      this.#gateway.Put(whole, options, callback),
-    );
-    if (!taken.ok) return false;
-    const gateways = [{ name: taken.value.name, publicKey: taken.value.publicKey }];
-    const told = await ask<PutReply__Output>("the ledger", 10_000, (options, callback) =>
-      this.#ledger.Put({ ...whole, gateways }, options, callback),
-    );
-    return told.ok;
+    const whole: State = { ...state, gateways: this.#gatewayKeys, ledgerAddress: this.#ledgerAddress };
+    if (this.#gatewayKeys.length > 0 && !(await this.#tell("the ledger", this.#ledger, whole))) return false;
+    const taken = await this.#tell("the gateway", this.#gateway, { ...whole, gateways: [] });
+    if (taken === undefined) return false;
+    const { name, publicKey } = taken;
+    if (this.#gatewayKeys.some((key) => key.publicKey === publicKey)) return true;
+    this.#gatewayKeys = [{ name, publicKey }];
+    return (await this.#tell("the ledger", this.#ledger, { ...whole, gateways: this.#gatewayKeys })) !== undefined;
+  }
+
+  async #tell(who: string, client: Client<"Control">, state: State): Promise<PutReply__Output | undefined> {
+    const reply = await ask<PutReply__Output>(who, 10_000, (options, callback) => client.Put(state, options, callback));
+    return reply.ok ? reply.value : undefined;
   }
 
   async probe(model: ModelSpec, chain: number): Promise<{ readonly passed: boolean; readonly detail: string }> {

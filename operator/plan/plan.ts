@@ -218,7 +218,10 @@ function readiness({ model, probes }: World, ready: readonly number[], serving: 
   if (ready.length === 0) return no("RanksStarting", "no chain is complete yet");
   const failed = probes.find(({ chain, passed }) => !passed && ready.includes(chain));
   if (failed !== undefined) return no("ProbeFailed", `chain ${failed.chain}: ${failed.detail}`);
-  return no("Probing", `${ready.length === 1 ? "chain" : "chains"} ${ready.join(", ")} complete; a request is going through`);
+  return no(
+    "Probing",
+    `${ready.length === 1 ? "chain" : "chains"} ${ready.join(", ")} complete; a request is going through`,
+  );
 }
 
 /** Nothing can be planned: what runs goes on running, and the conditions say why. */
