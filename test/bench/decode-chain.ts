@@ -32,14 +32,19 @@ for (const layers of splitByWeights(model.config.layerCount, new Array<number>(s
   const ranks: EngineThread[] = [];
   segments.push(ranks);
   for (const slice of cutSlices(model.config, new Array<number>(rankCount).fill(1))) {
-    const packed = await packShard(model.tensors, model.config, { layers, slice }, {
-      modelRoot: model.root,
-      quantization: "int4",
-      cacheDirectory: join(benchCache(), "packed"),
-      onProgress: (done, total) => {
-        if (done % 5 === 0) console.error(`packing layers ${layers.start}-${layers.end}: ${done} of ${total}`);
+    const packed = await packShard(
+      model.tensors,
+      model.config,
+      { layers, slice },
+      {
+        modelRoot: model.root,
+        quantization: "int4",
+        cacheDirectory: join(benchCache(), "packed"),
+        onProgress: (done, total) => {
+          if (done % 5 === 0) console.error(`packing layers ${layers.start}-${layers.end}: ${done} of ${total}`);
+        },
       },
-    });
+    );
     const contextLength = PROMPT_LENGTH + WARM_UP_COUNT + tokenCount;
     ranks.push(
       await startEngineThread({
@@ -89,7 +94,10 @@ async function forward(tokenIds: Uint32Array, position: number): Promise<Float32
 
 for (const rank of segments.flat()) await rank.acquire("bench");
 const promptStart = performance.now();
-await forward(Uint32Array.from({ length: PROMPT_LENGTH }, (_, index) => (index * 37) % 1000), 0);
+await forward(
+  Uint32Array.from({ length: PROMPT_LENGTH }, (_, index) => (index * 37) % 1000),
+  0,
+);
 const promptMs = performance.now() - promptStart;
 
 const times: number[] = [];

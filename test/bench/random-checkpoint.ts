@@ -59,11 +59,7 @@ export async function randomCheckpoint(say: (text: string) => void): Promise<str
   return directory;
 }
 
-async function writeTensors(
-  path: string,
-  shapes: readonly NamedShape[],
-  say: (text: string) => void,
-): Promise<void> {
+async function writeTensors(path: string, shapes: readonly NamedShape[], say: (text: string) => void): Promise<void> {
   const header: Record<string, object> = {};
   let end = 0;
   for (const [name, shape] of shapes) {
