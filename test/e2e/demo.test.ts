@@ -5,17 +5,19 @@
 import { expect } from "chai";
 import { verifyAnswer } from "../../core/answer-verification.ts";
 import type { Condition, KubeList, KubeObject, Pod } from "../cluster/kube-types.ts";
-import { type Prometheus, startPrometheus, whyNoPrometheus } from "../prometheus.ts";
+import { startPrometheus, whyNoPrometheus } from "../prometheus.ts";
 import { requireOrSkip, whyNoProcessKubelet } from "../requirement.ts";
 import { until } from "../until.ts";
-import { HOUSE_NAMESPACE, installHouse } from "./house.ts";
+import { HOUSE_NAMESPACE, housePod, installHouse } from "./house.ts";
 import { balances } from "./ledger.ts";
 import { ModelWatch, type RankPod } from "./model-watch.ts";
 import { scrapeTargets } from "./pod-monitors.ts";
 import { ask, chatGoldens, type Golden } from "./questions.ts";
+import { expectAgreement } from "./rewards.ts";
 import { makeStrictNamespace, rightsOf, whyNotRestricted } from "./rights.ts";
 import { MACHINES, podProcesses, type Stage, setStage } from "./stage.ts";
 import { Timeline } from "./timeline.ts";
+import { verifyCommand } from "./verify-command.ts";
 
 describe("the demo in a cluster", function () {
   this.timeout(180_000);
@@ -105,9 +107,27 @@ describe("the demo in a cluster", function () {
   });
 
   it("answers as transformers does, with receipts by the providers' own keys", async () => {
-    await timeline.phase(`${goldens.length} questions, their receipts verified`, async () => {
-      for (const golden of goldens) await expectAnswer(golden);
-    });
+    const before = await versions();
+    await timeline.phase(
+      `${goldens.length} questions one by one, then all at once, their receipts verified`,
+      async () => {
+        for (const golden of goldens) await expectAnswer(golden);
+        await Promise.all(goldens.map((golden) => expectAnswer(golden)));
+      },
+    );
+    expect(await versions(), "at rest the operator writes nothing").to.deep.equal(before);
+  });
+
+  it("gives answers that tessellate verify takes, by what the cluster says of providers and model", async () => {
+    const { savedAnswer } = await ask(gatewayUrl, first(goldens).messages);
+    const said = await timeline.phase("tessellate verify", async () =>
+      verifyCommand(
+        savedAnswer,
+        await kubectl("get", "providers", "-o", "yaml"),
+        await kubectl("get", "sm", "demo", "-o", "jsonpath={.status.root}"),
+      ),
+    );
+    expect(said).to.match(/^verified: 3 providers, 8 layers, \d+ tokens; chain intact; usage countersigned\n/);
   });
 
   it("replaces nothing when a rank's process is killed in the middle of an answer: it starts again", async () => {
@@ -124,6 +144,10 @@ describe("the demo in a cluster", function () {
     });
     const changed = before.map((rank) => ({ ...rank, restartCount: rank === victim ? 1 : 0 }));
     expect(await watch.ranks()).to.deep.equal(changed);
+    expect(
+      await gatewayMetric("tessellate_session_recoveries_total"),
+      "the answer went on after the loss",
+    ).to.be.greaterThan(0);
     await expectAnswer(first(goldens));
   });
 
@@ -162,13 +186,43 @@ describe("the demo in a cluster", function () {
     expect(await eventReasons()).to.include("Replanned");
   });
 
+  it("goes on serving while the API server, the operator and the ledger are away", async () => {
+    const { controlPlane, kubelet } = stage;
+    const before = await watch.ranks();
+    await timeline.phase("an answer without API server", async () => {
+      await controlPlane.apiServer.stop();
+      await expectAnswer(first(goldens));
+      await controlPlane.apiServer.start();
+    });
+    await timeline.phase("an answer after the operator and the ledger were killed, both back", async () => {
+      for (const component of ["operator", "ledger"] as const) {
+        const { pod } = await housePod(controlPlane, component);
+        kubelet.kill({ name: pod.metadata.name, namespace: HOUSE_NAMESPACE });
+      }
+      await expectAnswer(first(goldens));
+      await until("operator and ledger to be ready again", async () => {
+        const statuses = (await housePods()).flatMap(({ status }) => status?.containerStatuses ?? []);
+        return (
+          statuses.every(({ ready }) => ready) && statuses.filter(({ restartCount }) => restartCount > 0).length >= 2
+        );
+      });
+      await until("somebody to lead again", async () => (await operatorMetric("tessellate_leader")) === 1);
+    });
+    expect(await watch.ranks()).to.deep.equal(before);
+    await expectAnswer(first(goldens));
+  });
+
   it("settles, and Prometheus says of the rewards what the ledger says", async function () {
     await timeline.phase("kubectl apply settlement: settled", async () => {
       const spec = { latest: true };
       await apply({ apiVersion: "tessellate.dev/v1alpha1", kind: "Settlement", metadata: { name: "first" }, spec });
       await kubectl("wait", "--for=condition=Settled", "settlement/first", "--timeout=60s");
     });
-    const rows = await balances(stage.controlPlane);
+    let rows = await balances(stage.controlPlane);
+    await until("the ledger to have what the gateway kept for it", async () => {
+      rows = await balances(stage.controlPlane);
+      return (await gatewayMetric("tessellate_usage_waiting")) === 0;
+    });
     const { epoch, totals } = JSON.parse(await kubectl("get", "settlement", "first", "-o", "jsonpath={.status}"));
     const settled = rows.filter((row) => row.epoch === epoch); // an hour may have ended meanwhile
     const paid = settled.reduce((sum, { paidMicroCredits }) => sum + BigInt(paidMicroCredits), 0n);
@@ -232,11 +286,13 @@ describe("the demo in a cluster", function () {
 
   it("leaves nothing running after helm uninstall", async () => {
     const { controlPlane, kubelet, providers } = stage;
-    await timeline.phase("helm uninstall, namespace deleted", async () => {
+    await timeline.phase("helm uninstall: every pod gone", async () => {
       await controlPlane.helm(["uninstall", "tessellate", "-n", HOUSE_NAMESPACE, "--wait", "--timeout=60s"]);
-      await kubectl("delete", "namespace", HOUSE_NAMESPACE, "--timeout=60s");
       await until("the last pod to go", () => kubelet.podNames().length === 0);
     });
+    await timeline.phase("kubectl delete namespace", () =>
+      kubectl("delete", "namespace", HOUSE_NAMESPACE, "--timeout=60s"),
+    );
     expect(podProcesses(controlPlane)).to.deep.equal([]);
     const pids = providers.pids();
     await providers.stop();
@@ -255,7 +311,7 @@ describe("the demo in a cluster", function () {
     const providers = Object.fromEntries(
       [...stage.providers.publicKeys].map(([name, key]) => [`provider/${name}`, key]),
     );
-    const verdict = verifyAnswer(asked.savedAnswer, { keys: { ...providers, ...gatewayKeys(asked.savedAnswer) } });
+    const verdict = verifyAnswer(asked.savedAnswer, { keys: providers });
     expect(verdict.problems).to.deep.equal([]);
     expect([...verdict.providers].sort()).to.deep.equal(["campus", "garage", "studio"]);
     expect(verdict.receipts).to.have.length(4);
@@ -267,6 +323,24 @@ describe("the demo in a cluster", function () {
     if (victim === undefined) throw new Error(`no rank is on ${node}: ${JSON.stringify(ranks)}`);
     return [ranks, victim];
   }
+
+  /** Which version every object has that the operator writes or could write. */
+  async function versions(): Promise<string> {
+    const kinds = "shardedmodels,shardplans,providers,shardnodes,pods,secrets,services";
+    const columns = "custom-columns=KIND:.kind,NAME:.metadata.name,VERSION:.metadata.resourceVersion";
+    return kubectl("get", kinds, "-n", "default", "-o", columns, "--sort-by=.metadata.uid");
+  }
+
+  const metric = async (component: "gateway" | "operator", name: string): Promise<number> => {
+    const address = (await housePod(stage.controlPlane, component)).address("metrics");
+    const lines = (await (await fetch(`http://${address}/metrics`)).text()).split("\n");
+    const values = lines
+      .filter((line) => new RegExp(`^${name}[{ ]`).test(line))
+      .map((line) => Number(line.split(" ").at(-1)));
+    return values.reduce((sum, value) => sum + value, 0);
+  };
+  const gatewayMetric = (name: string) => metric("gateway", name);
+  const operatorMetric = (name: string) => metric("operator", name);
 
   function rankPods(): Promise<readonly Pod[]> {
     return items<Pod>("/api/v1/namespaces/default/pods?labelSelector=app.kubernetes.io/component=rank");
@@ -290,36 +364,6 @@ describe("the demo in a cluster", function () {
   }
 });
 
-async function expectAgreement(
-  prometheus: Prometheus,
-  targetCount: number,
-  rows: Awaited<ReturnType<typeof balances>>,
-): Promise<void> {
-  await until("all targets to be up", async () => (await prometheus.query("count(up == 1)"))[0]?.value === targetCount);
-  expect(targetCount).to.equal(3 + 4);
-  const question = 'sum by (provider) (tessellate_rewards_credits_total{state=~"pending|payable|paid"})';
-  const microCredits = new Map<string, bigint>();
-  for (const { provider, pendingMicroCredits, payableMicroCredits, paidMicroCredits } of rows) {
-    const rewards = BigInt(pendingMicroCredits) + BigInt(payableMicroCredits) + BigInt(paidMicroCredits);
-    microCredits.set(provider, (microCredits.get(provider) ?? 0n) + rewards);
-  }
-  expect([...microCredits.keys()].sort()).to.deep.equal(["campus", "garage", "studio"]);
-  await until("rewards to be scraped", async () => (await prometheus.query(question)).length === microCredits.size);
-  const scraped = new Map((await prometheus.query(question)).map(({ labels, value }) => [labels["provider"], value]));
-  for (const [provider, rewards] of microCredits) {
-    expect(Math.round((scraped.get(provider) ?? Number.NaN) * 1e6), provider).to.equal(Number(rewards));
-  }
-  for (const question of [
-    "sum(tessellate_steps_total)",
-    'sum(tessellate_tokens_total{kind="generated"})',
-    'sum(tessellate_receipts_total{verdict="accept"})',
-    "sum(tessellate_leader) == 1",
-  ]) {
-    const [answer] = await prometheus.query(question);
-    expect(answer?.value ?? 0, question).to.be.greaterThan(0);
-  }
-}
-
 /** Every other rank is the very same pod; in the victim's place is another one of the same name, on `node`. */
 function expectOnlyReplaced(before: readonly RankPod[], now: readonly RankPod[], victim: RankPod, node: string): void {
   const others = (ranks: readonly RankPod[]) => ranks.filter(({ name }) => name !== victim.name);
@@ -327,14 +371,6 @@ function expectOnlyReplaced(before: readonly RankPod[], now: readonly RankPod[],
   const successor = now.find(({ name }) => name === victim.name);
   expect(successor).to.include({ node, restartCount: 0 });
   expect(successor?.uid).not.to.equal(victim.uid);
-}
-
-/** The gateway's key is the installation's own, made at its first start: the file's word is taken for it. */
-function gatewayKeys(savedAnswer: Uint8Array): Readonly<Record<string, string>> {
-  const saved: { readonly keys: Readonly<Record<string, string>> } = JSON.parse(
-    Buffer.from(savedAnswer).toString("utf8"),
-  );
-  return Object.fromEntries(Object.entries(saved.keys).filter(([holder]) => holder.startsWith("gateway/")));
 }
 
 const holdsToken = ({ spec }: Pod): boolean =>
