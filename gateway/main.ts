@@ -4,6 +4,7 @@ import { RefusalError, valueOrThrow } from "../core/result.ts";
 import { systemClock } from "../core/wire/clock.ts";
 import { hostPort, openDoor } from "../core/wire/door.ts";
 import { lifetime } from "../core/wire/lifetime.ts";
+import { openStatusServer } from "../core/wire/status-server.ts";
 import { openTls, serverCredentials } from "../core/wire/tls.ts";
 import { addControl } from "./control/service.ts";
 import type { Log } from "./doors.ts";
@@ -12,7 +13,6 @@ import { ApiKeys } from "./http/api-keys.ts";
 import { openKeyFile } from "./key-file.ts";
 import { USAGE, parseOptions } from "./options.ts";
 import { createWire } from "./session/wire.ts";
-import { openStatusServer } from "./status-server.ts";
 import { LedgerClient } from "./usage/ledger-client.ts";
 
 const log: Log = (event, fields) =>
@@ -60,7 +60,7 @@ async function run(): Promise<void> {
   const addresses = {
     address: hostPort(listen.host, port),
     control: door.address,
-    metrics: hostPort(metrics.host, status.port),
+    metrics: status.address,
   };
   process.stdout.write(`${JSON.stringify({ event: "listening", ...addresses, publicKey: key.publicKey.spki })}\n`);
 

@@ -5,13 +5,14 @@
 import { parseArgs } from "node:util";
 import { RefusalError, type Result, ok, refuse, valueOrThrow } from "../core/result.ts";
 import { lifetime } from "../core/wire/lifetime.ts";
+import { openStatusServer } from "../core/wire/status-server.ts";
 import { openTls } from "../core/wire/tls.ts";
 import type { Log } from "./doors.ts";
 import { openKeyFile } from "./key-file.ts";
 import { Ledger } from "./ledger.ts";
 import { ledgerMetrics } from "./metrics.ts";
 import { causesOf, openLedgerDoor } from "./serve.ts";
-import { openStatusServer } from "./status-server.ts";
+import { storeTrouble } from "./store-trouble.ts";
 import { openStore } from "./store/open-store.ts";
 
 const GRACE_MS = 5_000;
@@ -41,7 +42,11 @@ async function main(): Promise<void> {
   const clock = { nowSeconds: () => Math.floor(Date.now() / 1000) };
   const ledger = await Ledger.open({ store, clock, key: signingKey, log });
   const door = await openLedgerDoor({ ...listen, tls, ledger, name: tls.identity.name, log });
-  const status = await openStatusServer({ ...metrics, registry: ledgerMetrics(ledger), ready: () => ledger.ping() });
+  const status = await openStatusServer({
+    ...metrics,
+    registry: ledgerMetrics(ledger),
+    unready: () => storeTrouble(() => ledger.ping()),
+  });
   process.stdout.write(
     `${JSON.stringify({ event: "listening", address: door.address, metrics: status.address, key: ledger.publicKey })}\n`,
   );

@@ -1,6 +1,6 @@
 /** The door to time, with the time of day: leases, events and conditions carry it. */
-import { setTimeout as after } from "node:timers/promises";
 import type { Clock } from "../core/clock.ts";
+import { systemClock as realClock } from "../core/wire/clock.ts";
 
 export interface WallClock extends Clock {
   /** Milliseconds since 1970. For what people read; never for durations. */
@@ -8,13 +8,7 @@ export interface WallClock extends Clock {
 }
 
 /** The real clock. Constructed in `main.ts` and tests only. */
-export const systemClock = (): WallClock => ({
-  monotonicMs: () => performance.now(),
-  wallMs: () => Date.now(),
-  async sleep(milliseconds, signal) {
-    await after(milliseconds, undefined, signal === undefined ? {} : { signal });
-  },
-});
+export const systemClock = (): WallClock => ({ ...realClock, wallMs: () => Date.now() });
 
 /** A clock that stands until `advance` moves it; whoever sleeps wakes as it passes. For tests. */
 export class StoppedClock implements WallClock {

@@ -1,10 +1,10 @@
 /** The operator's process: reads its options, opens its doors, runs its loop. */
 import { parseArgs } from "node:util";
+import { openStatusServer } from "../core/wire/status-server.ts";
 import { systemClock } from "./clock.ts";
 import { Controller } from "./controller.ts";
 import { clusterAccess } from "./kube/access.ts";
 import { KubeClient } from "./kube/client.ts";
-import { openStatusServer } from "./status-server.ts";
 
 const USAGE = `node operator/main.ts --namespace NAME --identity NAME --image IMAGE --metrics HOST:PORT
   --namespace          where the operator, gateways and the ledger run

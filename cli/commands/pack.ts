@@ -1,11 +1,10 @@
 /** `tessellate pack`: makes the manifest of a checkpoint, once, so that every rank can check every byte it reads. */
 import type { Command } from "commander";
-import { setTimeout as after } from "node:timers/promises";
-import type { Clock } from "../../core/clock.ts";
 import { MANIFEST_FILE, type Manifest } from "../../core/manifest.ts";
 import { parseModelConfig } from "../../core/model-config.ts";
 import { RefusalError, valueOrThrow } from "../../core/result.ts";
 import { formatBytes } from "../../core/units.ts";
+import { systemClock } from "../../core/wire/clock.ts";
 import { makeManifest, writeManifest } from "../../shard-runtime/weights/pack.ts";
 import type { Progress } from "../../shard-runtime/weights/progress.ts";
 
@@ -30,10 +29,10 @@ export function register(program: Command): void {
 }
 
 async function pack(directory: string, options: Options): Promise<void> {
-  const startedMs = clock.monotonicMs();
+  const startedMs = systemClock.monotonicMs();
   const bar = process.stderr.isTTY ? new ProgressBar() : undefined;
   const manifest = await makeManifest(directory, {
-    clock,
+    clock: systemClock,
     tokenizer: options.withoutTokenizer === true ? "optional" : "required",
     ...(bar === undefined ? {} : { onProgress: (progress) => bar.show(progress) }),
   });
@@ -44,7 +43,7 @@ async function pack(directory: string, options: Options): Promise<void> {
     console.log(JSON.stringify(report));
     return;
   }
-  const seconds = ((clock.monotonicMs() - startedMs) / 1000).toFixed(1);
+  const seconds = ((systemClock.monotonicMs() - startedMs) / 1000).toFixed(1);
   console.log(
     `${report.root}\n${formatBytes(report.bytes)} in ${report.files.length} files, ${report.layerCount} layers, hashed in ${seconds} s`,
   );
@@ -65,17 +64,12 @@ function reportOf(manifest: Manifest, path: string) {
   };
 }
 
-const clock: Clock = {
-  monotonicMs: () => performance.now(),
-  sleep: (milliseconds, signal) => after(milliseconds, undefined, signal === undefined ? {} : { signal }),
-};
-
 /** One line on a terminal's stderr, redrawn in place. */
 class ProgressBar {
   #drawnMs = Number.NEGATIVE_INFINITY;
 
   show({ doneBytes, totalBytes, secondsLeft }: Progress): void {
-    const now = clock.monotonicMs();
+    const now = systemClock.monotonicMs();
     if (now - this.#drawnMs < REDRAW_MS) return;
     this.#drawnMs = now;
     const filled = Math.round((BAR_WIDTH * doneBytes) / Math.max(1, totalBytes));

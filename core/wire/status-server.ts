@@ -1,24 +1,28 @@
 /** Plain HTTP for probes and Prometheus: /healthz (this process answers), /readyz (it does its work), /metrics. */
 import { type Server, createServer } from "node:http";
+import { hostPort } from "./door.ts";
 
-export type StatusServer = { readonly port: number; close(): Promise<void> };
+export type StatusServer = { readonly port: number; readonly address: string; close(): Promise<void> };
 
 /** What /metrics needs of prom-client's Registry. */
 type Metrics = { readonly contentType: string; metrics(): Promise<string> };
 
-/** Answers on `host:port` (port 0: any free one). `unready`: why not, in a line; undefined where it is ready. */
+/**
+ * Answers on `host:port` (port 0: any free one). `unready`: why not, in a line; undefined where it is ready. It must
+ * answer soon: a probe does not wait.
+ */
 export async function openStatusServer(options: {
   readonly host: string;
   readonly port: number;
   readonly registry: Metrics;
-  readonly unready: () => string | undefined;
+  readonly unready: () => string | undefined | Promise<string | undefined>;
 }): Promise<StatusServer> {
   const { host, registry, unready } = options;
   const text = (status: number, body: string) => ({ status, type: "text/plain; charset=utf-8", body: `${body}\n` });
   const answer = async (path: string | undefined) => {
     if (path === "/healthz") return text(200, "ok");
     if (path === "/readyz") {
-      const why = unready();
+      const why = await unready();
       return why === undefined ? text(200, "ok") : text(503, why);
     }
     if (path === "/metrics") return { status: 200, type: registry.contentType, body: await registry.metrics() };
@@ -33,6 +37,7 @@ export async function openStatusServer(options: {
   const port = await listen(server, host, options.port);
   return {
     port,
+    address: hostPort(host, port),
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());

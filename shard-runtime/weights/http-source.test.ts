@@ -4,7 +4,7 @@ import { type IncomingMessage, type Server, type ServerResponse, createServer } 
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { RefusalError, valueOrThrow } from "../../core/result.ts";
-import { systemClock } from "../clock.ts";
+import { systemClock } from "../../core/wire/clock.ts";
 import { aCheckpoint, hurriedClock, removed } from "./checkpoint-builder.ts";
 import { HttpSource } from "./http-source.ts";
 import { openModel } from "./open-model.ts";
