@@ -128,7 +128,8 @@ export class Rank implements RankState {
       engine,
       meters,
       nowMs: () => clock.monotonicMs(),
-      dial: (to: Address) => dial("ShardRuntime", to.address, tls, { kind: "rank", name: to.name }),
+      dial: (to: Address, bulk: "one-way" | "both-ways") =>
+        dial("ShardRuntime", to.address, tls, { kind: "rank", name: to.name }, bulk),
       onTrouble: (error: unknown) => log("batch-failed", { detail: causesOf(error) }),
     };
     const rowsMax = facts.engine.maxBatchRows;

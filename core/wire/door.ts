@@ -12,7 +12,7 @@ import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
 import type { Identity } from "../identity.ts";
 import { type Result, ok } from "../result.ts";
-import { CHANNEL_OPTIONS, SERVER_OPTIONS, WINDOW_BYTES } from "./options.ts";
+import { CHANNEL_OPTIONS, ONE_WAY_CHANNEL_OPTIONS, ONE_WAY_WINDOW_BYTES, SERVER_OPTIONS } from "./options.ts";
 import { type Client, type ServiceName, fullNameOf, loadService, packageOf } from "./proto.ts";
 import { refusalOf } from "./status.ts";
 import { type Tls, channelCredentials } from "./tls.ts";
@@ -75,15 +75,20 @@ export async function openDoor(options: {
   };
 }
 
-/** A client of the one process that must show `expected`'s certificate. Nothing is connected before the first call. */
+/**
+ * A client of the one process that must show `expected`'s certificate. Nothing is connected before the first call.
+ * `bulk`: which way much goes at once; see {@link ONE_WAY_WINDOW_BYTES}.
+ */
 export function dial<Name extends ServiceName>(
   name: Name,
   address: string,
   tls: Tls,
   expected: Identity,
+  bulk: "one-way" | "both-ways" = "one-way",
 ): Client<Name> {
   const Constructor = loadService(name);
-  return new Constructor(address, channelCredentials(tls, expected), CHANNEL_OPTIONS) as Client<Name>;
+  const options = bulk === "one-way" ? ONE_WAY_CHANNEL_OPTIONS : CHANNEL_OPTIONS;
+  return new Constructor(address, channelCredentials(tls, expected), options) as Client<Name>;
 }
 
 /** One unary call with a deadline, as a Result. `who` names the other side, in words, for the detail of a refusal. */
@@ -108,15 +113,21 @@ let watching = false;
 
 /**
  * A server of grpc-js can widen the window of each stream but not of the connection, which would stay at 64 KiB for all
- * streams together. Node tells of every new stream on a diagnostics channel; the first one of a session widens it.
+ * streams together. Node tells of every new stream on a diagnostics channel; the first stream of steps widens it.
  */
 function widenServerWindows(): void {
   if (watching) return;
   watching = true;
   diagnostics.subscribe("http2.server.stream.start", (message) => {
-    const session = (message as { readonly stream: { readonly session?: ServerHttp2Session } }).stream.session;
-    if (session === undefined || widened.has(session)) return;
+    const { stream, headers } = message as StreamStart;
+    const { session } = stream;
+    if (session === undefined || widened.has(session) || headers[":path"]?.endsWith("/Steps") !== true) return;
     widened.add(session);
-    session.setLocalWindowSize(WINDOW_BYTES);
+    session.setLocalWindowSize(ONE_WAY_WINDOW_BYTES);
   });
 }
+
+type StreamStart = {
+  readonly stream: { readonly session?: ServerHttp2Session };
+  readonly headers: { readonly ":path"?: string };
+};

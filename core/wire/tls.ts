@@ -10,7 +10,7 @@ import { type PeerCertificate, type SecureContextOptions, checkServerIdentity } 
 import { type ChannelCredentials, ServerCredentials, experimental } from "@grpc/grpc-js";
 import { type Identity, identityUri, parseIdentity } from "../identity.ts";
 import { type Result, ok, refuse } from "../result.ts";
-import { SERVER_NAME, WINDOW_BYTES } from "./options.ts";
+import { ONE_WAY_WINDOW_BYTES, SERVER_NAME } from "./options.ts";
 
 export type TlsFiles = { readonly caFile: string; readonly certificateFile: string; readonly keyFile: string };
 export type TlsCode = "UnreadableFile" | "BadCertificate" | "ExpiredCertificate" | "UnknownIdentity";
@@ -144,7 +144,10 @@ export function uriOf(alternativeNames: string | undefined): string | undefined 
 /** grpc-js reads TLS options when a port is bound and watches for new ones: exactly what rotation needs. */
 class RotatingServerCredentials extends ServerCredentials {
   constructor(tls: Tls) {
-    super({ requestCert: true, rejectUnauthorized: true, settings: { initialWindowSize: WINDOW_BYTES } }, tls.context);
+    super(
+      { requestCert: true, rejectUnauthorized: true, settings: { initialWindowSize: ONE_WAY_WINDOW_BYTES } },
+      tls.context,
+    );
     tls.onChange(() => this.updateSecureContextOptions(tls.context));
   }
 

@@ -192,7 +192,7 @@ export class Group {
   /** Dials a higher rank and waits for its hello. */
   #reach(rank: number, to: Address): Promise<Result<undefined>> {
     return new Promise((resolve) => {
-      const client = this.#dial(to);
+      const client = this.#dial(to, "both-ways");
       const call = client.Group();
       const stream = outgoing(client, call, to.address);
       let greeted = false;

@@ -15,7 +15,8 @@ const QUEUE_BYTES_MAX = 16 << 20;
 /** How long a link without sessions stays open. */
 const IDLE_MS = 120_000;
 
-export type DialRank = (to: Address) => Client<"ShardRuntime">;
+/** Dials a rank; `bulk` says whether much goes to it only, or comes back at the same time. */
+export type DialRank = (to: Address, bulk: "one-way" | "both-ways") => Client<"ShardRuntime">;
 
 export type LinkEvents = {
   /** The next segment, or one behind it, refused a step. */
@@ -101,7 +102,7 @@ export class HandOffLinks {
   /** The link to `to`, opened if need be; the caller counts as a user until {@link release}. */
   use(to: Address): HandOffLink {
     const key = keyOf(to);
-    const link = this.#links.get(key) ?? new HandOffLink(to, this.#dial(to), this.#events);
+    const link = this.#links.get(key) ?? new HandOffLink(to, this.#dial(to, "one-way"), this.#events);
     this.#links.set(key, link);
     link.userCount += 1;
     return link;

@@ -14,6 +14,7 @@ import { RefusalError, type Refusal, type Result, ok, refuse } from "../../core/
 import { sampleToken } from "../../core/sampler.ts";
 import type { Receipt } from "../../core/statement.ts";
 import type { EngineThread } from "../engine/engine-thread.ts";
+import { lingerMs } from "../schedule/linger.ts";
 import type { Budget } from "../schedule/next-batch.ts";
 import { type DialRank, type HandOffLink, HandOffLinks } from "./hand-off-link.ts";
 import { LeaderEngine } from "./leader-engine.ts";
@@ -56,6 +57,9 @@ export class Leader implements Role {
   #paused = false;
   #running = false;
   #pumping = false;
+  #batchMs = 0; // what the last batch took
+  #lingerUntilMs: number | undefined; // for sessions that are about to come back
+  #lingering: NodeJS.Timeout | undefined;
 
   constructor({ facts, engine, dial, budget, meters, nowMs, onTrouble, sweepMs = SWEEP_MS }: LeaderOptions) {
     this.#facts = facts;
@@ -129,6 +133,7 @@ export class Leader implements Role {
     assert(checked.ok, "what was refused has been answered");
     const { session } = checked.value;
     session.lastSeenMs = this.#nowMs();
+    session.cameBack(session.lastSeenMs);
     session.upstream = from;
     if (checked.value.repeated) return session.resend?.();
     const { values, data, rows } = checked.value;
@@ -163,6 +168,7 @@ export class Leader implements Role {
 
   shutdown(): void {
     clearInterval(this.#sweep);
+    clearTimeout(this.#lingering);
     this.#failAll({ ...refuse("Draining", `${this.#facts.name} is shutting down`), rank: this.#facts.name });
     this.#sessions.clear();
     this.#links.close();
@@ -180,19 +186,43 @@ export class Leader implements Role {
   }
 
   #pump(): void {
-    if (this.#running || this.#waiting.isEmpty) return;
+    if (this.#running || this.#waiting.isEmpty || this.#lingers()) return;
     const parts = this.#waiting.take(this.#budget);
     if (parts.length === 0) return;
     this.#running = true;
+    this.#lingerUntilMs = undefined;
+    clearTimeout(this.#lingering);
     const startedMs = this.#nowMs();
     this.#engine.run(parts).then(
       (output) => {
         const rowCount = parts.reduce((sum, part) => sum + part.rowCount, 0);
-        this.#meters.batch(parts.length, rowCount, (this.#nowMs() - startedMs) / 1000);
+        this.#batchMs = this.#nowMs() - startedMs;
+        this.#meters.batch(parts.length, rowCount, this.#batchMs / 1000);
         this.#deliver(parts, output.hidden, output.logits);
       },
       (error: unknown) => this.#failBatch(parts, error),
     );
+  }
+
+  /** Whether it is worth a moment for others to come; that moment is never prolonged. */
+  #lingers(): boolean {
+    const nowMs = this.#nowMs();
+    if (this.#lingerUntilMs !== undefined && nowMs >= this.#lingerUntilMs) return false;
+    const waitingCount = this.#waiting.decodingCount;
+    if (waitingCount === undefined || this.#sessions.size <= waitingCount) return false;
+    let segmentCount = 1;
+    const returnsAtMs: number[] = [];
+    for (const session of this.#sessions.values()) {
+      const atMs = session.failure === undefined ? session.returnsAtMs() : undefined;
+      if (atMs !== undefined) returnsAtMs.push(atMs);
+      segmentCount = session.plan.segmentCount;
+    }
+    const waitMs = lingerMs({ nowMs, waitingCount, returnsAtMs, segmentCount, batchMs: this.#batchMs });
+    if (waitMs === 0) return false;
+    this.#lingerUntilMs ??= nowMs + waitMs;
+    clearTimeout(this.#lingering);
+    this.#lingering = setTimeout(() => this.#pump(), Math.max(0, this.#lingerUntilMs - nowMs));
+    return true;
   }
 
   /** Hands on first, starts the next batch, and hashes then. */
@@ -211,6 +241,8 @@ export class Leader implements Role {
       else this.#fail(part.session, { ...gave, rank: this.#facts.name });
     }
     this.#running = false;
+    const nowMs = this.#nowMs();
+    for (const { session } of parts) session.leftMs = nowMs;
     this.#breathe();
     this.#pump();
     for (const part of parts) {

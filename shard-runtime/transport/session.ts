@@ -26,6 +26,9 @@ export class Session {
   /** Positions that were accepted, and that were run, hashed and handed on. */
   acceptedEnd = 0;
   doneEnd = 0;
+  /** When its last step left this segment, and how long its next usually takes to come. */
+  leftMs: number | undefined;
+  awayMs: number | undefined;
   /** Steps that wait or run. */
   pendingCount = 0;
   failure: Failure | undefined;
@@ -42,6 +45,19 @@ export class Session {
     this.plan = plan;
     this.log = new SessionLog(facts, plan);
     this.lastSeenMs = nowMs;
+  }
+
+  /** Its next step has come: remembers how long it was away, recent times counting most. */
+  cameBack(nowMs: number): void {
+    if (this.leftMs === undefined) return;
+    const awayMs = nowMs - this.leftMs;
+    this.awayMs = this.awayMs === undefined ? awayMs : (this.awayMs + awayMs) / 2;
+    this.leftMs = undefined;
+  }
+
+  /** When its next step should come; undefined where one is here, or nobody can say. */
+  returnsAtMs(): number | undefined {
+    return this.leftMs === undefined || this.awayMs === undefined ? undefined : this.leftMs + this.awayMs;
   }
 
   /** The failure as what a call can end with. */

@@ -27,6 +27,11 @@ export class WaitingSteps {
     return this.#parts.length === 0;
   }
 
+  /** Sessions with decoded tokens to run; undefined where a prompt waits as well. */
+  get decodingCount(): number | undefined {
+    return this.#parts.some((part) => part.rowCount > 1) ? undefined : this.#parts.length;
+  }
+
   add(part: Part): void {
     part.session.pendingCount += 1;
     this.#parts.push(part);

@@ -18,6 +18,7 @@ import { heldKeys } from "../../shard-runtime/attest/keys.ts";
 import { Follower } from "../../shard-runtime/transport/follower.ts";
 import { Leader } from "../../shard-runtime/transport/leader.ts";
 import { NO_METERS } from "../../shard-runtime/transport/meters.ts";
+import type { Address } from "../../shard-runtime/transport/open-request.ts";
 import type { RankFacts } from "../../shard-runtime/transport/rank-facts.ts";
 import { type RankState, rankHandlers } from "../../shard-runtime/transport/rank-service.ts";
 import type { Role } from "../../shard-runtime/transport/role.ts";
@@ -152,8 +153,8 @@ export class FakeChain {
       engine,
       meters: NO_METERS,
       nowMs: () => this.nowMs(),
-      dial: (to: { readonly name: string; readonly address: string }) =>
-        dial("ShardRuntime", to.address, tls, { kind: "rank", name: to.name }),
+      dial: (to: Address, bulk: "one-way" | "both-ways") =>
+        dial("ShardRuntime", to.address, tls, { kind: "rank", name: to.name }, bulk),
       onTrouble: (error: unknown) => void this.troubles.push(error),
       sweepMs: 100,
     };

@@ -42,7 +42,7 @@ export class FakeEngine implements EngineThread {
   /** Rows of every batch that ran, and how many sessions each had. */
   readonly batches: { readonly rows: number; readonly steps: number }[] = [];
   /** Awaited before each batch. */
-  before: () => Promise<void> = async () => {};
+  before: (batch: Batch) => Promise<void> = async () => {};
   readonly #columns: Range;
   readonly #caches = new Map<string, Cache>();
   #queue: Promise<unknown> = Promise.resolve();
@@ -86,7 +86,7 @@ export class FakeEngine implements EngineThread {
 
   run(batch: Batch, exchange?: Exchange): Promise<Output> {
     return this.#enqueue(async () => {
-      await this.before();
+      await this.before(batch);
       let exchangeIndex = 0;
       const sum = async (partial: Float32Array): Promise<Float32Array> => {
         if (this.facts.rankCount > 1) await present(exchange, "several ranks exchange")(partial, exchangeIndex++);
