@@ -1,4 +1,5 @@
 /** The door to a real cluster: reads from copies that watches keep, writes by server-side apply. */
+import type { ShardedModelStatus } from "../../core/gen/crds/shardedmodel.ts";
 import type { Model } from "../../core/gen/proto/tessellate/control/v1/Model.ts";
 import { shardedModelResource } from "../../core/gen/crds/shardedmodel.ts";
 import { shardPlanResource } from "../../core/gen/crds/shardplan.ts";
@@ -89,7 +90,8 @@ export class KubeCluster implements Cluster {
     const draft = modelSpecOf(object, planned?.ok ? planned.value.config : undefined);
     const facts = await this.#facts.of(key, draft, shardPlan);
     const pods = this.#podsOf(key);
-    const probes = this.#probes.get(key) ?? [];
+    const probes = this.#probes.get(key) ?? inheritedProbes(object.status, pods);
+    this.#probes.set(key, probes);
     for (const pod of pods) if (rankStateOf(pod, false)?.phase === "Ready") this.#failures.delete(keyOf(pod));
     const previous = shardPlan && { revision: shardPlan.spec.model.revision, assignments: assignmentsIn(shardPlan) };
     const world = {
@@ -335,6 +337,23 @@ export class KubeCluster implements Cluster {
     this.#pictures.delete(key);
     this.#keptPlans.delete(key);
   }
+}
+
+/**
+ * What this operator takes over from the one before: where all chains served, they do, whoever leads. Which of several
+ * did is not written down, so where only some served nothing is taken over.
+ */
+function inheritedProbes(status: ShardedModelStatus | undefined, pods: readonly KubeObject[]): readonly KnownProbe[] {
+  const chains = [...new Set(pods.flatMap((pod) => rankStateOf(pod, false)?.assignment.chain ?? []))];
+  const ready = status?.conditions?.some((condition) => condition.type === "Ready" && condition.status === "True");
+  if (ready !== true || (status?.readyReplicas ?? 0) < chains.length) return [];
+  return chains.map((chain) => ({
+    chain,
+    passed: true,
+    detail: "",
+    hearsay: true,
+    instance: chainInstance(pods, chain),
+  }));
 }
 
 /** Whether a rank holds what the plan gives it. */

@@ -61,6 +61,12 @@ describe("plan", () => {
     { name: "probes a complete chain", world: carriedOut(aWorld(TWO)), actions: ["probe 0"], ready: "False Probing" },
     { name: "rests once the probe has passed", world: serving, actions: [], ready: "True Serving" },
     {
+      name: "believes what an operator before it said, and asks itself",
+      world: carriedOut(aWorld(TWO), {}, { ...PASSED, hearsay: true }),
+      actions: ["probe 0"],
+      ready: "True Serving",
+    },
+    {
       name: "says why a probe failed, and probes again",
       world: carriedOut(aWorld(TWO), {}, { chain: 0, passed: false, detail: "rank b: lost" }),
       actions: ["probe 0"],

@@ -46,7 +46,8 @@ export function plan(world: World): Plan {
   const changes = diff(model, revision, assignments, ranks);
   const ready = readyChains(model, revision, assignments, ranks);
   const serving = ready.filter((chain) => hasPassed(world, chain));
-  const probes = ready.filter((chain) => !serving.includes(chain)).map((chain) => ({ do: "probe", chain }) as const);
+  const seen = world.probes.filter(({ passed, hearsay }) => passed && !hearsay).map(({ chain }) => chain);
+  const probes = ready.filter((chain) => !seen.includes(chain)).map((chain) => ({ do: "probe", chain }) as const);
   const actions = [...changes, ...probes];
   return {
     revision,

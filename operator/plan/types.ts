@@ -82,7 +82,12 @@ export type Assignment = {
 };
 
 /** What became of one token that was sent through a whole chain. */
-export type Probe = { readonly chain: number; readonly passed: boolean; readonly detail: string };
+export type Probe = {
+  readonly chain: number;
+  readonly passed: boolean;
+  readonly detail: string;
+  readonly hearsay?: true; // an operator before this one said so: it stands until we have asked ourselves
+};
 
 export type World = {
   readonly model: ModelSpec;
