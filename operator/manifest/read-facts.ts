@@ -20,7 +20,7 @@ export type FactsRequest = {
 export type ReadFacts = ModelFacts & { readonly configText: string };
 
 /**
- * Reads and checks the manifest. Refusals say what to do: `NoManifest` (run `tessellate pack`), `Unreachable`,
+ * Reads and checks the manifest. Refusals say what to do: `MissingManifest` (run `tessellate pack`), `Unreachable`,
  * `WrongRoot`, `MalformedManifest`, `UnknownModelType` and the other codes of core/model-config.ts.
  */
 export async function readFacts({ source, manifestUrl, digest }: FactsRequest): Promise<Result<ReadFacts>> {
@@ -43,7 +43,7 @@ async function readBeside(source: ModelSource): Promise<Result<string>> {
   } catch (error) {
     if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
     return refuse(
-      "NoManifest",
+      "MissingManifest",
       `there is no ${shown}: run \`tessellate pack ${place.value.directory}\` once, or correct spec.model.source`,
     );
   }
@@ -54,7 +54,7 @@ async function get(url: URL, headers: Readonly<Record<string, string>>, shown: s
     const response = await fetch(url, { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (response.status === 404) {
       return refuse(
-        "NoManifest",
+        "MissingManifest",
         `there is no ${shown}: run \`tessellate pack\` on a copy of the model and put the file there, or name it in spec.model.manifestUrl`,
       );
     }
