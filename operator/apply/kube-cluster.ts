@@ -1,7 +1,6 @@
 /** The door to a real cluster: reads from copies that watches keep, writes by server-side apply. */
-import type { ShardedModelStatus } from "../../core/gen/crds/shardedmodel.ts";
 import type { Model } from "../../core/gen/proto/tessellate/control/v1/Model.ts";
-import { shardedModelResource } from "../../core/gen/crds/shardedmodel.ts";
+import { type ShardedModelStatus, shardedModelResource } from "../../core/gen/crds/shardedmodel.ts";
 import { shardPlanResource } from "../../core/gen/crds/shardplan.ts";
 import { present } from "../../core/assert.ts";
 import type { RankConfig } from "../../core/rank-config.ts";

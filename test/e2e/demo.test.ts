@@ -186,9 +186,30 @@ describe("the demo in a cluster", function () {
     expect(await eventReasons()).to.include("Replanned");
   });
 
+  it("serves from as many chains as kubectl scale asks for", async () => {
+    const columns = () => kubectl("get", "sm", "demo", "--no-headers");
+    const before = await watch.ranks();
+    const mark = watch.mark;
+    await timeline.phase("kubectl scale to two chains: both serve", async () => {
+      await kubectl("scale", "sm/demo", "--replicas=2");
+      await until("both chains to serve", async () => /^demo\s+True\s+Serving\s+2\/2\s/.test(await columns()));
+      await Promise.all(goldens.map((golden) => expectAnswer(golden)));
+    });
+    await timeline.phase("kubectl scale back to one", async () => {
+      await kubectl("scale", "sm/demo", "--replicas=1");
+      await until("one chain to be left", async () => {
+        return /\s1\/1\s/.test(await columns()) && (await watch.ranks()).length === before.length;
+      });
+      await expectAnswer(first(goldens));
+    });
+    expect(await watch.ranks()).to.deep.equal(before);
+    expect(watch.mark, "Ready stayed as it was").to.equal(mark);
+  });
+
   it("goes on serving while the API server, the operator and the ledger are away", async () => {
     const { controlPlane, kubelet } = stage;
     const before = await watch.ranks();
+    const mark = watch.mark;
     await timeline.phase("an answer without API server", async () => {
       await controlPlane.apiServer.stop();
       await expectAnswer(first(goldens));
@@ -208,8 +229,9 @@ describe("the demo in a cluster", function () {
       });
       await until("somebody to lead again", async () => (await operatorMetric("tessellate_leader")) === 1);
     });
-    expect(await watch.ranks()).to.deep.equal(before);
     await expectAnswer(first(goldens));
+    expect(await watch.ranks()).to.deep.equal(before);
+    expect(watch.mark, "Ready stayed as it was").to.equal(mark);
   });
 
   it("settles, and Prometheus says of the rewards what the ledger says", async function () {
