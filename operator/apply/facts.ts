@@ -62,7 +62,7 @@ export function factsIn({ spec }: ShardPlan): Result<ReadFacts> {
 function unreadable({ source, manifestUrl }: FactsRequest): Refusal | undefined {
   if (!("persistentVolumeClaim" in source) || manifestUrl !== undefined) return undefined;
   return refuse(
-    "NoManifest",
+    "MissingManifest",
     "the operator cannot look into a PersistentVolumeClaim: put tessellate-manifest.json on a web server and name it in spec.model.manifestUrl",
   );
 }
