@@ -101,6 +101,7 @@ await forward(
 const promptMs = performance.now() - promptStart;
 
 const times: number[] = [];
+let measuredFrom = process.cpuUsage();
 let loopLagMs = 0;
 let before = performance.now();
 const lag = setInterval(() => {
@@ -109,11 +110,13 @@ const lag = setInterval(() => {
   before = now;
 }, 5);
 for (let index = 0; index < WARM_UP_COUNT + tokenCount; index += 1) {
+  if (index === WARM_UP_COUNT) measuredFrom = process.cpuUsage();
   const start = performance.now();
   await forward(Uint32Array.of(1 + (index % 1000)), PROMPT_LENGTH + index);
   if (index >= WARM_UP_COUNT) times.push(performance.now() - start);
 }
 clearInterval(lag);
+const cpu = process.cpuUsage(measuredFrom);
 for (const rank of segments.flat()) await rank.close();
 
 times.sort((a, b) => a - b);
@@ -125,6 +128,7 @@ const figures = {
   msPerToken: rounded(times[Math.floor(times.length / 2)]),
   fastestMs: rounded(times[0]),
   p90Ms: rounded(times[Math.floor(times.length * 0.9)]),
+  cpuMsPerToken: rounded((cpu.user + cpu.system) / 1000 / tokenCount), // of all threads; near the same on a busy machine
   promptTokensPerSecond: rounded((PROMPT_LENGTH * 1000) / promptMs),
   loopLagMs: rounded(loopLagMs),
 };

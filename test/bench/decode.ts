@@ -31,7 +31,7 @@ export async function run(args: readonly string[]): Promise<object> {
     const figures = JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as Readonly<Record<string, number>>;
     console.log(
       `${segments} segment${segments > 1 ? "s" : " "}  tensor parallel ${tensorParallel}  ${figures["msPerToken"]} ms/token` +
-        `  (fastest ${figures["fastestMs"]}, p90 ${figures["p90Ms"]}; prompt ${figures["promptTokensPerSecond"]} tokens/s)`,
+        `  (fastest ${figures["fastestMs"]}, p90 ${figures["p90Ms"]}, CPU ${figures["cpuMsPerToken"]}; prompt ${figures["promptTokensPerSecond"]} tokens/s)`,
     );
     results.push(figures);
   }
