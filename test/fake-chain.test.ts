@@ -4,9 +4,13 @@
  */
 import { expect } from "chai";
 import { tokenEdgeRoot } from "../core/hand-off.ts";
+import { GATEWAY } from "../core/identity.ts";
 import { type Result, valueOrThrow } from "../core/result.ts";
 import type { SampledToken } from "../gateway/session/types.ts";
-import { drive, receiptsOf } from "./chain/evidence.ts";
+import { closeRanks } from "../gateway/session/rank-session.ts";
+import { createWire } from "../gateway/session/wire.ts";
+import { Ranks } from "../gateway/session/step-stream.ts";
+import { drive, generate as generateOn, receiptsOf } from "./chain/evidence.ts";
 import { faults, generate, keysOf, promptOf } from "./chain/fake-answers.ts";
 import { FakeChain, type Shape, nameOf } from "./chain/fake-chain.ts";
 import { referenceTokens } from "./chain/fake-engine.ts";
@@ -147,6 +151,32 @@ describe("a session that ends early", () => {
     expect(new Set(receipts.map(({ tokens }) => tokens.positions)).size).to.equal(1);
     expect(receipts.length).to.equal(3);
     expect(await session.close("done")).to.equal(signed);
+  });
+
+  it("gives the same receipts to a gateway that asks again", async () => {
+    const request = chain.request(promptOf(3));
+    const first = await generateOn(chain.wire, request, 3);
+    const ranks = new Ranks(await chain.tls(GATEWAY));
+    const asked = await closeRanks(ranks, request, "done", 0);
+    ranks.close();
+    expect(asked).to.deep.equal(first.signed.receipts);
+  });
+
+  it("is forgotten sooner when its gateway's connection breaks: the slot is free after a quarter of a minute", async () => {
+    let aheadMs = 0;
+    chain.nowMs = () => performance.now() + aheadMs;
+    const wire = createWire(await chain.tls(GATEWAY));
+    for (const seed of [1, 2]) await drive(valueOrThrow(await wire.open(chain.request(promptOf(2, seed)))), 1);
+    await wire.close();
+    aheadMs = 20_000;
+    for (;;) {
+      const session = await chain.wire.open(chain.request(promptOf(2)));
+      if (session.ok) {
+        await session.value.close("done");
+        break;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
   });
 
   it("is forgotten when its gateway is: the slot is free after a minute", async () => {

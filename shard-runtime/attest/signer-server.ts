@@ -2,7 +2,8 @@
  * The node agent's signer, thin: it alone holds the provider's key, on a unix socket of its own, and parses nothing that
  * comes from a network. It signs receipts that name its own provider and node, and nothing else.
  */
-import { chmodSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, rmSync } from "node:fs";
+import { connect } from "node:net";
 import { Server, ServerCredentials, type sendUnaryData, type ServerUnaryCall } from "@grpc/grpc-js";
 import { IN_TOTO_PAYLOAD_TYPE, envelopeBytes, signEnvelope } from "../../core/dsse.ts";
 import type { IdentifyRequest__Output } from "../../core/gen/proto/tessellate/signer/v1/IdentifyRequest.ts";
@@ -21,7 +22,11 @@ export type SignerOptions = {
   readonly node: string;
   readonly key: SigningKey;
   readonly target: string; // unix:/path, or host:port on loopback
+  readonly groupId?: number; // of the socket; left out, this process' own
 };
+
+/** sockaddr_un's path on Linux, less its end; on macOS it is 103. */
+const SOCKET_PATH_BYTES_MAX = 107;
 
 export type Signer = { readonly address: string; readonly close: () => Promise<void> };
 
@@ -49,7 +54,7 @@ export function maySign(
 export async function startSigner(options: SignerOptions): Promise<Signer> {
   const { provider, node, key, target } = options;
   const path = target.startsWith("unix:") ? target.slice("unix:".length) : undefined;
-  if (path !== undefined) rmSync(path, { force: true }); // what a killed signer left
+  if (path !== undefined) await clearSocket(path);
   const server = new Server(SERVER_OPTIONS);
   server.addService(loadService("Signer").service, {
     Identify: (_: ServerUnaryCall<IdentifyRequest__Output, SignerIdentity>, callback: sendUnaryData<SignerIdentity>) =>
@@ -68,8 +73,11 @@ export async function startSigner(options: SignerOptions): Promise<Signer> {
         : reject(new Error(`the signer cannot listen on ${target}: ${error.message}`, { cause: error })),
     );
   });
-  // Group as well as owner: ranks run as another user than the node agent, in its group.
-  if (path !== undefined) chmodSync(path, 0o660);
+  // Group as well as owner: ranks run as another user than the node agent.
+  if (path !== undefined) {
+    if (options.groupId !== undefined) chownSync(path, -1, options.groupId);
+    chmodSync(path, 0o660);
+  }
   return {
     address: path === undefined ? target.replace(/:\d+$/, `:${port}`) : target,
     close: () =>
@@ -80,4 +88,18 @@ export async function startSigner(options: SignerOptions): Promise<Signer> {
         });
       }),
   };
+}
+
+/** Removes what a killed signer left; throws where one still answers, whose ranks would be cut off without a word. */
+async function clearSocket(path: string): Promise<void> {
+  if (Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX)
+    throw new Error(`the signer cannot listen on ${path}: a socket's path has at most ${SOCKET_PATH_BYTES_MAX} bytes`);
+  const answers = await new Promise<boolean>((resolve) => {
+    const socket = connect(path, () => resolve(true));
+    socket.on("error", () => resolve(false));
+    socket.unref();
+    socket.on("connect", () => socket.destroy());
+  });
+  if (answers) throw new Error(`the signer cannot listen on ${path}: another signer is there; stop it first`);
+  rmSync(path, { force: true });
 }

@@ -36,6 +36,33 @@ describe("the node's signer", () => {
     expect(statSync(join(directory, "s.sock")).mode & 0o777).to.equal(0o660);
   });
 
+  it("gives its socket to the group that ranks run in", async function () {
+    if (process.getuid?.() !== 0) return this.skip(); // only root may give files to groups that it is not in
+    const path = join(directory, "group.sock");
+    const shared = await startSigner({ ...own, key: keyNamed("campus"), target: `unix:${path}`, groupId: 65532 });
+    expect(statSync(path)).to.include({ uid: 0, gid: 65532 });
+    await shared.close();
+  });
+
+  it("keeps its socket from a second signer, which says so", async () => {
+    const second = await startSigner({ ...own, key: keyNamed("campus"), target: signer.address }).then(
+      () => "it started",
+      (error: unknown) => (error instanceof Error ? error.message : ""),
+    );
+    expect(second).to.contain("another signer is there");
+    const keys = signerKeys(signer.address, own);
+    expect((await keys.sign(payload)).ok).to.equal(true);
+    keys.close();
+  });
+
+  it("says where a socket's path is too long", async () => {
+    const target = `unix:/tmp/${"x".repeat(120)}.sock`;
+    const refused = await startSigner({ ...own, key: keyNamed("campus"), target }).catch((error: unknown) =>
+      String(error),
+    );
+    expect(refused).to.contain("at most 107 bytes");
+  });
+
   it("refuses a rank that takes it for another node's signer", async () => {
     const keys = signerKeys(signer.address, { ...own, node: "elsewhere" });
     const found = await keys.identify();

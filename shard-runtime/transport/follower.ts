@@ -99,6 +99,8 @@ export class Follower implements Role {
     from.refuse({ session: step.session, position: step.position, code: "NotLeader", detail, rank: this.#facts.name });
   }
 
+  left(): void {}
+
   tokens(): Result<undefined> {
     return refuse(
       "NotLeader",

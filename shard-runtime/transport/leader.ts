@@ -22,7 +22,7 @@ import type { Meters } from "./meters.ts";
 import { type SessionPlan, samePlan } from "./open-request.ts";
 import { encodeHidden } from "./payload.ts";
 import type { RankFacts } from "./rank-facts.ts";
-import { IDLE_SESSION_MS, type Role, SETTLE_TIMEOUT_MS, SWEEP_MS } from "./role.ts";
+import { IDLE_SESSION_MS, ORPHAN_SESSION_MS, type Role, SETTLE_TIMEOUT_MS, SWEEP_MS } from "./role.ts";
 import { type Failure, Session, type TokenTaker, type Upstream } from "./session.ts";
 import { checkStep } from "./step-check.ts";
 import { type Part, WaitingSteps } from "./waiting-steps.ts";
@@ -151,6 +151,15 @@ export class Leader implements Role {
     });
     this.#breathe();
     this.#pumpSoon();
+  }
+
+  left(from: Upstream): void {
+    const lastSeenMs = this.#nowMs() - IDLE_SESSION_MS + ORPHAN_SESSION_MS;
+    for (const session of this.#sessions.values()) {
+      if (session.upstream !== from) continue;
+      session.upstream = undefined;
+      session.lastSeenMs = Math.min(session.lastSeenMs, lastSeenMs);
+    }
   }
 
   tokens(id: string, opener: string, taker: TokenTaker): Result<undefined> {

@@ -43,11 +43,14 @@ export interface RankState {
 }
 
 const FILE_CHUNK_BYTES = 1 << 20;
+/** Sessions closed last whose signed receipt is kept, for a gateway that did not get the reply. */
+const CLOSED_MAX = 256;
 /** Refusals that may wait for a reader before its stream is cut. */
 const REFUSALS_MAX = 1_000;
 
 export function rankHandlers(state: RankState): ShardRuntimeHandlers {
   const flow = new Flow();
+  const closed = new Closed();
   const isGateway = (caller: Identity) => caller.kind === "gateway";
   const isNeighbour = (caller: Identity) => caller.kind === "rank" && state.neighbours.has(caller.name);
   return {
@@ -55,8 +58,8 @@ export function rankHandlers(state: RankState): ShardRuntimeHandlers {
       () => true,
       () => ok(state.describe()),
     ),
-    Open: answer(isGateway, (request: OpenRequest__Output, caller) => open(state, request, caller)),
-    Close: answer(isGateway, (request: CloseRequest__Output, caller) => close(state, request, caller)),
+    Open: answer(isGateway, (request: OpenRequest__Output, caller) => open(state, closed, request, caller)),
+    Close: answer(isGateway, (request: CloseRequest__Output, caller) => close(state, closed, request, caller)),
     Tokens: stream(isGateway, (call: ServerWritableStream<TokensRequest__Output, Token>, caller) =>
       tokens(state, call, caller),
     ),
@@ -97,7 +100,12 @@ class Flow {
   }
 }
 
-async function open(state: RankState, request: OpenRequest__Output, caller: Identity): Promise<Result<OpenReply>> {
+async function open(
+  state: RankState,
+  closed: Closed,
+  request: OpenRequest__Output,
+  caller: Identity,
+): Promise<Result<OpenReply>> {
   const serving = state.serving();
   if (!serving.ok) return serving;
   const admits = state.admits();
@@ -107,19 +115,53 @@ async function open(state: RankState, request: OpenRequest__Output, caller: Iden
   if (!plan.ok) return plan;
   const opened = await role.open(plan.value);
   if (!opened.ok) return opened;
+  closed.forget(request.session, identityUri(caller));
   return ok({ shardDigest: facts.engine.shardDigest, driftClass: facts.engine.driftClass, keyId });
 }
 
-async function close(state: RankState, request: CloseRequest__Output, caller: Identity): Promise<Result<CloseReply>> {
-  const serving = state.serving();
-  if (!serving.ok) return serving;
-  const { role, keys, facts } = serving.value;
-  const receipt = await role.close(request.session, identityUri(caller), request.positions);
-  if (!receipt.ok) return receipt;
-  if (receipt.value === undefined) return ok({ receipts: [] });
-  const envelope = await keys.sign(receiptStatement(receipt.value));
-  if (!envelope.ok) return refuse(envelope.code, `${facts.name} could not have its receipt signed: ${envelope.detail}`);
-  return ok({ receipts: [Buffer.from(envelopeBytes(envelope.value))] });
+/** Answers to Close, the latest ones: a receipt is signed once, and given to whoever opened the session until it is old. */
+class Closed {
+  readonly #replies = new Map<string, Promise<Result<CloseReply>>>();
+
+  /** The answer given before to the same caller about the same session, or `work`'s. */
+  answer(session: string, caller: string, work: () => Promise<Result<CloseReply>>): Promise<Result<CloseReply>> {
+    const key = `${session} ${caller}`;
+    const known = this.#replies.get(key);
+    if (known !== undefined) return known;
+    const reply = work();
+    this.#replies.set(key, reply);
+    const [oldest] = this.#replies.keys();
+    if (this.#replies.size > CLOSED_MAX && oldest !== undefined) this.#replies.delete(oldest);
+    const forget = () => this.#replies.delete(key);
+    void reply.then((result) => result.ok || forget(), forget);
+    return reply;
+  }
+
+  /** A session with this id is open again. */
+  forget(session: string, caller: string): void {
+    this.#replies.delete(`${session} ${caller}`);
+  }
+}
+
+function close(
+  state: RankState,
+  closed: Closed,
+  request: CloseRequest__Output,
+  caller: Identity,
+): Promise<Result<CloseReply>> {
+  const opener = identityUri(caller);
+  return closed.answer(request.session, opener, async () => {
+    const serving = state.serving();
+    if (!serving.ok) return serving;
+    const { role, keys, facts } = serving.value;
+    const receipt = await role.close(request.session, opener, request.positions);
+    if (!receipt.ok) return receipt;
+    if (receipt.value === undefined) return ok({ receipts: [] });
+    const envelope = await keys.sign(receiptStatement(receipt.value));
+    if (!envelope.ok)
+      return refuse(envelope.code, `${facts.name} could not have its receipt signed: ${envelope.detail}`);
+    return ok({ receipts: [Buffer.from(envelopeBytes(envelope.value))] });
+  });
 }
 
 function tokens(state: RankState, call: ServerWritableStream<TokensRequest__Output, Token>, caller: Identity): void {
@@ -153,10 +195,14 @@ function steps(
   };
   flow.add(call);
   call.on("data", (step: Step__Output) => role.take(step, upstream, caller));
-  call.on("cancelled", () => flow.remove(call));
-  call.on("close", () => flow.remove(call));
-  call.on("end", () => {
+  const gone = () => {
     flow.remove(call);
+    role.left(upstream);
+  };
+  call.on("cancelled", gone);
+  call.on("close", gone);
+  call.on("end", () => {
+    gone();
     call.end();
   });
 }

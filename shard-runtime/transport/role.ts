@@ -15,6 +15,8 @@ export interface Role {
   close(session: string, opener: string, positions: number): Promise<Result<Receipt | undefined>>;
   /** A step from the gateway or the leader before. Refusals go back over `from`. */
   take(step: Step__Output, from: Upstream, caller: Identity): void;
+  /** A stream of steps is gone; whoever sent on it may come again on another, but not for long. */
+  left(from: Upstream): void;
   /** The gateway wants the session's tokens, those sampled already included. */
   tokens(session: string, opener: string, taker: TokenTaker): Result<undefined>;
   /** Told whenever this rank wants streams of steps to pause or to go on. */
@@ -24,6 +26,8 @@ export interface Role {
 
 /** Ends of sessions that neither gateway nor leader has spoken of for so long. */
 export const IDLE_SESSION_MS = 60_000;
+/** The same, where the stream that its steps came on has broken. */
+export const ORPHAN_SESSION_MS = 15_000;
 export const SWEEP_MS = 5_000;
 /** How long Close waits for steps that are still on their way. */
 export const SETTLE_TIMEOUT_MS = 8_000;
