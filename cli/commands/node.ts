@@ -2,11 +2,21 @@
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Command } from "commander";
+import { RefusalError, refuse } from "../../core/result.ts";
 import { lifetime } from "../../core/wire/lifetime.ts";
 import { startSigner } from "../../shard-runtime/attest/signer-server.ts";
 import { readOrMakeKey } from "../signing-key.ts";
 
-type Options = { readonly provider: string; readonly node: string; readonly key: string; readonly socket: string };
+type Options = {
+  readonly provider: string;
+  readonly node: string;
+  readonly key: string;
+  readonly socket: string;
+  readonly group?: string;
+};
+
+/** What ranks in pods run as: nobody in particular, see operator/apply/rank-objects.ts. */
+const RANK_GROUP = 65532;
 
 export function register(program: Command): void {
   program
@@ -16,13 +26,25 @@ export function register(program: Command): void {
     .requiredOption("--node <name>", "the ShardNode's name")
     .requiredOption("--key <file>", "Ed25519 key (PKCS8 PEM); made where there is none")
     .option("--socket <path>", "unix socket for the ranks of this machine", "/run/tessellate/signer.sock")
-    .action(async ({ provider, node, key, socket }: Options) => {
+    .option(
+      "--group <id>",
+      `who else may use the socket; where root runs this, ${RANK_GROUP}, as which ranks in pods run`,
+    )
+    .action(async ({ provider, node, key, socket, group }: Options) => {
+      const groupId = groupIdOf(group);
       const signing = readOrMakeKey(key);
       mkdirSync(dirname(socket), { recursive: true });
       const ended = lifetime();
-      const signer = await startSigner({ provider, node, key: signing, target: `unix:${socket}` });
+      const signer = await startSigner({ provider, node, key: signing, target: `unix:${socket}`, ...groupId });
       console.log(JSON.stringify({ event: "listening", address: signer.address, publicKey: signing.publicKey.spki }));
       await ended;
       await signer.close();
     });
+}
+
+function groupIdOf(group: string | undefined): { readonly groupId?: number } {
+  if (group === undefined) return process.getuid?.() === 0 ? { groupId: RANK_GROUP } : {};
+  if (!/^\d{1,9}$/.test(group))
+    throw new RefusalError(refuse("BadOption", `--group ${group}: give the group's number`));
+  return { groupId: Number(group) };
 }

@@ -1,8 +1,8 @@
 /**
  * The providers' side of the demo: on each of their machines a node agent (`tessellate node`), which holds the
- * provider's key and signs over a unix socket, as root in the group that ranks run in.
+ * provider's key and signs over a unix socket.
  */
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isJsonObject, parseJson } from "../../core/json.ts";
@@ -10,9 +10,6 @@ import { type Child, startChild } from "../cluster/child.ts";
 import { REPOSITORY } from "../cluster/container-process.ts";
 import type { ControlPlane } from "../cluster/control-plane.ts";
 import { until } from "../until.ts";
-
-/** What ranks run as: see rank-objects.ts. */
-const RANK_GROUP = 65532;
 
 /** Node name by provider name, as in examples/demo/nodes.yaml. */
 export type Machines = Readonly<Record<string, readonly string[]>>;
@@ -40,18 +37,12 @@ export async function startProviders(controlPlane: ControlPlane, machines: Machi
   const socketOf = (node: string) => join(folder, node, "signer.sock");
 
   const add = async (provider: string, node: string) => {
-    mkdirSync(join(folder, node), { mode: 0o750 });
-    chmodSync(join(folder, node), 0o750);
-    chownSync(join(folder, node), 0, RANK_GROUP);
     const logFile = join(folder, `${node}.log`);
     const key = join(keyFolder, `${provider}.pem`);
     const options = ["--provider", provider, "--node", node, "--key", key, "--socket", socketOf(node)];
     const child = startChild({
-      path: "/usr/bin/setpriv",
-      args: [
-        ...["--regid", String(RANK_GROUP), "--clear-groups", "--pdeathsig", "KILL", "--"],
-        ...[process.execPath, join(REPOSITORY, "cli/main.ts"), "node", ...options],
-      ],
+      path: process.execPath,
+      args: [join(REPOSITORY, "cli/main.ts"), "node", ...options],
       environment: { PATH: "/usr/bin:/bin", HOME: folder },
       logFile,
       folder: controlPlane.directory,
