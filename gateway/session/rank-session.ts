@@ -19,6 +19,7 @@ export class RankSession implements Session {
   readonly #request: SessionRequest;
   readonly #steps: StepStream;
   readonly #tokens: ClientReadableStream<Token__Output>;
+  readonly #forget: () => void;
   readonly #edgeIn: EdgeLog;
   readonly #edgeOut: EdgeLog;
   readonly #arrived: SampledToken[] = [];
@@ -38,6 +39,7 @@ export class RankSession implements Session {
     this.#steps = ranks.steps(leaderOf(request.chain[0]));
     this.#steps.join(request.id, (refusal) => this.#fail(refusal));
     this.#tokens = ranks.client(last).Tokens({ session: request.id });
+    this.#forget = ranks.onClose(() => this.#tokens.cancel()); // a client that is closed lets its calls run on
     this.#tokens.on("data", (token: Token__Output) => this.#take(token, last));
     this.#tokens.on("error", (error) => this.#fail(refusalOf(error, `rank ${last.name}`)));
     this.#tokens.on("end", () => this.#fail(refuse("RankLost", `rank ${last.name} ended the stream of tokens`)));
@@ -120,6 +122,7 @@ export class RankSession implements Session {
     const positions = reason === "failed" || this.#failure !== undefined ? 0 : this.#edgeIn.positionCount;
     const replies = await closeRanks(this.#ranks, this.#request, reason, positions);
     this.#tokens.cancel();
+    this.#forget();
     return { receipts: replies, handOffsIn: this.#edgeIn.root(), handOffsOut: this.#edgeOut.root() };
   }
 }

@@ -19,6 +19,7 @@ export class Ranks {
   readonly #tls: Tls;
   readonly #clients = new Map<string, { readonly address: string; readonly client: Client<"ShardRuntime"> }>();
   readonly #streams = new Map<string, StepStream>();
+  readonly #cuts = new Set<() => void>();
 
   constructor(tls: Tls) {
     this.#tls = tls;
@@ -47,7 +48,14 @@ export class Ranks {
     return made;
   }
 
+  /** Runs `cut` when everything is closed, unless the function returned was called before. */
+  onClose(cut: () => void): () => void {
+    this.#cuts.add(cut);
+    return () => this.#cuts.delete(cut);
+  }
+
   close(): void {
+    for (const cut of this.#cuts) cut();
     for (const stream of this.#streams.values()) stream.end();
     for (const { client } of this.#clients.values()) closeClient(client);
     this.#streams.clear();

@@ -153,11 +153,12 @@ export class Leader implements Role {
     this.#pumpSoon();
   }
 
-  left(from: Upstream): void {
+  left(gone: Upstream | TokenTaker): void {
     const lastSeenMs = this.#nowMs() - IDLE_SESSION_MS + ORPHAN_SESSION_MS;
     for (const session of this.#sessions.values()) {
-      if (session.upstream !== from) continue;
-      session.upstream = undefined;
+      if (session.upstream !== gone && session.tokenTaker !== gone) continue;
+      if (session.upstream === gone) session.upstream = undefined;
+      else session.tokenTaker = undefined;
       session.lastSeenMs = Math.min(session.lastSeenMs, lastSeenMs);
     }
   }

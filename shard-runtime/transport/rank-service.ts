@@ -26,6 +26,7 @@ import { Follower } from "./follower.ts";
 import { parseOpen } from "./open-request.ts";
 import type { RankFacts } from "./rank-facts.ts";
 import type { Role } from "./role.ts";
+import type { TokenTaker } from "./session.ts";
 
 /** A rank that can serve. */
 export type Serving = { readonly facts: RankFacts; readonly role: Role; readonly keys: Keys; readonly keyId: string };
@@ -167,11 +168,14 @@ function close(
 function tokens(state: RankState, call: ServerWritableStream<TokensRequest__Output, Token>, caller: Identity): void {
   const serving = state.serving();
   if (!serving.ok) return endRefused(call, serving);
-  const attached = serving.value.role.tokens(call.request.session, identityUri(caller), {
+  const { role } = serving.value;
+  const taker: TokenTaker = {
     take: (token) => call.write(token),
     refuse: (refusal) => endRefused(call, refusal),
     end: () => call.end(),
-  });
+  };
+  call.on("cancelled", () => role.left(taker));
+  const attached = role.tokens(call.request.session, identityUri(caller), taker);
   if (!attached.ok) endRefused(call, attached);
 }
 

@@ -15,8 +15,8 @@ export interface Role {
   close(session: string, opener: string, positions: number): Promise<Result<Receipt | undefined>>;
   /** A step from the gateway or the leader before. Refusals go back over `from`. */
   take(step: Step__Output, from: Upstream, caller: Identity): void;
-  /** A stream of steps is gone; whoever sent on it may come again on another, but not for long. */
-  left(from: Upstream): void;
+  /** A stream of steps, or of a session's tokens, is gone. Whoever had it may come again on another, but not for long. */
+  left(gone: Upstream | TokenTaker): void;
   /** The gateway wants the session's tokens, those sampled already included. */
   tokens(session: string, opener: string, taker: TokenTaker): Result<undefined>;
   /** Told whenever this rank wants streams of steps to pause or to go on. */
