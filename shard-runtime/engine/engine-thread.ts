@@ -8,6 +8,7 @@ import { assert } from "../../core/assert.ts";
 import { RefusalError, refuse } from "../../core/result.ts";
 import type { Batch, EngineFacts, Output } from "./engine.ts";
 import type { EngineOptions } from "./ort-engine.ts";
+import { keepLibrary } from "./ort.ts";
 
 export type EngineThreadOptions = Omit<EngineOptions, "shareMemory"> & {
   readonly exchangeTimeoutMs?: number; // how long the engine waits for one all-reduce; default 60,000
@@ -68,6 +69,7 @@ type Waiting = {
 
 /** Starts the thread and loads the shard. Rejects with a RefusalError that names file or device, or with weather. */
 export async function startEngineThread(options: EngineThreadOptions): Promise<EngineThread> {
+  keepLibrary(options.libraryPath);
   const thread = new Worker(new URL("./engine-thread-body.ts", import.meta.url), {
     workerData: { exchangeTimeoutMs: EXCHANGE_TIMEOUT_MS, ...options },
   });

@@ -157,6 +157,22 @@ function loadLibrary(path: string): LibraryHandle {
   }
 }
 
+const kept = new Map<string, LibraryHandle>();
+
+/**
+ * Keeps the library in the process for good. A thread that ends lets go of its own handle; if that was the last one the
+ * library would be unloaded under its process-wide state, and the next one to load it would crash. Whoever starts threads
+ * calls this first; a path that cannot be loaded is for the thread to refuse.
+ */
+export function keepLibrary(path: string = packagedLibrary()): void {
+  if (kept.has(path)) return;
+  try {
+    kept.set(path, koffi.load(path));
+  } catch {
+    // The thread meets the same failure and names it.
+  }
+}
+
 /** The library inside the npm package; refuses where the package has none for this platform. */
 function packagedLibrary(): string {
   const folder = join(
