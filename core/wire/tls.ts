@@ -15,7 +15,13 @@ import { ONE_WAY_WINDOW_BYTES, SERVER_NAME } from "./options.ts";
 export type TlsFiles = { readonly caFile: string; readonly certificateFile: string; readonly keyFile: string };
 export type TlsCode = "UnreadableFile" | "BadCertificate" | "ExpiredCertificate" | "UnknownIdentity";
 
-type Pem = { readonly ca: Buffer; readonly certificate: Buffer; readonly key: Buffer; readonly identity: Identity };
+type Pem = {
+  readonly ca: Buffer;
+  readonly certificate: Buffer;
+  readonly key: Buffer;
+  readonly identity: Identity;
+  readonly expires: Date;
+};
 
 const LOOK_EVERY_MS = 5_000;
 
@@ -36,6 +42,7 @@ export class Tls implements experimental.CertificateProvider {
   readonly #caListeners = new Map<experimental.CaCertificateUpdateListener, () => void>();
   readonly #identityListeners = new Map<experimental.IdentityCertificateUpdateListener, () => void>();
   readonly #onRefused: (detail: string) => void;
+  #saidExpired = false;
 
   constructor(files: TlsFiles, pem: Pem, onRefused: (detail: string) => void) {
     this.files = files;
@@ -58,12 +65,21 @@ export class Tls implements experimental.CertificateProvider {
   /** Reads the files again if they changed. Half-written or wrong ones are reported and the old ones stay in use. */
   look(): void {
     const version = versionOf(this.files);
-    if (version === this.#version) return;
+    if (version === this.#version) return this.#sayExpired();
     this.#version = version;
     const read = readPem(this.files);
     if (!read.ok) return this.#onRefused(read.detail);
     this.#pem = read.value;
+    this.#saidExpired = false;
     for (const changed of this.#changed) changed();
+  }
+
+  /** Once: what the others see from now on is only a broken handshake. */
+  #sayExpired(): void {
+    const { expires } = this.#pem;
+    if (this.#saidExpired || expires.getTime() > Date.now()) return;
+    this.#saidExpired = true;
+    this.#onRefused(`${this.files.certificateFile} expired on ${expires.toISOString()}; issue a new one`);
   }
 
   onChange(changed: () => void): () => void {
@@ -177,7 +193,8 @@ function readPem(files: TlsFiles): Result<Pem, TlsCode> {
   if (!own.ok) return own;
   const checked = checkOwn(own.value, key.value, files);
   if (!checked.ok) return checked;
-  return ok({ ca: ca.value, certificate: certificate.value, key: key.value, identity: checked.value });
+  const expires = own.value.validToDate;
+  return ok({ ca: ca.value, certificate: certificate.value, key: key.value, identity: checked.value, expires });
 }
 
 function readFileOr(file: string): Result<Buffer, "UnreadableFile"> {

@@ -131,6 +131,22 @@ describe("core/wire", () => {
     expect(JSON.stringify(refused)).to.contain("tls.crt");
   });
 
+  it("says once when the certificate in use expires", async () => {
+    const said: string[] = [];
+    await writeCertificate(join(directory, "short"), await authority.issue(GATEWAY, { days: 1.2 / 86_400 }));
+    const tls = valueOrThrow(openTls(join(directory, "short"), (detail) => said.push(detail)));
+    opened.push(tls);
+    tls.look();
+    expect(said).to.deep.equal([]);
+    while (said.length === 0) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      tls.look();
+    }
+    tls.look();
+    expect(said).to.have.length(1);
+    expect(said[0]).to.contain("tls.crt expired on");
+  });
+
   it("names a missing file, a file of junk and a key of another certificate", async () => {
     expect(openTls(join(directory, "nowhere"))).to.include({ ok: false, code: "UnreadableFile" });
     await writeCertificate(join(directory, "junk"), { ...(await authority.issue(GATEWAY)), certificatePem: "junk" });
