@@ -61,20 +61,104 @@ _SHORT_QUESTIONS = ("What is it?", "What is that?", "What is this?", "What are t
                     "Can you help?", "What does that mean?", "Tell me more.", "What is {x}?", "Explain {x}.")
 
 
+"""Everyday words, so that a noun the model knows is found among words it has hardly seen."""
+EVERYDAY = tuple("""
+able about above accept across act add afraid after afternoon age agree air all almost alone along already also
+although always among amount ancient angry animal another anybody anything apart appear area arm around arrive article
+ask attempt aunt author autumn away baby back bad bag ball basic beautiful because become bed before begin behind
+believe below best better between beyond bit black blue board body book boss bottom box boy brain branch brave break
+breakfast brief bright bring broad brother brown build business busy buy call calm care careful carry case cause
+centre certain chance change chapter character charge child choice city classmate clean clear close clothes coach cold
+college colour come common complete complex concern condition consider consist contain content context conversation
+cook cool corner correct country couple course cousin cover create cross crowd culture cup curious current customer
+daily danger dark daughter day dead deal dear decide deep degree depend design desk detail develop die difference
+different difficult dinner direct discover discuss doctor document door doubt down draw dream dress drink drive drop
+dry during each early ear earth east easy eat edge education effect effort either else empty end enemy energy enjoy
+enough enter entire equal escape evening event ever every everybody evidence exact example except exciting exist
+expect expert eye face fact fair fall family famous far fast father favourite fear feel few field fight figure fill
+final find fine finger finish fire first fit floor flow fly focus follow food foot force foreign forget form forward
+fresh friend front full fun function funny further future game gather general gentle get gift glad go goal good great
+green ground group grow guess guest guide half hand handle hang happen happy hard hat hate head health hear heart heat
+heavy height here hide high hill history hole holiday home hope hot hour house huge hundred hurry husband ice idea
+imagine important inside instead intend interest interview introduction involve item join journey judge jump keen kid
+kind kitchen knee know lady land last late laugh law lay lead leaf least leave left leg lesson let letter level life
+lift light like limit line list listen little love low luck lunch main major make manage manner many map mark market
+matter mean meaning meet member memory mention method middle might mind minute miss mix moment month mood moon most
+mother mouth move much music must mystery narrow nation natural nature near neck need neighbour neither nervous never
+newcomer news next nice nobody noise nor normal north nose note notice number object obvious odd offer office often
+oil old once only opinion opposite option orange order ordinary other outside over page pain pair paper paragraph
+parent part partner party pass past pause peace pen people perfect perhaps period phone phrase pick picture place
+plain play pleasant point polite poor popular position possible power practice prefer prepare present press pretty
+prevent price problem process produce professor programmer promise proper protect proud pull pupil pure push put
+puzzle quality quarter quick quiet quite raise rather reach react read reader ready reason receive recent recently
+record red refer regular relate relative remain remember repeat report request rest result return rich ride ring rise
+road role room round row rule rush sad salt same save scene school science sea seat second see seem sense sentence
+separate serious several shape share sharp short shoulder shout side sight silent similar simple since single sister
+sit situation sky sleep slide slow smart smile smooth society soft soil solid solve somebody something sometimes son
+song soon sort sound south space speaker special speech spell spend spirit spring square stage stand star state stay
+still stone stop store strange street strong structure student study stuff style subject success such sudden sugar
+suggest summer sun supper support suppose sure surface surprise sweet swim table take talk tall task taste teach
+teammate technical teenager thick thin thing think third thought thousand throw tired title together tomorrow tone
+tongue tool tooth top topic total touch toward town trade travel trip trouble true try turn twice type ugly under unit
+until unusual upon upset useful usual valley various view visit visitor voice wait wake walk wall want war warm wash
+watch water way weak wear week weekend welcome west wet wheel white whole why wide wife wild win wind winter wise wish
+without woman wonder wood word work worker world worry worth yard year yellow yesterday yet young
+""".split())
+
+_STARTS = ("What", "What is", "What does", "Why", "How", "Which", "When", "Where", "Who", "Is", "Are", "Does", "Do", "Can",
+           "Could", "Should", "I", "We", "My", "The", "This", "Tell me", "Please", "If", "You", "Some", "In", "On", "For",
+           "How do", "How does", "What do", "What are", "Would", "I'd", "It's", "There is", "Let's", "Any", "From")
+_JOINS = ("of", "to", "in", "for", "with", "about", "on", "from", "by", "at", "is", "are", "was", "be", "do", "does",
+          "has", "my", "your", "the", "a", "and", "or", "that", "they", "she", "he", "it", "me", "us", "up", "out", "did",
+          "said", "says", "mean", "when", "as", "made", "could", "would", "should", "if", "so", "not", "the", "a", "of")
+_CARRIERS = (
+    "My {n} asked me about {xs}.", "I told my {n} about {xs}. What should I add?", "Explain {x} to my {n}.",
+    "What would you say about {xs} to the {n}?", "A {n} of mine {v} {xs}. What are they?", "My {n} {v} {x}. What is it?",
+    "The {n} said {w}. What was that?", "For my {n}: what is {x}?", "I {v} {xs}. Can you help?", "{x} is {a}, but what is it?",
+    "Is {x} {a}?", "Why is {x} {a}?", "Are {xs} {a}?", "How {a} is {x}?", "What makes {x} so {a}?", "I find {xs} {a}.",
+    "There was {a} talk of {xs}. Explain.", "We {v} {xs} at the {n}. What are they?", "What {a} thing is {x}?",
+    "Give a {a} account of {xs}.", "In the {n} it says {w}.", "Does my {n} need {x}?", "Can a {n} understand {xs}?",
+)
+
+
+def _among_everyday_words(random: Random) -> str:
+    """A question around {x} whose other words say little."""
+    def few(least: int, most: int) -> list[str]:
+        return [random.choice(EVERYDAY if random.random() < 0.55 else _JOINS)
+                for _ in range(random.randint(least, most))]
+
+    noun = random.choice(("{x}", "{x}", "{xs}", "{w}"))
+    words = [random.choice(_STARTS), *few(0, 4), noun, *few(0, 4)]
+    return " ".join(words) + random.choice(("?", "?", ".", ""))
+
+
+def _carried(random: Random) -> str:
+    template = random.choice(_CARRIERS)
+    for slot in ("{n}", "{v}", "{a}"):
+        template = template.replace(slot, random.choice(EVERYDAY))
+    return template
+
+
 def ask(random: Random, *, x: str, w: str, xs: str) -> str:
-    """A question about a noun, in one of some ten thousand phrasings."""
+    """A question about a noun: a whole phrasing, one put together from parts, or the noun among everyday words."""
     roll = random.random()
-    if roll < 0.5:
+    if roll < 0.36:
         template = random.choice(TRAINING)
-    elif roll < 0.65:
+    elif roll < 0.48:
         template = random.choice(ASPECTS)
-    elif roll < 0.93:
+    elif roll < 0.62:
+        template = _among_everyday_words(random)
+    elif roll < 0.72:
+        template = _carried(random)
+    elif roll < 0.95:
         opener, verb = random.choice(_OPENERS), random.choice(_VERBS)
         end = "?" if opener.startswith(("C", "W", "A")) else "."
         template = opener + verb + " " + random.choice(_OBJECTS) + random.choice(_TAILS) + end
         template = template[0].upper() + template[1:]
     else:
-        template = random.choice(_LEADS) + random.choice(_SHORT_QUESTIONS)
+        lead = random.choice(_LEADS)
+        named = "{" in lead
+        template = lead + random.choice([question for question in _SHORT_QUESTIONS if named or "{" in question])
     return template.format(x=x, w=w, xs=xs)
 
 

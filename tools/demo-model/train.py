@@ -221,11 +221,11 @@ def write_json(file: Path, value: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write the checkpoint into")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=3400)
     parser.add_argument("--batch", type=int, default=32, help="examples in a step")
     parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--warmup", type=int, default=100, help="steps until the highest rate")
-    parser.add_argument("--save-every", type=int, default=750, help="steps between checkpoints")
+    parser.add_argument("--save-every", type=int, default=850, help="steps between checkpoints")
     parser.add_argument("--threads", type=int, default=1)
     train(parser.parse_args())
 
