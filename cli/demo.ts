@@ -106,9 +106,8 @@ async function converse(house: LocalHouse, prompt: string, say: (text: string) =
   say(showTable(["provider", "rank", "layers", "hand-offs", "receipt"], rows));
   for (const problem of verdict.problems) say(`problem: ${problem.detail}`);
   const words = `${verdict.providers.length} providers, ${verdict.layerCount} layers, ${verdict.tokenCount} tokens`;
-  say(
-    `\n${verdict.verified ? "verified" : "NOT verified"}: ${words}; ${verdict.verified ? "chain intact; usage countersigned" : `${verdict.problems.length} problems`}\n`,
-  );
+  const finding = verdict.verified ? "chain intact; usage countersigned" : `${verdict.problems.length} problems`;
+  say(`\n${verdict.verified ? "verified" : "NOT verified"}: ${words}; ${finding}\n`);
   const paid = earned.map(({ provider, workUnits, microCredits }) => [
     provider,
     workUnits,

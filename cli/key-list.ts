@@ -9,7 +9,9 @@ import { type Result, ok, refuse } from "../core/result.ts";
  * provider/<name> and gateway/<name> → SPKI DER in base64. The file is YAML or JSON: Provider objects (several documents
  * or a List), or an object of names and keys, in which a name without a kind is a provider's.
  */
-export function readKeyList(file: string): Result<Readonly<Record<string, string>>, "UnreadableFile" | "MalformedKeys"> {
+export function readKeyList(
+  file: string,
+): Result<Readonly<Record<string, string>>, "UnreadableFile" | "MalformedKeys"> {
   let text: string;
   try {
     text = readFileSync(file, "utf8");
@@ -42,7 +44,10 @@ const itemsOf = (value: unknown): readonly unknown[] => {
 function entriesOf(value: unknown): readonly (readonly [holder: string, spki: unknown])[] | undefined {
   if (!isJsonObject(value)) return undefined;
   if (value["kind"] === undefined)
-    return Object.entries(value).map(([name, spki]) => [/^(provider|gateway)\//.test(name) ? name : `provider/${name}`, spki]);
+    return Object.entries(value).map(([name, spki]) => [
+      /^(provider|gateway)\//.test(name) ? name : `provider/${name}`,
+      spki,
+    ]);
   const { kind, metadata, spec } = value;
   // The files that people have hold nodes beside providers; those say nothing about keys.
   if (kind !== "Provider") return [];

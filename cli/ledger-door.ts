@@ -12,7 +12,9 @@ export type LedgerOptions = { readonly ledger: string; readonly tls: string };
 /** Adds --ledger and --tls, which may also come from the environment. */
 export function withLedgerOptions(command: Command): Command {
   return command
-    .addOption(new Option("--ledger <host:port>", "the ledger's gRPC door").env("TESSELLATE_LEDGER").makeOptionMandatory())
+    .addOption(
+      new Option("--ledger <host:port>", "the ledger's gRPC door").env("TESSELLATE_LEDGER").makeOptionMandatory(),
+    )
     .addOption(
       new Option("--tls <directory>", "ca.crt, tls.crt and tls.key of the operator or a gateway")
         .env("TESSELLATE_TLS")

@@ -46,7 +46,8 @@ export function verifyAnswer(bytes: Uint8Array, trust: Trust = {}): AnswerVerdic
   const answer = parseAnswer(bytes);
   if (!answer.ok) {
     const receipt = /^receipts\[(\d+)\]/.exec(answer.detail)?.[1];
-    const where = receipt !== undefined ? `receipt ${receipt}` : answer.detail.startsWith("usage") ? "the usage" : "the file";
+    const where =
+      receipt !== undefined ? `receipt ${receipt}` : answer.detail.startsWith("usage") ? "the usage" : "the file";
     return verdictOf([{ code: answer.code, where, detail: `${where}: ${answer.detail}`, blame: SENDER }], trust);
   }
   const keys = keysOf(answer.value, trust);
@@ -68,7 +69,10 @@ export function verifyAnswer(bytes: Uint8Array, trust: Trust = {}): AnswerVerdic
   const faults = chainFaults(receipts, usage.value).map((fault) => {
     const first = fault.receipts[0];
     const receipt = first === undefined ? undefined : receipts[first];
-    const where = fault.receipts.length === 1 && first !== undefined && receipt !== undefined ? nameOfReceipt(receipt, first) : "the chain";
+    const where =
+      fault.receipts.length === 1 && first !== undefined && receipt !== undefined
+        ? nameOfReceipt(receipt, first)
+        : "the chain";
     return problem(fault.code, where, fault.detail, fault.blame);
   });
   const listed = listProblems(answer.value, usage.value);
@@ -96,7 +100,12 @@ const problem = (code: string, where: string, detail: string, blame: Blame): Pro
   blame,
 });
 
-function verdictOf(problems: readonly Problem[], trust: Trust, receipts: readonly Receipt[] = [], usage?: Usage): AnswerVerdict {
+function verdictOf(
+  problems: readonly Problem[],
+  trust: Trust,
+  receipts: readonly Receipt[] = [],
+  usage?: Usage,
+): AnswerVerdict {
   return {
     verified: problems.length === 0,
     problems,
@@ -141,7 +150,10 @@ function openSigned<T>(
   parse: (payload: Uint8Array) => Result<T>,
   holderOf: (value: T) => string,
 ): Opened<T> {
-  const no = (code: string, detail: string, blame: Blame): Opened<T> => ({ ok: false, problem: problem(code, where, detail, blame) });
+  const no = (code: string, detail: string, blame: Blame): Opened<T> => ({
+    ok: false,
+    problem: problem(code, where, detail, blame),
+  });
   // The key id is a hint for which key to try. It is no evidence: the holder is compared after the signature held.
   const hinted = [...keys].filter(([, key]) => key.keyId === envelope.keyId);
   const [holder, key] = hinted[0] ?? [];
@@ -160,7 +172,11 @@ function openSigned<T>(
   // A key that only the file says is somebody's convicts nobody of what it signed alone.
   const signed: Blame = pins(trust, holder) ? { kind: "signer", names: hinted.map(([name]) => name) } : SENDER;
   if (envelope.payloadType !== IN_TOTO_PAYLOAD_TYPE)
-    return no("WrongPayloadType", `is of type ${envelope.payloadType.slice(0, 80)}, not ${IN_TOTO_PAYLOAD_TYPE}`, signed);
+    return no(
+      "WrongPayloadType",
+      `is of type ${envelope.payloadType.slice(0, 80)}, not ${IN_TOTO_PAYLOAD_TYPE}`,
+      signed,
+    );
   const value = parse(envelope.payload);
   if (!value.ok) return no(value.code, value.detail, signed);
   const claimed = holderOf(value.value);
@@ -195,13 +211,18 @@ function contentProblems(answer: SavedAnswer, usage: Usage, receipts: readonly R
   // The digest covers everything but the usage. Where it holds, what does not fit was signed so: the gateway's own fault.
   const blame = answerDigest(answer) === usage.answer ? gateway : SENDER;
   const differ = (code: string, where: string, detail: string) => problems.push(problem(code, where, detail, blame));
-  if (answer.nonce !== usage.session.nonce) differ("NonceMismatch", "the nonce", "is not the one that the usage was signed for");
+  if (answer.nonce !== usage.session.nonce)
+    differ("NonceMismatch", "the nonce", "is not the one that the usage was signed for");
   if (answer.model.name !== usage.model.name || answer.model.root !== usage.model.root)
     differ("ModelMismatch", "the model", "is not the one that the usage was signed for");
   if (prompt.length !== usage.tokens.prompt)
     differ("CountMismatch", "tokenIds.prompt", `has ${prompt.length} ids; the usage bills ${usage.tokens.prompt}`);
   if (generated.length !== usage.tokens.generated)
-    differ("CountMismatch", "tokenIds.generated", `has ${generated.length} ids; the usage bills ${usage.tokens.generated}`);
+    differ(
+      "CountMismatch",
+      "tokenIds.generated",
+      `has ${generated.length} ids; the usage bills ${usage.tokens.generated}`,
+    );
   if (problems.length === 0) {
     const nonce = new Uint8Array(Buffer.from(answer.nonce, "hex"));
     const fed = receipts[0]?.tokens.positions ?? 0;
@@ -211,7 +232,11 @@ function contentProblems(answer: SavedAnswer, usage: Usage, receipts: readonly R
     const segmentCount = receipts[0]?.segmentCount ?? 0;
     const edgeOut = tokenEdgeRoot({ nonce, edge: segmentCount, position: prompt.length }, generated);
     if (segmentCount > 0 && edgeOut !== usage.edges.out)
-      differ("TokensMismatch", "tokenIds.generated", `do not hash to what came out of the last segment (edge ${segmentCount})`);
+      differ(
+        "TokensMismatch",
+        "tokenIds.generated",
+        `do not hash to what came out of the last segment (edge ${segmentCount})`,
+      );
   }
   // With a receipt that does not open, what is below would only repeat that.
   if (receipts.length < answer.receipts.length) return problems;

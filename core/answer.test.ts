@@ -9,12 +9,20 @@ import { type SessionFixture, type SessionOptions, aSession, keyNamed } from "./
 const bytesOf = (text: string) => new TextEncoder().encode(text);
 const textOf = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 const whole = aSession();
-const small = aSession({ text: "é", prompt: [1], generated: [2], segments: [{ layers: [0, 2], ranks: [{ provider: "ann" }] }] });
+const small = aSession({
+  text: "é",
+  prompt: [1],
+  generated: [2],
+  segments: [{ layers: [0, 2], ranks: [{ provider: "ann" }] }],
+});
 
 const spkiOf = (holder: string) => keyNamed(holder).publicKey.spki;
 const pinned: Trust = {
   keys: Object.fromEntries(
-    ["provider/campus", "provider/garage", "provider/studio", "gateway/gateway-0"].map((holder) => [holder, spkiOf(holder)]),
+    ["provider/campus", "provider/garage", "provider/studio", "gateway/gateway-0"].map((holder) => [
+      holder,
+      spkiOf(holder),
+    ]),
   ),
 };
 
@@ -59,7 +67,9 @@ describe("a saved answer", () => {
     expect(first(bytesOf(textOf(whole.file).replace('"model": {', '"model":  {')))).to.equal(
       "NotCanonical | the file | blame: whoever handed over this file",
     );
-    expect(verifyAnswer(bytesOf(JSON.stringify({ id: "x", tessellate: {} }))).problems[0]?.detail).to.contain("jq .tessellate FILE");
+    expect(verifyAnswer(bytesOf(JSON.stringify({ id: "x", tessellate: {} }))).problems[0]?.detail).to.contain(
+      "jq .tessellate FILE",
+    );
   });
 
   it("fails with any byte changed, wherever, and says where and why", () => {
@@ -80,13 +90,17 @@ describe("a saved answer", () => {
     whole.envelopes.forEach((envelope, index) => {
       const start = text.indexOf(Buffer.from(envelope.payload).toString("base64"));
       fc.assert(
-        fc.property(fc.integer({ min: 0, max: envelope.payload.length }), fc.integer({ min: 1, max: 255 }), (offset, change) => {
-          // The text before is ASCII but for one letter of two bytes.
-          const at = bytesOf(text.slice(0, start + offset)).length;
-          const file = whole.file.slice();
-          file[at] = (file[at] ?? 0) ^ change;
-          expect(verifyAnswer(file).problems[0]?.where).to.equal(`receipt ${index}`);
-        }),
+        fc.property(
+          fc.integer({ min: 0, max: envelope.payload.length }),
+          fc.integer({ min: 1, max: 255 }),
+          (offset, change) => {
+            // The text before is ASCII but for one letter of two bytes.
+            const at = bytesOf(text.slice(0, start + offset)).length;
+            const file = whole.file.slice();
+            file[at] = (file[at] ?? 0) ^ change;
+            expect(verifyAnswer(file).problems[0]?.where).to.equal(`receipt ${index}`);
+          },
+        ),
         { numRuns: 40 },
       );
     });
@@ -105,23 +119,40 @@ describe("a saved answer", () => {
   });
 
   const sender = "blame: whoever handed over this file";
-  const rewritten = (change: (session: SessionFixture) => Parameters<typeof saveAnswer>[0]) => saveAnswer(change(whole));
+  const rewritten = (change: (session: SessionFixture) => Parameters<typeof saveAnswer>[0]) =>
+    saveAnswer(change(whole));
   const another = aSession({ id: "s-2", text: "Another." });
   const forged: readonly (readonly [string, Uint8Array, string])[] = [
-    ["another text", rewritten((s) => ({ ...s.answer, text: "Goodbye", usage: s.usageEnvelope })), `AnswerMismatch | the text | ${sender}`],
+    [
+      "another text",
+      rewritten((s) => ({ ...s.answer, text: "Goodbye", usage: s.usageEnvelope })),
+      `AnswerMismatch | the text | ${sender}`,
+    ],
     [
       "another token",
-      rewritten((s) => ({ ...s.answer, tokenIds: { ...s.answer.tokenIds, generated: [5, 9, 3] }, usage: s.usageEnvelope })),
+      rewritten((s) => ({
+        ...s.answer,
+        tokenIds: { ...s.answer.tokenIds, generated: [5, 9, 3] },
+        usage: s.usageEnvelope,
+      })),
       `TokensMismatch | tokenIds.generated | ${sender}`,
     ],
     [
       "another prompt",
-      rewritten((s) => ({ ...s.answer, tokenIds: { ...s.answer.tokenIds, prompt: [1, 17, 301] }, usage: s.usageEnvelope })),
+      rewritten((s) => ({
+        ...s.answer,
+        tokenIds: { ...s.answer.tokenIds, prompt: [1, 17, 301] },
+        usage: s.usageEnvelope,
+      })),
       `TokensMismatch | tokenIds | ${sender}`,
     ],
     [
       "a token less",
-      rewritten((s) => ({ ...s.answer, tokenIds: { ...s.answer.tokenIds, generated: [5, 9] }, usage: s.usageEnvelope })),
+      rewritten((s) => ({
+        ...s.answer,
+        tokenIds: { ...s.answer.tokenIds, generated: [5, 9] },
+        usage: s.usageEnvelope,
+      })),
       `CountMismatch | tokenIds.generated | ${sender}`,
     ],
     [
@@ -150,7 +181,11 @@ describe("a saved answer", () => {
     ],
     [
       "a key that signed nothing",
-      rewritten((s) => ({ ...s.answer, keys: { ...s.answer.keys, "provider/zed": spkiOf("zed") }, usage: s.usageEnvelope })),
+      rewritten((s) => ({
+        ...s.answer,
+        keys: { ...s.answer.keys, "provider/zed": spkiOf("zed") },
+        usage: s.usageEnvelope,
+      })),
       `UnusedKey | the keys | ${sender}`,
     ],
   ];
@@ -181,7 +216,12 @@ describe("a saved answer", () => {
       pinned,
       "BrokenChain | the chain | blame: unclear, provider/campus or provider/garage",
     ],
-    ["another model than the one pinned", {}, { ...pinned, modelRoot: digestOf() }, "WrongModel | the usage | blame: gateway/gateway-0"],
+    [
+      "another model than the one pinned",
+      {},
+      { ...pinned, modelRoot: digestOf() },
+      "WrongModel | the usage | blame: gateway/gateway-0",
+    ],
   ];
   for (const [name, options, trust, want] of lies) {
     it(`shows ${name}`, () => expect(first(aSession(options).file, trust)).to.equal(want));

@@ -5,7 +5,19 @@
 import { indentedJson, parseJsonBytes } from "./canonical-json.ts";
 import { digestOf } from "./digest.ts";
 import { type Envelope, type EnvelopeDocument, envelopeDocument, parseEnvelopeDocument } from "./dsse.ts";
-import { DIGEST_FORM, HEX_32_FORM, NAME_FORM, exactly, fits, integerOf, listOf, misfit, objectWith, strictly, textOf } from "./fields.ts";
+import {
+  DIGEST_FORM,
+  HEX_32_FORM,
+  NAME_FORM,
+  exactly,
+  fits,
+  integerOf,
+  listOf,
+  misfit,
+  objectWith,
+  strictly,
+  textOf,
+} from "./fields.ts";
 import { isJsonObject, shown } from "./json.ts";
 import { departure, placeIn } from "./json-place.ts";
 import { type Result, refuse } from "./result.ts";
@@ -45,7 +57,10 @@ export type AnswerDocument = {
 /** `sha256:…` that goes into the usage, before the usage can be signed. */
 export const answerDigest = (answer: Answer): string => digestOf(indentedJson(unsigned(answer)));
 
-export const answerDocument = (answer: SavedAnswer): AnswerDocument => ({ ...unsigned(answer), usage: envelopeDocument(answer.usage) });
+export const answerDocument = (answer: SavedAnswer): AnswerDocument => ({
+  ...unsigned(answer),
+  usage: envelopeDocument(answer.usage),
+});
 
 /** The file's bytes: JSON with keys in a fixed order, one space of indentation, a newline at the end. */
 export const saveAnswer = (answer: SavedAnswer): Uint8Array => indentedJson(answerDocument(answer));
@@ -71,7 +86,10 @@ export function parseAnswer(bytes: Uint8Array): Result<SavedAnswer> {
   const json = parseJsonBytes(bytes);
   if (!json.ok) return refuse(json.code, `${placeIn(bytes, json.at)}: ${json.detail}`);
   if (isJsonObject(json.value) && json.value["kind"] === undefined && isJsonObject(json.value["tessellate"])) {
-    return refuse("WholeResponse", 'this is a whole response; save its field "tessellate" alone (jq .tessellate FILE) and verify that');
+    return refuse(
+      "WholeResponse",
+      'this is a whole response; save its field "tessellate" alone (jq .tessellate FILE) and verify that',
+    );
   }
   const answer = strictly(() => readAnswer(json.value));
   if (!answer.ok) return answer;
@@ -85,13 +103,25 @@ export function parseAnswer(bytes: Uint8Array): Result<SavedAnswer> {
 }
 
 function readAnswer(value: unknown): SavedAnswer {
-  const fields = objectWith(value, "answer", ["kind", "model", "text", "tokenIds", "nonce", "keys", "receipts", "usage"]);
+  const fields = objectWith(value, "answer", [
+    "kind",
+    "model",
+    "text",
+    "tokenIds",
+    "nonce",
+    "keys",
+    "receipts",
+    "usage",
+  ]);
   exactly(fields["kind"], "kind", ANSWER_KIND);
   const model = objectWith(fields["model"], "model", ["name", "root"]);
   const tokenIds = objectWith(fields["tokenIds"], "tokenIds", ["prompt", "generated"]);
   const tokenId = (item: unknown, path: string) => integerOf(item, path, 0, 2 ** 32 - 1);
   return {
-    model: { name: textOf(model["name"], "model.name", NAME_FORM), root: textOf(model["root"], "model.root", DIGEST_FORM) },
+    model: {
+      name: textOf(model["name"], "model.name", NAME_FORM),
+      root: textOf(model["root"], "model.root", DIGEST_FORM),
+    },
     text: textOf(fields["text"], "text"),
     tokenIds: {
       prompt: listOf(tokenIds["prompt"], "tokenIds.prompt", TOKENS_MAX, tokenId),
@@ -99,7 +129,9 @@ function readAnswer(value: unknown): SavedAnswer {
     },
     nonce: textOf(fields["nonce"], "nonce", HEX_32_FORM),
     keys: readKeys(fields["keys"]),
-    receipts: listOf(fields["receipts"], "receipts", RECEIPTS_MAX, (item, path) => fits(parseEnvelopeDocument(item, path))),
+    receipts: listOf(fields["receipts"], "receipts", RECEIPTS_MAX, (item, path) =>
+      fits(parseEnvelopeDocument(item, path)),
+    ),
     usage: fits(parseEnvelopeDocument(fields["usage"], "usage")),
   };
 }
@@ -111,7 +143,8 @@ function readKeys(value: unknown): Readonly<Record<string, string>> {
   return Object.fromEntries(
     entries.map(([holder, spki]) => {
       const [kind, name] = [holder.slice(0, holder.indexOf("/")), holder.slice(holder.indexOf("/") + 1)];
-      if (kind !== "provider" && kind !== "gateway") misfit(`keys[${shown(holder)}]`, "must be provider/<name> or gateway/<name>");
+      if (kind !== "provider" && kind !== "gateway")
+        misfit(`keys[${shown(holder)}]`, "must be provider/<name> or gateway/<name>");
       textOf(name, `keys[${shown(holder)}]`, NAME_FORM);
       return [holder, textOf(spki, `keys[${shown(holder)}]`)];
     }),

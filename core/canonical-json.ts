@@ -11,7 +11,8 @@ import { type Refusal, ok, refuse } from "./result.ts";
 export const compactJson = (value: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(value));
 
 /** One space of indentation and a newline at the end: the form of saved files, which people open and diff. */
-export const indentedJson = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value, null, 1)}\n`);
+export const indentedJson = (value: unknown): Uint8Array =>
+  new TextEncoder().encode(`${JSON.stringify(value, null, 1)}\n`);
 
 export type JsonRefusal = Refusal<"NotUtf8" | "NotJson"> & { readonly at: number }; // byte where reading ended
 

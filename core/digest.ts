@@ -23,7 +23,10 @@ export const isDigest = (text: string): boolean => DIGEST.test(text);
 /** The 32 bytes of a `sha256:…` text. Anything else is refused as `MalformedDigest`, named by `field`. */
 export function parseDigest(text: string, field: string): Result<Uint8Array, "MalformedDigest"> {
   if (!isDigest(text)) {
-    return refuse("MalformedDigest", `${field} must be sha256: and 64 lower-case hexadecimal digits, not ${shown(text)}`);
+    return refuse(
+      "MalformedDigest",
+      `${field} must be sha256: and 64 lower-case hexadecimal digits, not ${shown(text)}`,
+    );
   }
   return ok(new Uint8Array(Buffer.from(text.slice("sha256:".length), "hex")));
 }

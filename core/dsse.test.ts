@@ -1,7 +1,16 @@
 import { expect } from "chai";
 import fc from "fast-check";
 import { compactJson } from "./canonical-json.ts";
-import { type Envelope, envelopeBytes, envelopeDocument, envelopeHolds, openEnvelope, pae, parseEnvelope, signEnvelope } from "./dsse.ts";
+import {
+  type Envelope,
+  envelopeBytes,
+  envelopeDocument,
+  envelopeHolds,
+  openEnvelope,
+  pae,
+  parseEnvelope,
+  signEnvelope,
+} from "./dsse.ts";
 import { parsePublicKey, parseSigningKey, signBytes } from "./keys.ts";
 import { valueOrThrow } from "./result.ts";
 import { keyNamed } from "./session-fixture.ts";
@@ -35,7 +44,9 @@ describe("DSSE", () => {
   it("signs as RFC 8032 does (§7.1, test 2)", () => {
     const seed = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb";
     const der = Buffer.from(`302e020100300506032b657004220420${seed}`, "hex").toString("base64");
-    const signing = valueOrThrow(parseSigningKey(`-----BEGIN PRIVATE KEY-----\n${der}\n-----END PRIVATE KEY-----\n`, "the RFC"));
+    const signing = valueOrThrow(
+      parseSigningKey(`-----BEGIN PRIVATE KEY-----\n${der}\n-----END PRIVATE KEY-----\n`, "the RFC"),
+    );
     expect(Buffer.from(signing.publicKey.spki, "base64").subarray(12).toString("hex")).to.equal(
       "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
     );
@@ -64,7 +75,11 @@ describe("DSSE", () => {
     ["a missing payload", { payloadType: "x", signatures: [] }, "envelope: lacks the field payload"],
     ["a field more", { ...document, extra: 1 }, 'envelope: has the unknown field "extra"'],
     ["no signature", { ...document, signatures: [] }, "envelope.signatures: is empty"],
-    ["two signatures", { ...document, signatures: [signature, signature] }, "envelope.signatures: has 2 items, more than the 1 allowed"],
+    [
+      "two signatures",
+      { ...document, signatures: [signature, signature] },
+      "envelope.signatures: has 2 items, more than the 1 allowed",
+    ],
     [
       "base64 with spare bits",
       { ...document, payload: "QQ==".replace("Q=", "R=") },

@@ -103,7 +103,8 @@ export function openEnvelope(
   key: PublicKey,
   payloadType = IN_TOTO_PAYLOAD_TYPE,
 ): Result<Uint8Array, "BadSignature" | "WrongPayloadType"> {
-  if (!envelopeHolds(envelope, key)) return refuse("BadSignature", `the signature does not hold under key ${key.keyId}`);
+  if (!envelopeHolds(envelope, key))
+    return refuse("BadSignature", `the signature does not hold under key ${key.keyId}`);
   if (envelope.payloadType !== payloadType)
     return refuse("WrongPayloadType", `payloadType is ${JSON.stringify(envelope.payloadType)}, not ${payloadType}`);
   return ok(envelope.payload);

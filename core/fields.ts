@@ -38,11 +38,17 @@ export function fits<T>(result: Result<T>, path?: string): T {
 export function objectWith(value: unknown, path: string, names: readonly string[]): JsonObject {
   if (!isJsonObject(value)) misfit(path, `must be an object, not ${shown(value)}`);
   for (const name of names) if (!Object.hasOwn(value, name)) misfit(path, `lacks the field ${name}`);
-  for (const name of Object.keys(value)) if (!names.includes(name)) misfit(path, `has the unknown field ${shown(name)}`);
+  for (const name of Object.keys(value))
+    if (!names.includes(name)) misfit(path, `has the unknown field ${shown(name)}`);
   return value;
 }
 
-export function listOf<T>(value: unknown, path: string, limit: number, read: (item: unknown, path: string) => T): readonly T[] {
+export function listOf<T>(
+  value: unknown,
+  path: string,
+  limit: number,
+  read: (item: unknown, path: string) => T,
+): readonly T[] {
   if (!Array.isArray(value)) misfit(path, `must be a list, not ${shown(value)}`);
   if (value.length > limit) misfit(path, `has ${value.length} items, more than the ${limit} allowed`);
   return value.map((item: unknown, index) => read(item, `${path}[${index}]`));
@@ -77,7 +83,10 @@ export function bigintOf(value: unknown, path: string, most: bigint): bigint {
   return found;
 }
 
-export const DIGEST_FORM = { pattern: /^sha256:[0-9a-f]{64}$/, is: "sha256: and 64 lower-case hexadecimal digits" } as const;
+export const DIGEST_FORM = {
+  pattern: /^sha256:[0-9a-f]{64}$/,
+  is: "sha256: and 64 lower-case hexadecimal digits",
+} as const;
 export const HEX_32_FORM = { pattern: /^[0-9a-f]{64}$/, is: "32 bytes in lower-case hexadecimal" } as const;
 /** Names of providers, nodes, ranks, gateways: as Kubernetes writes them, with `/` between namespace and name. */
 export const NAME_FORM = {

@@ -15,7 +15,9 @@ describe("hand-offs", () => {
       Buffer.of(3, 0, 0, 0),
       Buffer.from("rows"),
     ]);
-    expect(leafHash({ nonce, edge: 2, position: 256, rows: 3, payload: Buffer.from("rows") })).to.deep.equal(sha256(spelled));
+    expect(leafHash({ nonce, edge: 2, position: 256, rows: 3, payload: Buffer.from("rows") })).to.deep.equal(
+      sha256(spelled),
+    );
   });
 
   it("changes with every part of what was handed off", () => {
@@ -54,12 +56,16 @@ describe("hand-offs", () => {
   it("goes on only where it stopped", () => {
     const log = new EdgeLog(nonce, 3);
     log.append({ position: 5, rows: 2, payload: Uint8Array.of(1) });
-    expect(() => log.append({ position: 6, rows: 1, payload: Uint8Array.of(1) })).to.throw("an edge goes on at position 7, not 6");
+    expect(() => log.append({ position: 6, rows: 1, payload: Uint8Array.of(1) })).to.throw(
+      "an edge goes on at position 7, not 6",
+    );
     log.append({ position: 7, rows: 1, payload: Uint8Array.of(2) });
     expect([log.start, log.end, log.positionCount, log.leafCount]).to.deep.equal([5, 8, 3, 2]);
   });
 
   it("has RFC 6962's root of nothing while nothing was handed off", () => {
-    expect(new EdgeLog(nonce, 0).root()).to.equal("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    expect(new EdgeLog(nonce, 0).root()).to.equal(
+      "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    );
   });
 });

@@ -48,8 +48,19 @@ export class EdgeLog {
   }
 
   /** One step of a hidden edge, or any payload that is one leaf. `position` must be where the last append ended. */
-  append({ position, rows, payload }: { readonly position: number; readonly rows: number; readonly payload: Uint8Array }): void {
-    assert(this.#start === undefined || position === this.#end, `an edge goes on at position ${this.#end}, not ${position}`);
+  append({
+    position,
+    rows,
+    payload,
+  }: {
+    readonly position: number;
+    readonly rows: number;
+    readonly payload: Uint8Array;
+  }): void {
+    assert(
+      this.#start === undefined || position === this.#end,
+      `an edge goes on at position ${this.#end}, not ${position}`,
+    );
     assert(rows >= 1, "a hand-off has rows");
     this.#start ??= position;
     this.#end = position + rows;

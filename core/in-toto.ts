@@ -14,7 +14,12 @@ export function statementBytes(
   predicate: object,
 ): Uint8Array {
   const sha256 = subject.digest.slice("sha256:".length);
-  return compactJson({ _type: STATEMENT_TYPE, subject: [{ name: subject.name, digest: { sha256 } }], predicateType, predicate });
+  return compactJson({
+    _type: STATEMENT_TYPE,
+    subject: [{ name: subject.name, digest: { sha256 } }],
+    predicateType,
+    predicate,
+  });
 }
 
 /**
@@ -32,7 +37,10 @@ export function parseStatement<T>(
   if (!json.ok) return refuse(json.code, `statement: ${json.detail}`);
   const found = isJsonObject(json.value) ? json.value["predicateType"] : undefined;
   if (found !== type)
-    return refuse("WrongPredicate", `predicateType must be ${type}, not ${JSON.stringify(found)?.slice(0, 120) ?? "missing"}`);
+    return refuse(
+      "WrongPredicate",
+      `predicateType must be ${type}, not ${JSON.stringify(found)?.slice(0, 120) ?? "missing"}`,
+    );
   const value = strictly(() => {
     const statement = objectWith(json.value, "statement", ["_type", "subject", "predicateType", "predicate"]);
     exactly(statement["_type"], "_type", STATEMENT_TYPE);

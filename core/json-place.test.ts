@@ -16,13 +16,18 @@ const parses = (text: string): boolean => {
 describe("places in JSON", () => {
   it("runs through whatever JSON.parse takes, and ends within whatever it does not", () => {
     const spoilt = fc
-      .tuple(fc.json(), fc.nat(), fc.constantFrom('"', "{", "}", "[", "]", ",", ":", "\\", "0", "-", "e", "t", " ", "\u0001", ""))
+      .tuple(
+        fc.json(),
+        fc.nat(),
+        fc.constantFrom('"', "{", "}", "[", "]", ",", ":", "\\", "0", "-", "e", "t", " ", "\u0001", ""),
+      )
       .map(([text, at, put]) => text.slice(0, at % (text.length + 1)) + put + text.slice((at % (text.length + 1)) + 1));
     fc.assert(
       fc.property(fc.oneof(fc.json(), spoilt, fc.string()), (text) => {
         const at = syntaxErrorAt(text);
         if (parses(text)) expect(at).to.equal(text.length);
-        else if (at < text.length) expect(parses(`${text.slice(0, at)}`) && text.slice(at).trim() === "", JSON.stringify(text)).to.equal(false);
+        else if (at < text.length)
+          expect(parses(`${text.slice(0, at)}`) && text.slice(at).trim() === "", JSON.stringify(text)).to.equal(false);
       }),
       { numRuns: 2000 },
     );

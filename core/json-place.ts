@@ -30,7 +30,9 @@ export function placeIn(bytes: Uint8Array, at: number): string {
       level.expectsKey = !level.list;
     }
   }
-  const path = levels.map((level) => (level.list ? `[${level.index}]` : level.key === undefined ? "" : `.${level.key}`)).join("");
+  const path = levels
+    .map((level) => (level.list ? `[${level.index}]` : level.key === undefined ? "" : `.${level.key}`))
+    .join("");
   return path === "" ? "the document" : path.replace(/^\./, "").slice(0, 200);
 }
 
@@ -102,7 +104,9 @@ export function departure(bytes: Uint8Array, document: unknown): number {
 function* spellings(document: unknown): Generator<string> {
   for (const ascii of [false, true]) {
     const escaped = (text: string) =>
-      ascii ? text.replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`) : text;
+      ascii
+        ? text.replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
+        : text;
     for (const indent of [1, 2, 4, "\t", 0] as const) yield escaped(JSON.stringify(document, null, indent));
     yield escaped(pythonCompact(document));
   }

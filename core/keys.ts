@@ -48,7 +48,10 @@ export function parseSigningKey(pem: string, whose: string): Result<SigningKey, 
 /** A signing key from a key object that somebody else made or read. Refused as `MalformedKey` where it is not Ed25519. */
 export function signingKeyOf(privateKey: KeyObject, whose: string): Result<SigningKey, "MalformedKey"> {
   if (privateKey.type !== "private" || privateKey.asymmetricKeyType !== "ed25519") {
-    return refuse("MalformedKey", `the private key of ${whose} is ${privateKey.asymmetricKeyType ?? "no asymmetric key"}, not ed25519`);
+    return refuse(
+      "MalformedKey",
+      `the private key of ${whose} is ${privateKey.asymmetricKeyType ?? "no asymmetric key"}, not ed25519`,
+    );
   }
   const der = createPublicKey(privateKey).export({ format: "der", type: "spki" });
   const publicKey = parsePublicKey(base64Of(der), whose);

@@ -1,6 +1,16 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { CHUNK_BYTES, type ManifestFile, chunkCountOf, formatManifest, isChunk, isSafePath, manifestOf, modelRoot, parseManifest } from "./manifest.ts";
+import {
+  CHUNK_BYTES,
+  type ManifestFile,
+  chunkCountOf,
+  formatManifest,
+  isChunk,
+  isSafePath,
+  manifestOf,
+  modelRoot,
+  parseManifest,
+} from "./manifest.ts";
 import { merkleLeaf } from "./merkle.ts";
 
 const CONFIG = `{"model_type": "llama"}`;
@@ -44,7 +54,13 @@ describe("model manifest", () => {
     const others = [
       files.slice(1),
       files.map((file) => (file.path === "merges.txt" ? { ...file, path: "merges.tx" } : file)),
-      [aFile("model.safetensors", weights.map((byte, at) => (at === 9 ? byte ^ 1 : byte))), ...files.slice(1)],
+      [
+        aFile(
+          "model.safetensors",
+          weights.map((byte, at) => (at === 9 ? byte ^ 1 : byte)),
+        ),
+        ...files.slice(1),
+      ],
       [aFile("model.safetensors", weights.subarray(1)), ...files.slice(1)],
     ];
     for (const other of others) expect(modelRoot(other)).to.not.equal(manifest.root);
@@ -55,7 +71,13 @@ describe("model manifest", () => {
     if (file === undefined) throw new Error("no file");
     expect(isChunk(file, 2, weights.subarray(2 * CHUNK_BYTES))).to.equal(true);
     expect(isChunk(file, 1, weights.subarray(2 * CHUNK_BYTES))).to.equal(false);
-    expect(isChunk(file, 2, weights.subarray(2 * CHUNK_BYTES).map((byte, at) => (at === 4 ? byte ^ 128 : byte)))).to.equal(false);
+    expect(
+      isChunk(
+        file,
+        2,
+        weights.subarray(2 * CHUNK_BYTES).map((byte, at) => (at === 4 ? byte ^ 128 : byte)),
+      ),
+    ).to.equal(false);
     expect(isChunk(file, 3, new Uint8Array(0))).to.equal(false);
   });
 
@@ -102,7 +124,8 @@ describe("model manifest", () => {
   });
 
   it("takes no path that a file system or a URL could read in two ways", () => {
-    for (const path of ["", "/a", "a//b", "./a", "a/..", "a\\b", "C:a", "a\0b", "é", "a\n"]) expect(isSafePath(path), path).to.equal(false);
+    for (const path of ["", "/a", "a//b", "./a", "a/..", "a\\b", "C:a", "a\0b", "é", "a\n"])
+      expect(isSafePath(path), path).to.equal(false);
     for (const path of ["a", "a/b.c", "..a", "a b"]) expect(isSafePath(path), path).to.equal(true);
   });
 });

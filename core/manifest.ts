@@ -95,7 +95,8 @@ export function parseManifest(text: string, expectedRoot?: string): Result<Manif
   const json = parseJson(text);
   if (!isJsonObject(json)) return malformed("no JSON object");
   if (json["kind"] !== KIND) return malformed(`kind is ${shown(json["kind"])}, expected ${shown(KIND)}`);
-  if (json["chunkBytes"] !== CHUNK_BYTES) return malformed(`chunkBytes is ${shown(json["chunkBytes"])}, expected ${CHUNK_BYTES}`);
+  if (json["chunkBytes"] !== CHUNK_BYTES)
+    return malformed(`chunkBytes is ${shown(json["chunkBytes"])}, expected ${CHUNK_BYTES}`);
   const configText = json["config"];
   if (typeof configText !== "string") return malformed("config is no text");
   const files = parseFiles(json["files"]);
@@ -146,7 +147,8 @@ function parseFile(entry: JsonObject): ManifestFile | string {
 
 /** Attacker: a path that climbs out of the model's folder, or that a file system and a URL read differently. */
 export const isSafePath = (path: string): boolean =>
-  /^[ -~]{1,500}$/.test(path) && path.split("/").every((part) => part !== "" && part !== "." && part !== ".." && !/[\\:]/.test(part));
+  /^[ -~]{1,500}$/.test(path) &&
+  path.split("/").every((part) => part !== "" && part !== "." && part !== ".." && !/[\\:]/.test(part));
 
 function configUnlikeFile(manifest: Manifest): string | undefined {
   const file = fileOf(manifest, "config.json");

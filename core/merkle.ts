@@ -20,14 +20,16 @@ export function merkleRoot(leafHashes: readonly Uint8Array[]): Uint8Array {
   let level = leafHashes;
   while (level.length > 1) {
     const above: Uint8Array[] = [];
-    for (let index = 0; index + 1 < level.length; index += 2) above.push(merkleNode(at(level, index), at(level, index + 1)));
+    for (let index = 0; index + 1 < level.length; index += 2)
+      above.push(merkleNode(at(level, index), at(level, index + 1)));
     if (level.length % 2 === 1) above.push(at(level, level.length - 1));
     level = above;
   }
   return at(level, 0);
 }
 
-const at = (level: readonly Uint8Array[], index: number): Uint8Array => present(level[index], "an index within its level");
+const at = (level: readonly Uint8Array[], index: number): Uint8Array =>
+  present(level[index], "an index within its level");
 
 /** Siblings from the leaf at `index` up to the root (RFC 6962 section 2.1.1). `index` must be in the tree. */
 export function inclusionProof(leaves: readonly Uint8Array[], index: number): readonly Uint8Array[] {

@@ -49,40 +49,90 @@ describe("config.json", () => {
   });
 
   it("has the defaults of its makers where it says nothing", () => {
-    const config = read({ num_key_value_heads: undefined, rms_norm_eps: undefined, rope_theta: undefined, head_dim: null, eos_token_id: undefined });
+    const config = read({
+      num_key_value_heads: undefined,
+      rms_norm_eps: undefined,
+      rope_theta: undefined,
+      head_dim: null,
+      eos_token_id: undefined,
+    });
     expect(config).to.include({ kvHeadCount: 8, normEpsilon: 1e-6, headSize: 8 });
     expect(config.rope.theta).to.equal(10_000);
     expect(config.eosTokenIds).to.deep.equal([2]);
   });
 
   const llama3 = { factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 };
-  const stretched = { kind: "llama3", factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalPositions: 8192 };
+  const stretched = {
+    kind: "llama3",
+    factor: 8,
+    lowFrequencyFactor: 1,
+    highFrequencyFactor: 4,
+    originalPositions: 8192,
+  };
   const ropes = [
     { name: "no scaling", changes: { rope_scaling: null }, theta: 500_000, scaling: { kind: "none" } },
-    { name: "earliest spelling", changes: { rope_scaling: { type: "linear", factor: 4 } }, theta: 500_000, scaling: { kind: "linear", factor: 4 } },
-    { name: "v4 spelling", changes: { rope_scaling: { rope_type: "llama3", ...llama3 } }, theta: 500_000, scaling: stretched },
-    { name: "v5 spelling", changes: { rope_parameters: { rope_theta: 7, rope_type: "llama3", ...llama3 } }, theta: 7, scaling: stretched },
-    { name: "v5 default", changes: { rope_theta: undefined, rope_parameters: { rope_theta: 9, rope_type: "default" } }, theta: 9, scaling: { kind: "none" } },
+    {
+      name: "earliest spelling",
+      changes: { rope_scaling: { type: "linear", factor: 4 } },
+      theta: 500_000,
+      scaling: { kind: "linear", factor: 4 },
+    },
+    {
+      name: "v4 spelling",
+      changes: { rope_scaling: { rope_type: "llama3", ...llama3 } },
+      theta: 500_000,
+      scaling: stretched,
+    },
+    {
+      name: "v5 spelling",
+      changes: { rope_parameters: { rope_theta: 7, rope_type: "llama3", ...llama3 } },
+      theta: 7,
+      scaling: stretched,
+    },
+    {
+      name: "v5 default",
+      changes: { rope_theta: undefined, rope_parameters: { rope_theta: 9, rope_type: "default" } },
+      theta: 9,
+      scaling: { kind: "none" },
+    },
   ];
   for (const { name, changes, theta, scaling } of ropes)
     it(`reads rotary settings: ${name}`, () => expect(read(changes).rope).to.deep.equal({ theta, scaling }));
 
   it("drops end tokens that can never come, and takes null for none", () => {
     expect(read({ eos_token_id: [2, 1000, -1] }).eosTokenIds).to.deep.equal([2]);
-    expect(read({ eos_token_id: null, bos_token_id: null })).to.deep.include({ eosTokenIds: [] }).and.not.have.property("bosTokenId");
+    expect(read({ eos_token_id: null, bos_token_id: null }))
+      .to.deep.include({ eosTokenIds: [] })
+      .and.not.have.property("bosTokenId");
   });
 
   const refused = [
     { changes: { model_type: "qwen3" }, code: "UnknownModelType", names: ["model_type", "qwen3"] },
     { changes: { model_type: undefined }, code: "UnknownModelType", names: ["model_type", "nothing"] },
-    { changes: { architectures: ["LlamaForSequenceClassification"] }, code: "UnsupportedOption", names: ["architectures"] },
+    {
+      changes: { architectures: ["LlamaForSequenceClassification"] },
+      code: "UnsupportedOption",
+      names: ["architectures"],
+    },
     { changes: { hidden_act: "gelu" }, code: "UnsupportedOption", names: ["hidden_act", "gelu", "silu"] },
     { changes: { pretraining_tp: 2 }, code: "UnsupportedOption", names: ["pretraining_tp"] },
-    { changes: { quantization_config: { quant_method: "awq" } }, code: "UnsupportedOption", names: ["quantization_config", "unquantised"] },
+    {
+      changes: { quantization_config: { quant_method: "awq" } },
+      code: "UnsupportedOption",
+      names: ["quantization_config", "unquantised"],
+    },
     { changes: { sliding_window: 4096 }, code: "UnsupportedOption", names: ["sliding_window", "4096"] },
-    { changes: { layer_types: ["full_attention", "sliding_attention"] }, code: "UnsupportedOption", names: ["layer_types"] },
+    {
+      changes: { layer_types: ["full_attention", "sliding_attention"] },
+      code: "UnsupportedOption",
+      names: ["layer_types"],
+    },
     { changes: { num_local_experts: 8 }, code: "UnsupportedOption", names: ["num_local_experts"] },
-    { changes: { rope_scaling: { rope_type: "yarn", factor: 4 } }, code: "UnsupportedOption", names: ["rope_scaling.rope_type", "yarn"] },
+    {
+      changes: { rope_scaling: { rope_type: "yarn", factor: 4 } },
+      code: "UnsupportedOption",
+      names: ["rope_scaling.rope_type", "yarn"],
+    },
     { changes: { rope_scaling: { rope_type: "linear" } }, code: "MalformedConfig", names: ["rope_scaling.factor"] },
     { changes: { rope_scaling: "linear" }, code: "MalformedConfig", names: ["rope_scaling"] },
     {

@@ -144,7 +144,10 @@ function refusedOption(json: JsonObject): Refusal<ModelConfigCode> | undefined {
   }
   const layerTypes = json["layer_types"];
   if (Array.isArray(layerTypes) && layerTypes.some((type) => type !== "full_attention"))
-    return refuse("UnsupportedOption", `config.json: layer_types is ${shown(layerTypes)}; only "full_attention" is honoured`);
+    return refuse(
+      "UnsupportedOption",
+      `config.json: layer_types is ${shown(layerTypes)}; only "full_attention" is honoured`,
+    );
   return undefined;
 }
 
@@ -169,7 +172,8 @@ function ropeOf(fields: Fields): ModelConfig["rope"] {
     return { theta: 1, scaling: { kind: "none" } };
   }
   const inner = new Fields(settings, `${where}.`);
-  const theta = settings["rope_theta"] === undefined ? fields.positive("rope_theta", 10_000) : inner.positive("rope_theta");
+  const theta =
+    settings["rope_theta"] === undefined ? fields.positive("rope_theta", 10_000) : inner.positive("rope_theta");
   const scaling = scalingOf(inner);
   if (inner.refusal !== undefined) fields.refusal ??= inner.refusal;
   return { theta, scaling };
@@ -178,14 +182,18 @@ function ropeOf(fields: Fields): ModelConfig["rope"] {
 function scalingOf(inner: Fields): RopeScaling {
   const kind = inner.json["rope_type"] ?? inner.json["type"] ?? "default";
   const partial = inner.json["partial_rotary_factor"] ?? 1;
-  if (partial !== 1) inner.refuse("UnsupportedOption", `partial_rotary_factor is ${shown(partial)}; only 1 is honoured`);
+  if (partial !== 1)
+    inner.refuse("UnsupportedOption", `partial_rotary_factor is ${shown(partial)}; only 1 is honoured`);
   if (kind === "default") return { kind: "none" };
   if (kind === "linear") return { kind, factor: inner.positive("factor") };
   if (kind === "llama3") {
     const lowFrequencyFactor = inner.positive("low_freq_factor");
     const highFrequencyFactor = inner.positive("high_freq_factor");
     if (highFrequencyFactor <= lowFrequencyFactor)
-      inner.refuse("MalformedConfig", `high_freq_factor ${highFrequencyFactor} must be above low_freq_factor ${lowFrequencyFactor}`);
+      inner.refuse(
+        "MalformedConfig",
+        `high_freq_factor ${highFrequencyFactor} must be above low_freq_factor ${lowFrequencyFactor}`,
+      );
     return {
       kind,
       factor: inner.positive("factor"),

@@ -15,7 +15,10 @@ export const lengthOf = (range: Range): number => range.end - range.start;
  */
 export function splitByWeights(count: number, weights: readonly number[], least = 1): readonly Range[] {
   assert(weights.length > 0 && weights.length * least <= count, "every part gets its least share");
-  assert(weights.every((weight) => weight > 0), "weights are positive");
+  assert(
+    weights.every((weight) => weight > 0),
+    "weights are positive",
+  );
   const spare = count - weights.length * least;
   const total = weights.reduce((a, b) => a + b, 0);
   const shares = weights.map((weight) => (weight * spare) / total);

@@ -81,7 +81,11 @@ const cases: readonly (readonly [string, SessionOptions, readonly string[]])[] =
     { alter: at(1, (r) => ({ ...r, model: { ...r.model, root: other } })) },
     ["SessionMismatch unclear provider/bea,gateway/gateway-0 [1]"],
   ],
-  ["another epoch", { alter: at(1, (r) => ({ ...r, epoch: 412 })) }, ["SessionMismatch unclear provider/bea,gateway/gateway-0 [1]"]],
+  [
+    "another epoch",
+    { alter: at(1, (r) => ({ ...r, epoch: 412 })) },
+    ["SessionMismatch unclear provider/bea,gateway/gateway-0 [1]"],
+  ],
   [
     "a gap in the layers",
     {
@@ -112,7 +116,11 @@ const cases: readonly (readonly [string, SessionOptions, readonly string[]])[] =
     { alter: at(1, (r) => ({ ...r, shard: { ...r.shard, shareMillionths: 600_000n } })) },
     ["IncompleteChain nobody  []"],
   ],
-  ["one rank at two places", { alter: at(1, (r) => ({ ...r, rank: "default/assistant-0-0-0" })) }, ["IncompleteChain nobody  []"]],
+  [
+    "one rank at two places",
+    { alter: at(1, (r) => ({ ...r, rank: "default/assistant-0-0-0" })) },
+    ["IncompleteChain nobody  []"],
+  ],
   [
     "a follower that counts sampled tokens",
     { alter: at(3, (r) => ({ ...r, tokens: { ...r.tokens, sampled: 3 } })) },
@@ -141,7 +149,9 @@ const cases: readonly (readonly [string, SessionOptions, readonly string[]])[] =
   [
     "a gateway that bills more than was sampled",
     { alterUsage: (usage) => ({ ...usage, tokens: { prompt: 3, generated: 4 } }) },
-    [0, 1, 2, 2, 3].map((index) => `CountMismatch unclear provider/${["ann", "bea", "cid", "dan"][index]},gateway/gateway-0 [${index}]`),
+    [0, 1, 2, 2, 3].map(
+      (index) => `CountMismatch unclear provider/${["ann", "bea", "cid", "dan"][index]},gateway/gateway-0 [${index}]`,
+    ),
   ],
 ];
 
@@ -167,5 +177,6 @@ describe("a chain of receipts", () => {
     expect(chainFaults([...receipts].reverse(), usage).map((fault) => fault.code)).to.deep.equal(["IncompleteChain"]);
   });
 
-  it("has a chain for a session that was closed before a token came", () => expect(show({ generated: [] })).to.deep.equal([]));
+  it("has a chain for a session that was closed before a token came", () =>
+    expect(show({ generated: [] })).to.deep.equal([]));
 });

@@ -83,7 +83,13 @@ function sessionFaults(receipts: readonly Receipt[], usage: Usage): readonly Fau
 
 function coverageFaults(receipts: readonly Receipt[], usage: Usage): readonly Fault[] {
   const all = receipts.map((_, index) => index);
-  const fault = (detail: string): Fault => ({ code: "IncompleteChain", receipts: all, suspects: [], detail, blame: NOBODY });
+  const fault = (detail: string): Fault => ({
+    code: "IncompleteChain",
+    receipts: all,
+    suspects: [],
+    detail,
+    blame: NOBODY,
+  });
   const first = receipts[0];
   if (first === undefined) return [fault("there are no receipts")];
   const faults: Fault[] = [];
@@ -94,7 +100,8 @@ function coverageFaults(receipts: readonly Receipt[], usage: Usage): readonly Fa
     if (leader === undefined || leader.segmentIndex !== segment)
       return [...faults, fault(`the receipt of rank 0 of segment ${segment} is missing, or not at place ${index}`)];
     const { layers, rankCount } = leader.shard;
-    if (layers.start !== layer) faults.push(fault(`segment ${segment} starts at layer ${layers.start}; layer ${layer} would be next`));
+    if (layers.start !== layer)
+      faults.push(fault(`segment ${segment} starts at layer ${layers.start}; layer ${layer} would be next`));
     layer = layers.end;
     let share = 0n;
     for (let rank = 0; rank < rankCount; rank += 1, index += 1) {
@@ -108,14 +115,23 @@ function coverageFaults(receipts: readonly Receipt[], usage: Usage): readonly Fa
         receipt.shard.layers.start === layers.start &&
         receipt.shard.layers.end === layers.end;
       if (!fits)
-        return [...faults, fault(`the receipt of rank ${rank} of ${rankCount} of segment ${segment} is missing, or not at place ${index}`)];
+        return [
+          ...faults,
+          fault(
+            `the receipt of rank ${rank} of ${rankCount} of segment ${segment} is missing, or not at place ${index}`,
+          ),
+        ];
       share += receipt.shard.shareMillionths;
     }
     if (share !== WHOLE_SHARE_MILLIONTHS)
-      faults.push(fault(`the slices of segment ${segment} sum to ${share} millionths, not to ${WHOLE_SHARE_MILLIONTHS}`));
+      faults.push(
+        fault(`the slices of segment ${segment} sum to ${share} millionths, not to ${WHOLE_SHARE_MILLIONTHS}`),
+      );
   }
-  if (layer !== usage.model.layerCount) faults.push(fault(`the segments end at layer ${layer}; the model has ${usage.model.layerCount}`));
-  if (index !== receipts.length) faults.push(fault(`${receipts.length - index} receipts more than the chain has ranks`));
+  if (layer !== usage.model.layerCount)
+    faults.push(fault(`the segments end at layer ${layer}; the model has ${usage.model.layerCount}`));
+  if (index !== receipts.length)
+    faults.push(fault(`${receipts.length - index} receipts more than the chain has ranks`));
   const names = new Set(receipts.map((receipt) => receipt.rank));
   if (names.size !== receipts.length) faults.push(fault("one rank signed for two places of the chain"));
   return faults;
@@ -129,7 +145,10 @@ function placeFaults(receipts: readonly Receipt[]): readonly Fault[] {
     const seesOut = !lastSegment || samples;
     const wrongs = [
       [receipt.span.start === 0 && receipt.previous === null, "must begin at position 0 with nothing before it"],
-      [(receipt.handOffsOut !== "") === seesOut, seesOut ? "must sign what it handed off" : "signs tokens that only its leader can see"],
+      [
+        (receipt.handOffsOut !== "") === seesOut,
+        seesOut ? "must sign what it handed off" : "signs tokens that only its leader can see",
+      ],
       [samples || receipt.tokens.sampled === 0, "counts sampled tokens, and only the last segment's leader samples"],
       [
         (receipt.sampler !== null) === samples,
@@ -151,7 +170,12 @@ function placeFaults(receipts: readonly Receipt[]): readonly Fault[] {
 }
 
 /** What one party signed about an edge. `index` is undefined for the gateway. */
-type Claim = { readonly index: number | undefined; readonly name: string; readonly label: string; readonly root: string };
+type Claim = {
+  readonly index: number | undefined;
+  readonly name: string;
+  readonly label: string;
+  readonly root: string;
+};
 
 function edgeFaults(receipts: readonly Receipt[], usage: Usage): readonly Fault[] {
   const segmentCount = receipts[0]?.segmentCount ?? 0;
@@ -159,7 +183,12 @@ function edgeFaults(receipts: readonly Receipt[], usage: Usage): readonly Fault[
     receipts
       .map((receipt, index) => ({ receipt, index }))
       .filter(({ receipt }) => receipt.segmentIndex === segment && rootOf(receipt) !== "")
-      .map(({ receipt, index }) => ({ index, name: providerOf(receipt), label: nameOfReceipt(receipt, index), root: rootOf(receipt) }));
+      .map(({ receipt, index }) => ({
+        index,
+        name: providerOf(receipt),
+        label: nameOfReceipt(receipt, index),
+        root: rootOf(receipt),
+      }));
   const gateway = (root: string): readonly Claim[] => [
     { index: undefined, name: gatewayOf(usage), label: `the usage of gateway ${usage.gateway}`, root },
   ];
@@ -241,9 +270,14 @@ function countFaults(receipts: readonly Receipt[], usage: Usage): readonly Fault
         ),
       );
     if (allowed.includes(positions) && positions !== receipts[reference]?.tokens.positions)
-      faults.push(wrong(`${label} counts ${positions} positions; receipt ${reference} counts ${receipts[reference]?.tokens.positions}`));
+      faults.push(
+        wrong(
+          `${label} counts ${positions} positions; receipt ${reference} counts ${receipts[reference]?.tokens.positions}`,
+        ),
+      );
     const samples = receipt.sampler !== null;
-    if (samples && sampled !== generated) faults.push(wrong(`${label} sampled ${sampled} tokens; the usage bills ${generated}`));
+    if (samples && sampled !== generated)
+      faults.push(wrong(`${label} sampled ${sampled} tokens; the usage bills ${generated}`));
   });
   return faults;
 }

@@ -1,5 +1,9 @@
 /** A refusal we expect: it has a code a machine can branch on and a detail a person can read. */
-export type Refusal<Code extends string = string> = { readonly ok: false; readonly code: Code; readonly detail: string };
+export type Refusal<Code extends string = string> = {
+  readonly ok: false;
+  readonly code: Code;
+  readonly detail: string;
+};
 export type Result<T, Code extends string = string> = { readonly ok: true; readonly value: T } | Refusal<Code>;
 
 export const ok = <T>(value: T) => ({ ok: true, value }) as const;

@@ -19,7 +19,9 @@ export function keyNamed(name: string): SigningKey {
   const seed = Buffer.from(digestOf(bytesOf(name)).slice("sha256:".length), "hex");
   // RFC 8410: PKCS #8 of an Ed25519 key is this prefix and the seed.
   const der = Buffer.concat([Buffer.from("302e020100300506032b657004220420", "hex"), seed]);
-  return valueOrThrow(parseSigningKey(`-----BEGIN PRIVATE KEY-----\n${base64Of(der)}\n-----END PRIVATE KEY-----\n`, name));
+  return valueOrThrow(
+    parseSigningKey(`-----BEGIN PRIVATE KEY-----\n${base64Of(der)}\n-----END PRIVATE KEY-----\n`, name),
+  );
 }
 
 export type SegmentFixture = {
@@ -86,7 +88,11 @@ export function aSession(options: SessionOptions = {}): SessionFixture {
   const shared = { id, nonce: nonceHex, model: options.model ?? "default/assistant", epoch: options.epoch ?? 411 };
   const honest = segments.flatMap((segment, segmentIndex) =>
     segment.ranks.map((_, rankIndex) =>
-      receiptOf(segments, segmentIndex, rankIndex, edges, shared, { fed: fed.length, generated: generated.length, nonce }),
+      receiptOf(segments, segmentIndex, rankIndex, edges, shared, {
+        fed: fed.length,
+        generated: generated.length,
+        nonce,
+      }),
     ),
   );
   const receipts = options.alter === undefined ? honest : honest.map(options.alter);
@@ -166,7 +172,11 @@ function receiptOf(
     handOffsOut: last && !samples ? "" : present(edges[segmentIndex + 1], "the edge after"),
     stepCount: Math.max(1, counts.generated),
     sampler: samples
-      ? { temperature: 0.7, topP: 0.95, seedCommitment: seedCommitment(Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8), counts.nonce) }
+      ? {
+          temperature: 0.7,
+          topP: 0.95,
+          seedCommitment: seedCommitment(Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8), counts.nonce),
+        }
       : null,
     tokens: { positions: counts.fed, sampled: samples ? counts.generated : 0 },
     previous: null,

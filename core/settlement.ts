@@ -11,7 +11,12 @@ import type { Result } from "./result.ts";
 
 export const SETTLEMENT_TYPE = "https://tessellate.dev/settlement/v1";
 
-export type SettlementEntry = { readonly id: string; readonly debit: string; readonly credit: string; readonly amount: bigint };
+export type SettlementEntry = {
+  readonly id: string;
+  readonly debit: string;
+  readonly credit: string;
+  readonly amount: bigint;
+};
 
 /** Sums that entries follow from: sessions of one model at one price. */
 export type SettlementPool = {
@@ -19,7 +24,11 @@ export type SettlementPool = {
   readonly root: string; // sha256:…
   readonly price: bigint; // micro-credits per million tokens
   readonly fees: readonly { readonly gateway: string; readonly tokenPrices: bigint }[]; // tokens × price: millionths of micro-credits
-  readonly work: readonly { readonly provider: string; readonly state: "verified" | "withheld"; readonly units: bigint }[];
+  readonly work: readonly {
+    readonly provider: string;
+    readonly state: "verified" | "withheld";
+    readonly units: bigint;
+  }[];
 };
 
 export type Settlement = {
@@ -31,7 +40,12 @@ export type Settlement = {
   readonly receipts: { readonly count: number; readonly root: string }; // RFC 6962 over their payload digests, sorted
   readonly pools: readonly SettlementPool[];
   readonly entries: readonly SettlementEntry[];
-  readonly totals: { readonly collected: bigint; readonly paid: bigint; readonly withheld: bigint; readonly dust: bigint }; // micro-credits
+  readonly totals: {
+    readonly collected: bigint;
+    readonly paid: bigint;
+    readonly withheld: bigint;
+    readonly dust: bigint;
+  }; // micro-credits
 };
 
 const COUNT_MAX = 2 ** 32 - 1;
@@ -56,7 +70,12 @@ export function settlementStatement(settlement: Settlement): Uint8Array {
       fees: fees.map(({ gateway, tokenPrices }) => ({ gateway, tokenPrices: tokenPrices.toString() })),
       work: work.map(({ provider, state, units }) => ({ provider, state, units: units.toString() })),
     })),
-    entries: settlement.entries.map(({ id, debit, credit, amount }) => ({ id, debit, credit, amount: amount.toString() })),
+    entries: settlement.entries.map(({ id, debit, credit, amount }) => ({
+      id,
+      debit,
+      credit,
+      amount: amount.toString(),
+    })),
     totals: {
       collected: totals.collected.toString(),
       paid: totals.paid.toString(),
@@ -78,7 +97,9 @@ export function openSettlement(
   const envelope = parseEnvelope(bytes);
   if (!envelope.ok) return envelope;
   const payload =
-    key === undefined ? ({ ok: true, value: envelope.value.payload } as const) : openEnvelope(envelope.value, key, IN_TOTO_PAYLOAD_TYPE);
+    key === undefined
+      ? ({ ok: true, value: envelope.value.payload } as const)
+      : openEnvelope(envelope.value, key, IN_TOTO_PAYLOAD_TYPE);
   if (!payload.ok) return payload;
   const settlement = parseSettlement(payload.value);
   return settlement.ok ? { ok: true, value: { envelope: envelope.value, settlement: settlement.value } } : settlement;
@@ -130,7 +151,10 @@ function readPool(value: unknown, path: string): SettlementPool {
     }),
     work: listOf(fields["work"], `${path}.work`, LIST_MAX, (item, at) => {
       const work = objectWith(item, at, ["provider", "state", "units"]);
-      const state = textOf(work["state"], `${at}.state`, { pattern: /^(verified|withheld)$/, is: "verified or withheld" });
+      const state = textOf(work["state"], `${at}.state`, {
+        pattern: /^(verified|withheld)$/,
+        is: "verified or withheld",
+      });
       return {
         provider: textOf(work["provider"], `${at}.provider`, NAME_FORM),
         state: state === "verified" ? "verified" : "withheld",

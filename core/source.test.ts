@@ -12,7 +12,11 @@ function httpPlace(source: ModelSource) {
 describe("model sources", () => {
   const urls: readonly { readonly source: ModelSource; readonly path: string; readonly url: string }[] = [
     { source: { url: "http://127.0.0.1:81/m/" }, path: "a/b c%.json", url: "http://127.0.0.1:81/m/a/b%20c%25.json" },
-    { source: { url: "https://store.example/m?sig=abc" }, path: "a#?.x", url: "https://store.example/m/a%23%3F.x?sig=abc" },
+    {
+      source: { url: "https://store.example/m?sig=abc" },
+      path: "a#?.x",
+      url: "https://store.example/m/a%23%3F.x?sig=abc",
+    },
     {
       source: { huggingFace: { repo: "owner/name", revision: "main", endpoint: "http://127.0.0.1:9/hub" } },
       path: "model.safetensors",
@@ -25,10 +29,14 @@ describe("model sources", () => {
     },
   ];
   for (const { source, path, url } of urls)
-    it(`puts ${path} of ${JSON.stringify(source)} at ${url}`, () => expect(urlOf(httpPlace(source), path).href).to.equal(url));
+    it(`puts ${path} of ${JSON.stringify(source)} at ${url}`, () =>
+      expect(urlOf(httpPlace(source), path).href).to.equal(url));
 
   it("finds folders and claims", () => {
-    expect(placeOf({ path: "models/demo/" })).to.deep.include({ ok: true, value: { kind: "folder", directory: "models/demo/", shown: "models/demo" } });
+    expect(placeOf({ path: "models/demo/" })).to.deep.include({
+      ok: true,
+      value: { kind: "folder", directory: "models/demo/", shown: "models/demo" },
+    });
     const claim = placeOf({ persistentVolumeClaim: { claimName: "c", path: "/llama" } });
     expect(claim.ok && claim.value.shown).to.equal("/var/lib/tessellate/model/llama");
   });

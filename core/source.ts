@@ -23,8 +23,14 @@ export function placeOf(source: ModelSource): Result<Place, SourceCode> {
   if ("persistentVolumeClaim" in source) {
     const inside = source.persistentVolumeClaim.path ?? "";
     if (inside.split("/").includes(".."))
-      return refuse("MalformedSource", `persistentVolumeClaim.path ${JSON.stringify(inside)} leaves the claim; remove the ".."`);
-    return folder(inside === "" ? CLAIM_MOUNT : `${CLAIM_MOUNT}/${inside.replace(/^\/+/, "")}`, "persistentVolumeClaim.path");
+      return refuse(
+        "MalformedSource",
+        `persistentVolumeClaim.path ${JSON.stringify(inside)} leaves the claim; remove the ".."`,
+      );
+    return folder(
+      inside === "" ? CLAIM_MOUNT : `${CLAIM_MOUNT}/${inside.replace(/^\/+/, "")}`,
+      "persistentVolumeClaim.path",
+    );
   }
   if ("url" in source) return http(source.url, "url", false);
   return hub(source.huggingFace);
@@ -42,7 +48,10 @@ export function urlOf(place: Extract<Place, { kind: "http" }>, path: string): UR
 export const shownFile = (place: Place, path: string): string => `${place.shown}/${path}`;
 
 /** Headers of a request to the place. A hub's token goes to hubs only, never to a plain URL. */
-export function headersOf(place: Extract<Place, { kind: "http" }>, hubToken?: string): Readonly<Record<string, string>> {
+export function headersOf(
+  place: Extract<Place, { kind: "http" }>,
+  hubToken?: string,
+): Readonly<Record<string, string>> {
   return place.isHub && hubToken !== undefined ? { authorization: `Bearer ${hubToken}` } : {};
 }
 
@@ -57,7 +66,10 @@ function http(text: string, field: string, isHub: boolean): Result<Extract<Place
   if (base === null || !/^https?:$/.test(base.protocol))
     return refuse("MalformedSource", `${field} is not an http:// or https:// URL`);
   if (base.username !== "" || base.password !== "")
-    return refuse("MalformedSource", `${field} holds a user name or password; sources are shown in plans, so leave it out`);
+    return refuse(
+      "MalformedSource",
+      `${field} holds a user name or password; sources are shown in plans, so leave it out`,
+    );
   base.hash = "";
   return ok({ kind: "http", base, isHub, shown: `${base.origin}${base.pathname.replace(/\/+$/, "")}` });
 }
@@ -68,7 +80,10 @@ function hub(repository: Extract<ModelSource, { huggingFace: unknown }>["hugging
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]*(\/[A-Za-z0-9][A-Za-z0-9._-]*)?$/.test(repo))
     return refuse("MalformedSource", `huggingFace.repo is ${JSON.stringify(repo)}, expected owner/name`);
   if (!/^[A-Za-z0-9][A-Za-z0-9._/-]*$/.test(revision) || revision.includes(".."))
-    return refuse("MalformedSource", `huggingFace.revision is ${JSON.stringify(revision)}, expected a branch, tag or commit`);
+    return refuse(
+      "MalformedSource",
+      `huggingFace.revision is ${JSON.stringify(revision)}, expected a branch, tag or commit`,
+    );
   const root = http(endpoint, "huggingFace.endpoint", true);
   if (!root.ok) return root;
   const base = urlOf(root.value, `${repo}/resolve/x`);

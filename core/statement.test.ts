@@ -22,15 +22,21 @@ function changed(payload: Uint8Array, path: string, value: unknown): Uint8Array 
 
 describe("statements", () => {
   it("reads back every receipt and the usage as they were written", () => {
-    for (const receipt of receipts) expect(parseReceipt(receiptStatement(receipt))).to.deep.equal({ ok: true, value: receipt });
+    for (const receipt of receipts)
+      expect(parseReceipt(receiptStatement(receipt))).to.deep.equal({ ok: true, value: receipt });
     expect(parseUsage(usageStatement(usage))).to.deep.equal({ ok: true, value: usage });
   });
 
   it("is an in-toto Statement v1 whose subject is what was handed off", () => {
     const [first] = receipts;
     const statement = JSON.parse(textOf(receiptStatement(first ?? receipts[0] ?? expect.fail("a receipt"))));
-    expect(statement).to.include({ _type: "https://in-toto.io/Statement/v1", predicateType: "https://tessellate.dev/receipt/v1" });
-    expect(statement.subject).to.deep.equal([{ name: "hand-offs-out", digest: { sha256: first?.handOffsOut.slice(7) } }]);
+    expect(statement).to.include({
+      _type: "https://in-toto.io/Statement/v1",
+      predicateType: "https://tessellate.dev/receipt/v1",
+    });
+    expect(statement.subject).to.deep.equal([
+      { name: "hand-offs-out", digest: { sha256: first?.handOffsOut.slice(7) } },
+    ]);
   });
 
   const receipt = receiptStatement(receipts[0] ?? expect.fail("a receipt"));
@@ -53,7 +59,11 @@ describe("statements", () => {
     ["handOffsIn", "", 'handOffsIn: must be sha256: and 64 lower-case hexadecimal digits, not ""'],
     ["provider", "Campus", "provider: must be a name of lower-case letters, digits, '-', '.' and '/', not \"Campus\""],
     ["driftClass", "", 'driftClass: must be 1 to 200 printable characters, not ""'],
-    ["sampler", { temperature: 1, topP: 0, seedCommitment: "" }, "sampler.topP: must be a number within 5e-324..1, not 0"],
+    [
+      "sampler",
+      { temperature: 1, topP: 0, seedCommitment: "" },
+      "sampler.topP: must be a number within 5e-324..1, not 0",
+    ],
   ];
   for (const [path, value, detail] of table) {
     it(`refuses ${path} = ${JSON.stringify(value)}, and says so`, () => {
@@ -82,7 +92,12 @@ describe("statements", () => {
   });
 
   it("never throws on junk, and never takes a receipt with a byte changed for the same receipt", () => {
-    fc.assert(fc.property(fc.oneof(fc.uint8Array(), fc.json().map(bytesOf)), (junk) => !parseReceipt(junk).ok && !parseUsage(junk).ok));
+    fc.assert(
+      fc.property(
+        fc.oneof(fc.uint8Array(), fc.json().map(bytesOf)),
+        (junk) => !parseReceipt(junk).ok && !parseUsage(junk).ok,
+      ),
+    );
     fc.assert(
       fc.property(fc.nat(receipt.length - 1), fc.integer({ min: 1, max: 255 }), (at, change) => {
         const other = receipt.slice();

@@ -4,7 +4,18 @@
  * Parse only what {@link openEnvelope} returned: a payload whose signature holds.
  */
 import { digestOf } from "./digest.ts";
-import { DIGEST_FORM, HEX_32_FORM, NAME_FORM, bigintOf, integerOf, listOf, misfit, numberOf, objectWith, textOf } from "./fields.ts";
+import {
+  DIGEST_FORM,
+  HEX_32_FORM,
+  NAME_FORM,
+  bigintOf,
+  integerOf,
+  listOf,
+  misfit,
+  numberOf,
+  objectWith,
+  textOf,
+} from "./fields.ts";
 import { parseStatement, statementBytes } from "./in-toto.ts";
 import type { Range } from "./ranges.ts";
 import type { Result } from "./result.ts";
@@ -74,7 +85,8 @@ export const seedCommitment = (seed: Uint8Array, nonce: Uint8Array): string => d
 export function receiptStatement(receipt: Receipt): Uint8Array {
   const { shard } = receipt;
   const out = receipt.handOffsOut;
-  const subject = out === "" ? { name: "hand-offs-in", digest: receipt.handOffsIn } : { name: "hand-offs-out", digest: out };
+  const subject =
+    out === "" ? { name: "hand-offs-in", digest: receipt.handOffsIn } : { name: "hand-offs-out", digest: out };
   return statementBytes(subject, RECEIPT_TYPE, {
     model: { name: receipt.model.name, root: receipt.model.root },
     shard: {
@@ -155,12 +167,16 @@ function readReceipt(value: unknown): Receipt {
   const span = readSpan(fields["span"]);
   const tokens = objectWith(fields["tokens"], "tokens", ["positions", "sampled"]);
   const positions = integerOf(tokens["positions"], "tokens.positions", 0, POSITIONS_MAX);
-  if (positions !== span.end - span.start) misfit("tokens.positions", `must be the span's ${span.end - span.start}, not ${positions}`);
+  if (positions !== span.end - span.start)
+    misfit("tokens.positions", `must be the span's ${span.end - span.start}, not ${positions}`);
   const out = textOf(fields["handOffsOut"], "handOffsOut");
   return {
     model: readModel(fields["model"], ["name", "root"]),
     shard: readShard(fields["shard"]),
-    driftClass: textOf(fields["driftClass"], "driftClass", { pattern: /^[\x20-\x7e]{1,200}$/, is: "1 to 200 printable characters" }),
+    driftClass: textOf(fields["driftClass"], "driftClass", {
+      pattern: /^[\x20-\x7e]{1,200}$/,
+      is: "1 to 200 printable characters",
+    }),
     session: readSession(fields["session"]),
     segmentIndex: integerOf(fields["segmentIndex"], "segmentIndex", 0, segmentCount - 1),
     segmentCount,
@@ -211,13 +227,19 @@ function readSampler(value: unknown): SamplerSettings {
 
 function readModel(value: unknown, names: readonly string[]): Receipt["model"] {
   const fields = objectWith(value, "model", names);
-  return { name: textOf(fields["name"], "model.name", NAME_FORM), root: textOf(fields["root"], "model.root", DIGEST_FORM) };
+  return {
+    name: textOf(fields["name"], "model.name", NAME_FORM),
+    root: textOf(fields["root"], "model.root", DIGEST_FORM),
+  };
 }
 
 function readSession(value: unknown): Receipt["session"] {
   const fields = objectWith(value, "session", ["id", "nonce"]);
   return {
-    id: textOf(fields["id"], "session.id", { pattern: /^[A-Za-z0-9_-]{1,64}$/, is: "1 to 64 letters, digits, '-' or '_'" }),
+    id: textOf(fields["id"], "session.id", {
+      pattern: /^[A-Za-z0-9_-]{1,64}$/,
+      is: "1 to 64 letters, digits, '-' or '_'",
+    }),
     nonce: textOf(fields["nonce"], "session.nonce", HEX_32_FORM),
   };
 }

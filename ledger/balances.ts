@@ -61,5 +61,7 @@ export function balancesOf(stored: Stored, nowSeconds: number): readonly Balance
       if (kind === "withheld") add(name, epoch, "withheld", amount);
     }
   }
-  return [...rows.values()].sort((a, b) => (a.provider === b.provider ? a.epoch - b.epoch : a.provider < b.provider ? -1 : 1));
+  return [...rows.values()].sort((a, b) =>
+    a.provider === b.provider ? a.epoch - b.epoch : a.provider < b.provider ? -1 : 1,
+  );
 }

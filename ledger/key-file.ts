@@ -9,7 +9,10 @@ import type { Result } from "../core/result.ts";
 export function openKeyFile(file: string): Result<SigningKey, "MalformedKey"> {
   if (!existsSync(file)) {
     mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-    writeFileSync(file, generateKeyPairSync("ed25519").privateKey.export({ format: "pem", type: "pkcs8" }), { mode: 0o600, flag: "wx" });
+    writeFileSync(file, generateKeyPairSync("ed25519").privateKey.export({ format: "pem", type: "pkcs8" }), {
+      mode: 0o600,
+      flag: "wx",
+    });
   }
   return parseSigningKey(readFileSync(file, "utf8"), `the ledger (${file})`);
 }

@@ -15,7 +15,16 @@ import type { Database } from "./store/database.ts";
 import { migrate } from "./store/migrations.ts";
 import { Store } from "./store/store.ts";
 
-const TABLES = ["entries", "settled_sessions", "settlements", "equivocations", "verdicts", "receipts", "sessions", "facts"];
+const TABLES = [
+  "entries",
+  "settled_sessions",
+  "settlements",
+  "equivocations",
+  "verdicts",
+  "receipts",
+  "sessions",
+  "facts",
+];
 const key = keyNamed("ledger");
 /** Worth 900 micro-credits: six tokens at 150 credits a million. */
 const price = 150_000_000n;
@@ -56,7 +65,9 @@ describe("ledger", () => {
   const told = (options: PictureOptions = {}) => ledger.put(stateOf(aPicture({ price, ...options })));
   const session = (options: SessionOptions = {}) => aSession({ price, ...options });
   const submit = async (options: SessionOptions = {}) =>
-    (await ledger.submit(session(options).submission)).map(({ verdict }) => (verdict.verdict === "accept" ? "accept" : verdict.code));
+    (await ledger.submit(session(options).submission)).map(({ verdict }) =>
+      verdict.verdict === "accept" ? "accept" : verdict.code,
+    );
   const show = ({ provider, epoch, units, receiptCount, rejectedCount, ...amounts }: Balance) => {
     const { pending, payable, paid, withheld } = amounts;
     const accepted = `${receiptCount - rejectedCount} of ${receiptCount}`;
@@ -68,7 +79,9 @@ describe("ledger", () => {
     return valueOrThrow(openSettlement(bytes, key.publicKey)).settlement;
   };
   const earned = async () =>
-    Object.fromEntries((await ledger.balances("")).map(({ provider, pending, payable, paid }) => [provider, pending + payable + paid]));
+    Object.fromEntries(
+      (await ledger.balances("")).map(({ provider, pending, payable, paid }) => [provider, pending + payable + paid]),
+    );
 
   it("follows work from pending over payable to paid", async () => {
     expect(await submit()).to.deep.equal(["accept", "accept", "accept", "accept", "accept"]);
@@ -112,7 +125,11 @@ describe("ledger", () => {
     expect(valueOrThrow(await told({ fence: 7 })).fence).to.equal(7);
     expect(await told({ fence: 6 })).to.include({ ok: false, code: "StaleFence" });
     expect(
-      await ledger.put({ ...stateOf(aPicture()), fence: 7, providers: [{ name: "x", publicKey: "junk", admitted: true }] }),
+      await ledger.put({
+        ...stateOf(aPicture()),
+        fence: 7,
+        providers: [{ name: "x", publicKey: "junk", admitted: true }],
+      }),
     ).to.include({ code: "BadRequest" });
   });
 
@@ -141,7 +158,10 @@ describe("ledger", () => {
   });
 
   it("withholds what is rejected, and pays nobody else more for it", async () => {
-    await submit({ alter: (receipt, index) => (index === 1 ? { ...receipt, shard: { ...receipt.shard, shareMillionths: 1n } } : receipt) });
+    await submit({
+      alter: (receipt, index) =>
+        index === 1 ? { ...receipt, shard: { ...receipt.shard, shareMillionths: 1n } } : receipt,
+    });
     expect(await balances()).to.deep.equal([
       "campus 411 work 30000000 pending 675 payable 0 paid 0 withheld 0, 2 of 2",
       "garage 411 work 0 pending 0 payable 0 paid 0 withheld 135, 0 of 1",
@@ -208,10 +228,17 @@ describe("ledger", () => {
       ...database,
       transaction: (work) =>
         database.transaction((query) =>
-          work((text, values) => (text.includes("into verdicts") ? Promise.reject(new Error("the disk is full")) : query(text, values))),
+          work((text, values) =>
+            text.includes("into verdicts") ? Promise.reject(new Error("the disk is full")) : query(text, values),
+          ),
         ),
     };
-    const frail = await Ledger.open({ store: new Store(broken), clock: { nowSeconds: () => nowSeconds }, key, log: () => {} });
+    const frail = await Ledger.open({
+      store: new Store(broken),
+      clock: { nowSeconds: () => nowSeconds },
+      key,
+      log: () => {},
+    });
     const failed = await frail.submit(session().submission).then(
       () => "done",
       (error: unknown) => String(error),
@@ -227,7 +254,9 @@ describe("ledger", () => {
     await submit({ id: "s-2", alter: (receipt, index) => (index === 1 ? { ...receipt, node: "elsewhere" } : receipt) });
     await settled();
     const text = await ledgerMetrics(ledger, { processMetrics: false }).metrics();
-    expect(text.split("\n").filter((line) => line !== "" && !line.startsWith("#") && !line.endsWith(" 0"))).to.deep.equal([
+    expect(
+      text.split("\n").filter((line) => line !== "" && !line.startsWith("#") && !line.endsWith(" 0")),
+    ).to.deep.equal([
       'tessellate_rewards_credits_total{provider="campus",state="paid"} 0.00135',
       'tessellate_rewards_credits_total{provider="garage",state="paid"} 0.000135',
       'tessellate_rewards_credits_total{provider="garage",state="withheld"} 0.000135',

@@ -3,7 +3,14 @@
  * pure rules and remembers in the store; one thing at a time, so that what is judged is judged against all before it.
  */
 import type { State__Output } from "../core/gen/proto/tessellate/control/v1/State.ts";
-import { type Envelope, IN_TOTO_PAYLOAD_TYPE, envelopeBytes, parseEnvelope, payloadDigest, signEnvelope } from "../core/dsse.ts";
+import {
+  type Envelope,
+  IN_TOTO_PAYLOAD_TYPE,
+  envelopeBytes,
+  parseEnvelope,
+  payloadDigest,
+  signEnvelope,
+} from "../core/dsse.ts";
 import type { SigningKey } from "../core/keys.ts";
 import { type Result, ok, refuse } from "../core/result.ts";
 import { type Settlement, settlementStatement } from "../core/settlement.ts";
@@ -20,7 +27,12 @@ import type { LastSettlement, SignedSettlement, Store } from "./store/store.ts";
 /** A verdict and what it is about: the usage first, then the receipts in the order in which they came. */
 export type JudgedPart = { readonly digest: string; readonly verdict: Verdict };
 
-export type LedgerDoors = { readonly store: Store; readonly clock: WallClock; readonly key: SigningKey; readonly log: Log };
+export type LedgerDoors = {
+  readonly store: Store;
+  readonly clock: WallClock;
+  readonly key: SigningKey;
+  readonly log: Log;
+};
 
 /** Everything that metrics show. */
 export type Figures = {
@@ -60,7 +72,10 @@ export class Ledger {
   put(state: State__Output): Promise<Result<Picture, "StaleFence" | "BadRequest">> {
     return this.#inTurn(async () => {
       if (state.fence < this.#fence)
-        return refuse("StaleFence", `fence ${state.fence} is older than ${this.#fence}: another operator leads now; step down`);
+        return refuse(
+          "StaleFence",
+          `fence ${state.fence} is older than ${this.#fence}: another operator leads now; step down`,
+        );
       const picture = parsePicture(state);
       if (!picture.ok) return picture;
       const { facts, changes } = absorb(this.#facts, picture.value, this.#doors.clock.nowSeconds());
@@ -109,11 +124,19 @@ export class Ledger {
       const made = await store.settle(epoch, (unsettled, last, part) => this.#sign(unsettled, last, part));
       if (made !== undefined) {
         this.#version += 1;
-        log("settled", { epoch, part: made.part, sequence: made.sequence, entries: made.entries.length, digest: made.digest });
+        log("settled", {
+          epoch,
+          part: made.part,
+          sequence: made.sequence,
+          entries: made.entries.length,
+          digest: made.digest,
+        });
         return ok(made.envelope);
       }
       const before = await store.settlementOf(epoch);
-      return before === undefined ? refuse("NoWork", `no receipt of epoch ${epoch} was accepted; there is nothing to settle`) : ok(before);
+      return before === undefined
+        ? refuse("NoWork", `no receipt of epoch ${epoch} was accepted; there is nothing to settle`)
+        : ok(before);
     });
   }
 
@@ -184,7 +207,8 @@ export class Ledger {
     for (const { digest, verdict } of [usage, ...receipts]) {
       if (verdict.verdict === "accept") continue;
       const { code, detail } = verdict;
-      const blame = verdict.verdict === "reject" ? `${verdict.blame.kind} ${verdict.blame.names.join(", ")}`.trim() : "";
+      const blame =
+        verdict.verdict === "reject" ? `${verdict.blame.kind} ${verdict.blame.names.join(", ")}`.trim() : "";
       this.#doors.log("not-accepted", { digest, verdict: verdict.verdict, code, detail, blame });
     }
   }

@@ -17,7 +17,8 @@ import { openStore } from "./store/open-store.ts";
 
 const GRACE_MS = 5_000;
 
-const log: Log = (event, fields) => process.stderr.write(`${JSON.stringify({ at: new Date().toISOString(), event, ...fields })}\n`);
+const log: Log = (event, fields) =>
+  process.stderr.write(`${JSON.stringify({ at: new Date().toISOString(), event, ...fields })}\n`);
 
 try {
   await main();
@@ -63,7 +64,13 @@ async function main(): Promise<void> {
 type Address = { readonly host: string; readonly port: number };
 
 function readFlags(): Result<
-  { readonly listen: Address; readonly metrics: Address; readonly tls: string; readonly key: string; readonly store: string },
+  {
+    readonly listen: Address;
+    readonly metrics: Address;
+    readonly tls: string;
+    readonly key: string;
+    readonly store: string;
+  },
   "BadRequest"
 > {
   const text = { type: "string" } as const;
@@ -79,7 +86,10 @@ function readFlags(): Result<
   if (!metrics.ok) return metrics;
   const { tls, key, store } = values;
   if (tls === undefined || key === undefined || store === undefined) {
-    return refuse("BadRequest", "--tls DIR (ca.crt, tls.crt, tls.key), --key FILE and --store pglite:DIR|postgres://… are needed");
+    return refuse(
+      "BadRequest",
+      "--tls DIR (ca.crt, tls.crt, tls.key), --key FILE and --store pglite:DIR|postgres://… are needed",
+    );
   }
   return ok({ listen: listen.value, metrics: metrics.value, tls, key, store });
 }

@@ -8,7 +8,10 @@ import type { Ledger } from "./ledger.ts";
 const MICRO = 1_000_000;
 
 /** A registry whose metrics come from the ledger; with Node's own process metrics where `processMetrics`. */
-export function ledgerMetrics(ledger: Ledger, { processMetrics = true }: { readonly processMetrics?: boolean } = {}): Registry {
+export function ledgerMetrics(
+  ledger: Ledger,
+  { processMetrics = true }: { readonly processMetrics?: boolean } = {},
+): Registry {
   const registry = new Registry();
   if (processMetrics) collectDefaultMetrics({ register: registry });
   new Counter({

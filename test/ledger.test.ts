@@ -87,12 +87,18 @@ for (const kind of ["pglite", "postgres"] as const) {
       const child = spawn(process.execPath, ["ledger/main.ts", ...flags], { stdio: ["ignore", "pipe", "pipe"] });
       let errors = "";
       child.stderr.on("data", (chunk: Buffer) => (errors += chunk.toString()));
-      const ended = new Promise<number | string>((resolve) => child.once("close", (code, signal) => resolve(signal ?? code ?? -1)));
+      const ended = new Promise<number | string>((resolve) =>
+        child.once("close", (code, signal) => resolve(signal ?? code ?? -1)),
+      );
       const line = await Promise.race([
         new Promise<string>((resolve) => createInterface({ input: child.stdout }).once("line", resolve)),
         ended.then((code) => Promise.reject(new Error(`the ledger ended with ${code}: ${errors}`))),
       ]);
-      const { address, metrics, key } = JSON.parse(line) as { readonly address: string; readonly metrics: string; readonly key: string };
+      const { address, metrics, key } = JSON.parse(line) as {
+        readonly address: string;
+        readonly metrics: string;
+        readonly key: string;
+      };
       const running = { child, address, metrics, key, ended, errors: () => errors };
       started.push(running);
       return running;
@@ -147,7 +153,9 @@ for (const kind of ["pglite", "postgres"] as const) {
       );
     };
     const verdicts = async (options: SessionOptions = {}) =>
-      valueOrThrow(await submit(options)).verdicts.map(({ verdict, code, blame }) => `${verdict} ${code} ${blame}`.trim());
+      valueOrThrow(await submit(options)).verdicts.map(({ verdict, code, blame }) =>
+        `${verdict} ${code} ${blame}`.trim(),
+      );
     const balance = async () =>
       valueOrThrow(
         await asked<BalanceReply__Output>(OPERATOR, (client) =>
@@ -181,7 +189,13 @@ for (const kind of ["pglite", "postgres"] as const) {
         alter: (receipt: ReturnType<typeof session>["receipts"][number], index: number) =>
           index === 1 ? { ...receipt, node: "elsewhere" } : receipt,
       };
-      expect(await verdicts(lie)).to.deep.equal(["accept", "accept", "reject WrongShard provider/garage", "accept", "accept"]);
+      expect(await verdicts(lie)).to.deep.equal([
+        "accept",
+        "accept",
+        "reject WrongShard provider/garage",
+        "accept",
+        "accept",
+      ]);
     });
 
     it("lets only the operator tell and settle, and no rank submit", async () => {
@@ -189,7 +203,9 @@ for (const kind of ["pglite", "postgres"] as const) {
       expect(await put(GATEWAY)).to.include({ ok: false, code: "NotMyNeighbour" });
       expect(await submit({ id: "s-r" }, rank)).to.include({ ok: false, code: "NotMyNeighbour" });
       expect(
-        await asked(GATEWAY, (client) => ask("the ledger", 10_000, (call, callback) => client.Settle({ latest: true }, call, callback))),
+        await asked(GATEWAY, (client) =>
+          ask("the ledger", 10_000, (call, callback) => client.Settle({ latest: true }, call, callback)),
+        ),
       ).to.include({ code: "NotMyNeighbour" });
     });
 
@@ -232,7 +248,9 @@ for (const kind of ["pglite", "postgres"] as const) {
       it("ends when its hold on the store is gone, since another ledger may write from then on", async () => {
         const client = new Client({ connectionString: store });
         await client.connect();
-        await client.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tessellate-ledger-lock'");
+        await client.query(
+          "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tessellate-ledger-lock'",
+        );
         await client.end();
         expect(await ledger.ended).to.equal(1);
         expect(ledger.errors()).to.contain("store-lost");
@@ -245,9 +263,16 @@ for (const kind of ["pglite", "postgres"] as const) {
       const key = valueOrThrow(parsePublicKey(ledger.key, "the ledger"));
       const { settlement } = valueOrThrow(openSettlement(reply.settlement, key));
       expect(settlement.sessionCount).to.equal(43);
-      expect(settlement.totals).to.deep.equal({ collected: 43n * 900n, paid: 43n * 900n - 135n, withheld: 135n, dust: 0n });
+      expect(settlement.totals).to.deep.equal({
+        collected: 43n * 900n,
+        paid: 43n * 900n - 135n,
+        withheld: 135n,
+        dust: 0n,
+      });
       expect(Buffer.compare(valueOrThrow(await settle()).settlement, reply.settlement)).to.equal(0);
-      const paid = /tessellate_rewards_credits_total\{provider="campus",state="paid"\} (\S+)/.exec((await http("/metrics")).body)?.[1];
+      const paid = /tessellate_rewards_credits_total\{provider="campus",state="paid"\} (\S+)/.exec(
+        (await http("/metrics")).body,
+      )?.[1];
       const [row] = await balance();
       expect(Math.round(Number(paid) * 1e6)).to.equal(Number(row?.paidMicroCredits));
       expect(row).to.include({ pendingMicroCredits: "0", payableMicroCredits: "0" });
@@ -258,7 +283,10 @@ for (const kind of ["pglite", "postgres"] as const) {
       const door = ["--ledger", ledger.address, "--tls", join(directory, "operator")];
       const table = tessellate("balance", "garage", ...door);
       expect(table.status, table.stderr).to.equal(0);
-      expect(table.stdout).to.contain("verified work").and.to.contain(String(epoch)).and.to.contain("42 of 43 accepted");
+      expect(table.stdout)
+        .to.contain("verified work")
+        .and.to.contain(String(epoch))
+        .and.to.contain("42 of 43 accepted");
       const rows: unknown = JSON.parse(tessellate("balance", "-o", "json", ...door).stdout);
       expect(rows).to.have.property("rows").with.length(3);
       const saved = join(directory, "settlement.json");
@@ -271,7 +299,9 @@ for (const kind of ["pglite", "postgres"] as const) {
         readFileSync(saved).map((byte, index) => (index === 900 ? byte ^ 1 : byte)),
       );
       expect(tessellate("verify", "--settlement", saved, "--ledger-key", ledger.key)).to.include({ status: 1 });
-      expect(tessellate("balance", "--ledger", "127.0.0.1:1", "--tls", join(directory, "operator"))).to.include({ status: 1 });
+      expect(tessellate("balance", "--ledger", "127.0.0.1:1", "--tls", join(directory, "operator"))).to.include({
+        status: 1,
+      });
     });
   });
 }
@@ -303,7 +333,9 @@ describe("tessellate verify", function () {
       "--providers",
       file("keys.yaml", keysOf(["campus", "garage", "studio"])),
     );
-    expect(stdout.split("\n")[0]).to.equal("verified: 3 providers, 8 layers, 6 tokens; chain intact; usage countersigned");
+    expect(stdout.split("\n")[0]).to.equal(
+      "verified: 3 providers, 8 layers, 6 tokens; chain intact; usage countersigned",
+    );
     expect(stdout).to.contain("note: the gateway's keys were taken from the file itself");
     expect(status).to.equal(0);
   });
@@ -337,13 +369,19 @@ describe("tessellate verify", function () {
     expect(tessellate("verify", answer, "--providers", file("empty.yaml", "")).stderr).to.contain("holds no keys");
     expect(tessellate("verify", answer, "--model", "sha256:x").stderr).to.contain("--model");
     expect(tessellate("verify", join(directory, "nowhere.json")).stderr).to.contain("nowhere.json");
-    expect(tessellate("verify", file("response.json", JSON.stringify({ id: "x", tessellate: {} }))).stdout).to.contain("jq .tessellate");
+    expect(tessellate("verify", file("response.json", JSON.stringify({ id: "x", tessellate: {} }))).stdout).to.contain(
+      "jq .tessellate",
+    );
     const json: unknown = JSON.parse(tessellate("verify", answer, "-o", "json").stdout);
     expect(json).to.include({ verified: true, layers: 8, tokens: 6 });
   });
 });
 
-function tessellate(...options: readonly string[]): { readonly status: number | null; readonly stdout: string; readonly stderr: string } {
+function tessellate(...options: readonly string[]): {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+} {
   const { status, stdout, stderr } = spawnSync(process.execPath, ["cli/main.ts", ...options], { encoding: "utf8" });
   return { status, stdout, stderr };
 }

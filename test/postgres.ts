@@ -44,7 +44,19 @@ export async function startPostgres(): Promise<Postgres> {
   const port = await freePort();
   run("initdb", "-D", data, "-U", "tessellate", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C");
   const settings = `-c listen_addresses=127.0.0.1 -c port=${port} -c unix_socket_directories= -c fsync=off`;
-  run("pg_ctl", "-D", data, "-l", join(directory, "log"), "-t", String(START_TIMEOUT_SECONDS), "-w", "-o", settings, "start");
+  run(
+    "pg_ctl",
+    "-D",
+    data,
+    "-l",
+    join(directory, "log"),
+    "-t",
+    String(START_TIMEOUT_SECONDS),
+    "-w",
+    "-o",
+    settings,
+    "start",
+  );
   return {
     url: `postgres://tessellate@127.0.0.1:${port}/postgres`,
     stop: () => {

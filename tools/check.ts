@@ -11,7 +11,7 @@ const FOLDERS = ["core", "operator", "shard-runtime", "gateway", "ledger", "cli"
 
 const STEPS: readonly Step[] = [
   { name: "types (tsc)", command: ["tsc", "--noEmit"] },
-  { name: "lint (biome)", command: ["biome", "lint", "--error-on-warnings", "--max-diagnostics=50", "."] },
+  { name: "lint and format (biome)", command: ["biome", "check", "--error-on-warnings", "--max-diagnostics=50", "."] },
   {
     name: "import rules (dependency-cruiser)",
     command: ["depcruise", "--config", ".dependency-cruiser.mjs", ...FOLDERS],

@@ -32,9 +32,12 @@ async function installPackages(missing: readonly Tool[]): Promise<void> {
   console.log(`• installing ${packages.join(", ")} from Debian`);
   const env = { DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" };
   // Debian's packages start their services; a policy of 101 forbids that, and nothing is left running.
-  const install = `printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d; \
-    apt-get install -y --no-install-recommends ${packages.join(" ")} || { apt-get update && apt-get install -y --no-install-recommends ${packages.join(" ")}; }; \
-    code=$?; rm -f /usr/sbin/policy-rc.d; exit $code`;
+  const aptGet = `apt-get install -y --no-install-recommends ${packages.join(" ")}`;
+  const install = [
+    "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d",
+    `${aptGet} || { apt-get update && ${aptGet}; }`,
+    "code=$?; rm -f /usr/sbin/policy-rc.d; exit $code",
+  ].join("\n");
   const step: Step = { name: "apt-get install", command: ["bash", "-c", install], env };
   const { code, output, seconds } = await runStep(step);
   console.log(code === 0 ? `  installed in ${seconds.toFixed(0)} s` : `  apt-get failed:\n${output}`);

@@ -17,20 +17,24 @@ export function register(program: Command): void {
     .description("show verified work and credits by epoch, of one provider or of all")
     .argument("[provider]", "left out: every provider")
     .option("-o, --output <form>", "table or json", "table");
-  withLedgerOptions(command).action(async (provider: string | undefined, options: LedgerOptions & { readonly output: string }) => {
-    if (options.output !== "table" && options.output !== "json")
-      throw new RefusalError(refuse("BadOption", `-o ${options.output}: choose table or json`));
-    const { rows } = await askLedger(options, (client, who) =>
-      ask<BalanceReply__Output>(who, TIMEOUT_MS, (call, callback) => client.Balance({ provider: provider ?? "" }, call, callback)),
-    );
-    if (options.output === "json") console.log(JSON.stringify({ rows }, undefined, 2));
-    else
-      console.log(
-        rows.length === 0
-          ? `the ledger has judged nothing of ${provider ?? "any provider"} yet`
-          : showBalances(rows, provider === undefined),
+  withLedgerOptions(command).action(
+    async (provider: string | undefined, options: LedgerOptions & { readonly output: string }) => {
+      if (options.output !== "table" && options.output !== "json")
+        throw new RefusalError(refuse("BadOption", `-o ${options.output}: choose table or json`));
+      const { rows } = await askLedger(options, (client, who) =>
+        ask<BalanceReply__Output>(who, TIMEOUT_MS, (call, callback) =>
+          client.Balance({ provider: provider ?? "" }, call, callback),
+        ),
       );
-  });
+      if (options.output === "json") console.log(JSON.stringify({ rows }, undefined, 2));
+      else
+        console.log(
+          rows.length === 0
+            ? `the ledger has judged nothing of ${provider ?? "any provider"} yet`
+            : showBalances(rows, provider === undefined),
+        );
+    },
+  );
 }
 
 /** Amounts in credits, work in layers × tokens; a dash where there is nothing. */
@@ -40,8 +44,8 @@ export function showBalances(rows: readonly EpochBalance__Output[], named: boole
     ...(named ? [row.provider] : []),
     String(row.epoch),
     showWork(BigInt(row.work)),
-    ...[row.pendingMicroCredits, row.payableMicroCredits, row.paidMicroCredits, row.withheldMicroCredits].map((amount) =>
-      amount === "0" ? "–" : formatCredits(BigInt(amount)),
+    ...[row.pendingMicroCredits, row.payableMicroCredits, row.paidMicroCredits, row.withheldMicroCredits].map(
+      (amount) => (amount === "0" ? "–" : formatCredits(BigInt(amount))),
     ),
     `${row.receiptCount - row.rejectedCount} of ${row.receiptCount} accepted`,
   ]);

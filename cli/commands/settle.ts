@@ -26,7 +26,8 @@ export function register(program: Command): void {
     if (options.output !== "table" && options.output !== "json")
       throw new RefusalError(refuse("BadOption", `-o ${options.output}: choose table or json`));
     const { epoch } = options;
-    if (epoch !== undefined && !/^\d{1,10}$/.test(epoch)) throw new RefusalError(refuse("BadOption", `--epoch ${epoch}: must be a number`));
+    if (epoch !== undefined && !/^\d{1,10}$/.test(epoch))
+      throw new RefusalError(refuse("BadOption", `--epoch ${epoch}: must be a number`));
     const request = epoch === undefined ? { epoch: 0, latest: true } : { epoch: Number(epoch), latest: false };
     const reply = await askLedger(options, (client, who) =>
       ask<SettleReply__Output>(who, TIMEOUT_MS, (call, callback) => client.Settle(request, call, callback)),
@@ -43,7 +44,10 @@ export function register(program: Command): void {
 }
 
 /** The headline and every entry. */
-export function showSettlement({ epoch, part, sequence, sessionCount, receipts, totals, entries }: Settlement, digest: string): string {
+export function showSettlement(
+  { epoch, part, sequence, sessionCount, receipts, totals, entries }: Settlement,
+  digest: string,
+): string {
   const { collected, paid, withheld, dust } = totals;
   const sums = `collected ${formatCredits(collected)} · paid ${formatCredits(paid)} · withheld ${formatCredits(withheld)} · dust ${formatCredits(dust)}`;
   const rows = entries.map(({ debit, credit, amount }) => [debit, credit, formatCredits(amount)]);
@@ -54,6 +58,8 @@ export function showSettlement({ epoch, part, sequence, sessionCount, receipts, 
 /** As data: amounts in micro-credits, as text. */
 function settlementDocument(settlement: Settlement, digest: string): unknown {
   return JSON.parse(
-    JSON.stringify({ digest, ...settlement }, (_, value: unknown) => (typeof value === "bigint" ? value.toString() : value)),
+    JSON.stringify({ digest, ...settlement }, (_, value: unknown) =>
+      typeof value === "bigint" ? value.toString() : value,
+    ),
   );
 }

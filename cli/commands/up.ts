@@ -42,7 +42,9 @@ export function register(program: Command): void {
         () => {
           const settings = `--ledger ${house.ledgerAddress} --tls ${relative(process.cwd(), house.operatorTls)}`;
           console.log(`\nserving at ${house.url}/v1\n\n${curlLine(house.url, house.model.name, "What is a shard?")}`);
-          console.log(`\nnpx tessellate chat --url ${house.url} "What is a shard?"\nnpx tessellate balance ${settings}\n`);
+          console.log(
+            `\nnpx tessellate chat --url ${house.url} "What is a shard?"\nnpx tessellate balance ${settings}\n`,
+          );
         },
         () => {},
       );

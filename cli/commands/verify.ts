@@ -32,7 +32,8 @@ export function register(program: Command): void {
       if (options.output !== "text" && options.output !== "json")
         throw new RefusalError(refuse("BadOption", `-o ${options.output}: choose text or json`));
       if (options.settlement !== undefined) return verifySettlement(options.settlement, options);
-      if (file === undefined) throw new RefusalError(refuse("BadOption", "name the file of a saved answer, or - for standard input"));
+      if (file === undefined)
+        throw new RefusalError(refuse("BadOption", "name the file of a saved answer, or - for standard input"));
       const verdict = verifyAnswer(readBytes(file), trustOf(options));
       const say = (text: string) => console.log(text);
       if (options.output === "json") say(JSON.stringify(verdictDocument(verdict), undefined, 2));
@@ -64,13 +65,24 @@ export function verdictLines(verdict: AnswerVerdict): readonly string[] {
 }
 
 function keysNote(pinned: AnswerVerdict["pinned"]): string | undefined {
-  const unpinned = [...(pinned.providers ? [] : ["providers'"]), ...(pinned.gateways ? [] : ["gateway's"])].join(" and ");
+  const unpinned = [...(pinned.providers ? [] : ["providers'"]), ...(pinned.gateways ? [] : ["gateway's"])].join(
+    " and ",
+  );
   if (unpinned === "") return undefined;
   const means = "so this shows that it is consistent, not whose it is; give --providers a file of keys you trust";
   return `note: the ${unpinned} keys were taken from the file itself, ${means}`;
 }
 
-function verdictDocument({ verified, problems, providers, layerCount, tokenCount, segmentCount, pinned, usage }: AnswerVerdict) {
+function verdictDocument({
+  verified,
+  problems,
+  providers,
+  layerCount,
+  tokenCount,
+  segmentCount,
+  pinned,
+  usage,
+}: AnswerVerdict) {
   return {
     verified,
     providers,
@@ -81,7 +93,12 @@ function verdictDocument({ verified, problems, providers, layerCount, tokenCount
     session: usage?.session.id ?? null,
     epoch: usage?.epoch ?? null,
     keysPinned: pinned,
-    problems: problems.map(({ code, where, detail, blame }) => ({ code, where, detail, blame: { kind: blame.kind, names: blame.names } })),
+    problems: problems.map(({ code, where, detail, blame }) => ({
+      code,
+      where,
+      detail,
+      blame: { kind: blame.kind, names: blame.names },
+    })),
   };
 }
 
@@ -120,6 +137,8 @@ function readBytes(file: string): Uint8Array {
   try {
     return readFileSync(file === "-" ? 0 : file);
   } catch (error) {
-    throw new RefusalError(refuse("UnreadableFile", `cannot read ${file}: ${error instanceof Error ? error.message : String(error)}`));
+    throw new RefusalError(
+      refuse("UnreadableFile", `cannot read ${file}: ${error instanceof Error ? error.message : String(error)}`),
+    );
   }
 }

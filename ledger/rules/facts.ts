@@ -72,10 +72,19 @@ export function during<T>(sightings: readonly Sighting<T>[], period: Period): re
 }
 
 /** What a picture changes: sightings that begin and sightings that end. */
-export type Change = { readonly kind: Kind; readonly body: string; readonly seconds: number; readonly what: "begins" | "ends" };
+export type Change = {
+  readonly kind: Kind;
+  readonly body: string;
+  readonly seconds: number;
+  readonly what: "begins" | "ends";
+};
 
 /** The facts after a picture was told at `seconds`, and the changes to write down. The same picture again changes nothing. */
-export function absorb(facts: Facts, picture: Picture, seconds: number): { readonly facts: Facts; readonly changes: readonly Change[] } {
+export function absorb(
+  facts: Facts,
+  picture: Picture,
+  seconds: number,
+): { readonly facts: Facts; readonly changes: readonly Change[] } {
   const changes: Change[] = [];
   const merged = <T>(kind: Kind, known: readonly Sighting<T>[], told: readonly T[]): readonly Sighting<T>[] => {
     const now = new Map(told.map((fact) => [bodyOf(fact), fact]));

@@ -26,12 +26,16 @@ const show = (verdict: Verdict): string =>
 const showAll = (judgement: Judgement): readonly string[] =>
   [judgement.usage.verdict, ...judgement.receipts.map(({ verdict }) => verdict)].map(show);
 
-const flip = (bytes: Uint8Array, index: number): Uint8Array => bytes.map((byte, at) => (at === index ? byte ^ 1 : byte));
-const sent = (change: (submission: SessionFixture["submission"]) => Submission): Submission => change(aSession().submission);
+const flip = (bytes: Uint8Array, index: number): Uint8Array =>
+  bytes.map((byte, at) => (at === index ? byte ^ 1 : byte));
+const sent = (change: (submission: SessionFixture["submission"]) => Submission): Submission =>
+  change(aSession().submission);
 
 const all = (usage: string, receipt: string): readonly string[] => [usage, receipt, receipt, receipt, receipt];
-const accepted = (index: number, verdict: string): readonly string[] => all("accept", "accept").with(index + 1, verdict);
-const incomplete = (index: number, verdict: string): readonly string[] => all("accept", "ignore IncompleteChain").with(index + 1, verdict);
+const accepted = (index: number, verdict: string): readonly string[] =>
+  all("accept", "accept").with(index + 1, verdict);
+const incomplete = (index: number, verdict: string): readonly string[] =>
+  all("accept", "ignore IncompleteChain").with(index + 1, verdict);
 
 /** Two sessions with the same id and nonce whose first ranks signed unlike things. */
 const twice = aSession({ alter: at(0, (receipt) => ({ ...receipt, driftClass: "another", handOffsOut: other })) });
@@ -43,7 +47,13 @@ const historyOf = (session: SessionFixture): History => ({
 
 const cases: readonly (readonly [string, Submission, Facts, History, readonly string[]])[] = [
   ["an honest session is accepted", once.submission, facts, NO_HISTORY, all("accept", "accept")],
-  ["the same again is nobody's fault", once.submission, facts, historyOf(once), all("ignore AlreadyCounted", "ignore AlreadyCounted")],
+  [
+    "the same again is nobody's fault",
+    once.submission,
+    facts,
+    historyOf(once),
+    all("ignore AlreadyCounted", "ignore AlreadyCounted"),
+  ],
   [
     "junk",
     { usage: Uint8Array.of(1), receipts: [Uint8Array.of(2)] },
@@ -81,7 +91,10 @@ const cases: readonly (readonly [string, Submission, Facts, History, readonly st
   ],
   [
     "a receipt of another session",
-    sent(({ usage, receipts }) => ({ usage, receipts: [...receipts, aSession({ id: "s-2" }).submission.receipts[0] ?? usage] })),
+    sent(({ usage, receipts }) => ({
+      usage,
+      receipts: [...receipts, aSession({ id: "s-2" }).submission.receipts[0] ?? usage],
+    })),
     facts,
     NO_HISTORY,
     [...all("accept", "accept"), "reject NotListed sender"],
@@ -178,14 +191,18 @@ const cases: readonly (readonly [string, Submission, Facts, History, readonly st
   ],
   [
     "more positions than the gateway billed",
-    aSession({ alter: at(3, (r) => ({ ...r, span: { start: 0, end: 99 }, tokens: { positions: 99, sampled: 3 } })) }).submission,
+    aSession({ alter: at(3, (r) => ({ ...r, span: { start: 0, end: 99 }, tokens: { positions: 99, sampled: 3 } })) })
+      .submission,
     facts,
     NO_HISTORY,
     accepted(3, "reject CountMismatch unclear provider/campus,gateway/gateway-0"),
   ],
   [
     "two receipts of one rank for one span",
-    { usage: once.submission.usage, receipts: [...once.submission.receipts, twice.submission.receipts[0] ?? new Uint8Array()] },
+    {
+      usage: once.submission.usage,
+      receipts: [...once.submission.receipts, twice.submission.receipts[0] ?? new Uint8Array()],
+    },
     facts,
     NO_HISTORY,
     [...accepted(0, "reject Equivocation signer provider/campus"), "reject Equivocation signer provider/campus"],
@@ -224,11 +241,18 @@ describe("judge", () => {
     });
     const units = (session: SessionFixture) => judged(session.submission).counted?.work.map((work) => work.units);
     expect(units(greedy)).to.deep.equal(units(once));
-    expect(units(once)).to.deep.equal([4n * 5n * 1_000_000n, 2n * 5n * 600_000n, 2n * 5n * 400_000n, 2n * 5n * 1_000_000n]);
+    expect(units(once)).to.deep.equal([
+      4n * 5n * 1_000_000n,
+      2n * 5n * 600_000n,
+      2n * 5n * 400_000n,
+      2n * 5n * 1_000_000n,
+    ]);
   });
 
   it("withholds the share of a receipt that is convicted, and nobody else's", () => {
-    const { counted } = judged(aSession({ alter: at(1, (r) => ({ ...r, shard: { ...r.shard, shareMillionths: 999_999n } })) }).submission);
+    const { counted } = judged(
+      aSession({ alter: at(1, (r) => ({ ...r, shard: { ...r.shard, shareMillionths: 999_999n } })) }).submission,
+    );
     expect(counted?.work.map(({ provider, state, units }) => `${provider} ${state} ${units}`)).to.deep.equal([
       "campus verified 20000000",
       "garage withheld 6000000",
@@ -256,8 +280,8 @@ describe("judge", () => {
         );
         const judgement = judged({ usage, receipts });
         expect(judgement.counted).to.equal(undefined);
-        const blamed = [judgement.usage.verdict, ...judgement.receipts.map(({ verdict }) => verdict)].flatMap((verdict) =>
-          verdict.verdict === "reject" ? [verdict.blame.kind] : [],
+        const blamed = [judgement.usage.verdict, ...judgement.receipts.map(({ verdict }) => verdict)].flatMap(
+          (verdict) => (verdict.verdict === "reject" ? [verdict.blame.kind] : []),
         );
         expect(blamed).to.deep.equal(["sender"]);
       }),

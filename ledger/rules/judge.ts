@@ -66,8 +66,13 @@ export function judge(opened: OpenedSubmission, facts: Facts, history: History, 
   const gateway = usage.statement.ok ? usage.statement.value.gateway : undefined;
   // A gateway that signed the session twice may have opened it twice, and then an honest rank signs twice.
   const alsoSuspect = usageVerdict.verdict === "reject" && usageVerdict.code === "Equivocation" ? gateway : undefined;
-  const equivocations = equivocationsOf(opened.receipts, history).map((found) => ({ ...found, verdict: rejectBoth(found, alsoSuspect) }));
-  const alone = opened.receipts.map((receipt) => judgeAlone(receipt, usage, usageVerdict, facts, history, equivocations));
+  const equivocations = equivocationsOf(opened.receipts, history).map((found) => ({
+    ...found,
+    verdict: rejectBoth(found, alsoSuspect),
+  }));
+  const alone = opened.receipts.map((receipt) =>
+    judgeAlone(receipt, usage, usageVerdict, facts, history, equivocations),
+  );
   const { verdicts, counted } =
     usageVerdict.verdict === "accept" ? judgeChain(opened, alone, facts) : { verdicts: alone, counted: undefined };
   return {
@@ -90,10 +95,18 @@ function judgeUsage({ statement, digest }: Opened<Usage>, facts: Facts, history:
   const gateway: Blame = { kind: "signer", names: [`gateway/${usage.gateway}`] };
   if (history.countedUsage === digest) return ignore("AlreadyCounted", "this usage was counted before");
   if (history.countedUsage !== undefined)
-    return reject("Equivocation", `session ${usage.session.id} was counted under another usage, ${history.countedUsage}`, gateway);
+    return reject(
+      "Equivocation",
+      `session ${usage.session.id} was counted under another usage, ${history.countedUsage}`,
+      gateway,
+    );
   const told = facts.models.filter(({ fact }) => fact.name === usage.model.name && fact.root === usage.model.root);
   if (told.length === 0)
-    return reject("UnknownModel", `the plan never had a model ${usage.model.name} with root ${usage.model.root}`, gateway);
+    return reject(
+      "UnknownModel",
+      `the plan never had a model ${usage.model.name} with root ${usage.model.root}`,
+      gateway,
+    );
   const model = modelOf(usage, facts);
   if (model === undefined)
     return reject(
@@ -132,26 +145,36 @@ function judgeAlone(
   if (equivocation !== undefined) return equivocation.verdict;
   if (history.countedUsage !== undefined && history.receipts.get(placeOf(receipt)) === opened.digest)
     return ignore("AlreadyCounted", "this receipt was counted before");
-  if (usageVerdict.verdict !== "accept" || !usage.statement.ok) return ignore("NoUsage", "no valid usage stands behind this receipt");
-  if (!usage.statement.value.receipts.includes(opened.digest)) return reject("NotListed", "the usage does not list this receipt", SENDER);
+  if (usageVerdict.verdict !== "accept" || !usage.statement.ok)
+    return ignore("NoUsage", "no valid usage stands behind this receipt");
+  if (!usage.statement.value.receipts.includes(opened.digest))
+    return reject("NotListed", "the usage does not list this receipt", SENDER);
   const model = modelOf(usage.statement.value, facts);
   if (model === undefined) return ignore("NoUsage", "the usage's model is not planned");
   const period = periodOf(usage.statement.value.epoch, model.epochSeconds);
   const admitted = during(facts.providers, period).some(({ name, admitted }) => name === receipt.provider && admitted);
-  if (!admitted) return reject("NotAdmitted", `provider ${receipt.provider} was not admitted in epoch ${receipt.epoch}`, signer);
+  if (!admitted)
+    return reject("NotAdmitted", `provider ${receipt.provider} was not admitted in epoch ${receipt.epoch}`, signer);
   return judgePlace(receipt, facts, period);
 }
 
 /** What the receipt says it held, against what the plan says it was to hold. */
 function judgePlace(receipt: Receipt, facts: Facts, period: Period): Verdict {
-  const planned = during(facts.ranks, period).filter(({ name, root }) => name === receipt.rank && root === receipt.model.root);
+  const planned = during(facts.ranks, period).filter(
+    ({ name, root }) => name === receipt.rank && root === receipt.model.root,
+  );
   // The ledger may have been away while a short-lived plan was told: not knowing a rank convicts nobody.
-  if (planned.length === 0) return reject("NotPlanned", `no plan of epoch ${receipt.epoch} had the rank ${receipt.rank}`, NOBODY);
+  if (planned.length === 0)
+    return reject("NotPlanned", `no plan of epoch ${receipt.epoch} had the rank ${receipt.rank}`, NOBODY);
   if (planned.some((fact) => fits(receipt, fact))) return ACCEPT;
   const [fact] = planned;
   const said = sayHolding({ ...receipt, ...receipt.shard });
   const blame: Blame = { kind: "signer", names: [`provider/${receipt.provider}`] };
-  return reject("WrongShard", `${receipt.rank} says ${said}; the plan says ${fact === undefined ? "nothing" : sayHolding(fact)}`, blame);
+  return reject(
+    "WrongShard",
+    `${receipt.rank} says ${said}; the plan says ${fact === undefined ? "nothing" : sayHolding(fact)}`,
+    blame,
+  );
 }
 
 const fits = (receipt: Receipt, fact: RankFact): boolean =>
@@ -203,7 +226,9 @@ function judgeChain(
     verdicts: alone.map((verdict) => (verdict.verdict === "accept" ? ignore("IncompleteChain", why) : verdict)),
     counted: undefined,
   });
-  const places = usage.receipts.map((digest) => opened.receipts.findIndex((receipt) => receipt.digest === digest && receipt.statement.ok));
+  const places = usage.receipts.map((digest) =>
+    opened.receipts.findIndex((receipt) => receipt.digest === digest && receipt.statement.ok),
+  );
   const missing = places.indexOf(-1);
   if (missing >= 0) return incomplete(`receipt ${missing} that the usage lists is missing or not validly signed`);
   if (new Set(places).size !== places.length) return incomplete("the usage lists one receipt twice");
@@ -211,7 +236,9 @@ function judgeChain(
   const planned = during(facts.ranks, periodOf(usage.epoch, model.epochSeconds));
   const chain = places.flatMap((place) => {
     const found = opened.receipts[place];
-    return found?.statement.ok ? [{ place, digest: found.digest, receipt: asPlanned(found.statement.value, alone[place], planned) }] : [];
+    return found?.statement.ok
+      ? [{ place, digest: found.digest, receipt: asPlanned(found.statement.value, alone[place], planned) }]
+      : [];
   });
   const faults = chainFaults(
     chain.map(({ receipt }) => receipt),
@@ -222,7 +249,8 @@ function judgeChain(
   const verdicts = [...alone];
   chain.forEach(({ place }, index) => {
     const fault = faults.find(({ suspects }) => suspects.includes(index));
-    if (fault !== undefined && verdicts[place]?.verdict === "accept") verdicts[place] = reject(fault.code, fault.detail, fault.blame);
+    if (fault !== undefined && verdicts[place]?.verdict === "accept")
+      verdicts[place] = reject(fault.code, fault.detail, fault.blame);
   });
   const positionCount = billedPositions(usage);
   const work = chain.map(({ place, digest, receipt }) => ({
@@ -230,7 +258,10 @@ function judgeChain(
     digest,
   }));
   const { digest: usageDigest, bytes: usageBytes } = opened.usage;
-  return { verdicts, counted: { usage, usageDigest, usageBytes, epochSeconds: model.epochSeconds, positionCount, work } };
+  return {
+    verdicts,
+    counted: { usage, usageDigest, usageBytes, epochSeconds: model.epochSeconds, positionCount, work },
+  };
 }
 
 function asPlanned(receipt: Receipt, verdict: Verdict | undefined, planned: readonly RankFact[]): Receipt {

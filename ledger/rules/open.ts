@@ -20,7 +20,12 @@ export type Verdict =
 
 export const ACCEPT: Verdict = { verdict: "accept" };
 export const ignore = (code: string, detail: string): Verdict => ({ verdict: "ignore", code, detail });
-export const reject = (code: string, detail: string, blame: Blame): Verdict => ({ verdict: "reject", code, detail, blame });
+export const reject = (code: string, detail: string, blame: Blame): Verdict => ({
+  verdict: "reject",
+  code,
+  detail,
+  blame,
+});
 
 /** A statement whose signature holds, or why it is none. */
 export type Opened<T> = {
@@ -64,9 +69,17 @@ function openOne<T>(
 ): Opened<T> {
   const envelope = parseEnvelope(bytes);
   if (!envelope.ok) {
-    return { digest: digestOf(bytes), bytes, statement: { ok: false, verdict: reject(envelope.code, envelope.detail, SENDER) } };
+    return {
+      digest: digestOf(bytes),
+      bytes,
+      statement: { ok: false, verdict: reject(envelope.code, envelope.detail, SENDER) },
+    };
   }
-  return { digest: payloadDigest(envelope.value), bytes, statement: openEnvelope(envelope.value, holders, parse, claimedBy, kind) };
+  return {
+    digest: payloadDigest(envelope.value),
+    bytes,
+    statement: openEnvelope(envelope.value, holders, parse, claimedBy, kind),
+  };
 }
 
 function openEnvelope<T>(
@@ -76,7 +89,8 @@ function openEnvelope<T>(
   claimedBy: (value: T) => string,
   kind: "provider" | "gateway",
 ): Opened<T>["statement"] {
-  const no = (code: string, detail: string, blame: Blame) => ({ ok: false, verdict: reject(code, detail, blame) }) as const;
+  const no = (code: string, detail: string, blame: Blame) =>
+    ({ ok: false, verdict: reject(code, detail, blame) }) as const;
   // The key id only says which key to try; who signed is whoever holds the key under which the signature holds.
   const hinted = holders.filter(({ key }) => key.keyId === envelope.keyId);
   const [first] = hinted;
@@ -85,10 +99,12 @@ function openEnvelope<T>(
     return no("BadSignature", `the signature does not hold under the key of ${kind} ${first.name}`, SENDER);
   const names = [...new Set(hinted.map(({ name }) => name))];
   const signer: Blame = { kind: "signer", names: names.map((name) => `${kind}/${name}`) };
-  if (envelope.payloadType !== IN_TOTO_PAYLOAD_TYPE) return no("WrongPayloadType", `payloadType must be ${IN_TOTO_PAYLOAD_TYPE}`, signer);
+  if (envelope.payloadType !== IN_TOTO_PAYLOAD_TYPE)
+    return no("WrongPayloadType", `payloadType must be ${IN_TOTO_PAYLOAD_TYPE}`, signer);
   const value = parse(envelope.payload);
   if (!value.ok) return no(value.code, value.detail, signer);
   const claimed = claimedBy(value.value);
-  if (!names.includes(claimed)) return no("WrongSigner", `speaks for ${kind} ${claimed} and is signed by ${names.join(", ")}`, signer);
+  if (!names.includes(claimed))
+    return no("WrongSigner", `speaks for ${kind} ${claimed} and is signed by ${names.join(", ")}`, signer);
   return { ok: true, value: value.value };
 }

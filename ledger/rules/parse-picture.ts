@@ -49,7 +49,11 @@ function readModel(model: Model__Output, path: string): ModelFact {
     name: fullNameOf(model, path),
     root: textOf(model.modelRoot, `${path}.modelRoot`, DIGEST_FORM),
     layerCount: integerOf(model.layerCount, `${path}.layerCount`, 1, LAYERS_MAX),
-    price: bigintOf(model.priceMicroCreditsPerMillionTokens || "0", `${path}.priceMicroCreditsPerMillionTokens`, PRICE_MAX),
+    price: bigintOf(
+      model.priceMicroCreditsPerMillionTokens || "0",
+      `${path}.priceMicroCreditsPerMillionTokens`,
+      PRICE_MAX,
+    ),
     epochSeconds: integerOf(model.epochSeconds, `${path}.epochSeconds`, 1, SECONDS_MAX),
   };
 }
@@ -57,7 +61,8 @@ function readModel(model: Model__Output, path: string): ModelFact {
 function readRank(rank: RankFacts__Output, model: Model__Output, path: string): RankFact {
   const rankCount = integerOf(rank.rankCount, `${path}.rankCount`, 1, LAYERS_MAX);
   const { layers } = rank;
-  if (layers === null || layers.start >= layers.end) misfit(`${path}.layers`, "must be [start, end) with start below end");
+  if (layers === null || layers.start >= layers.end)
+    misfit(`${path}.layers`, "must be [start, end) with start below end");
   return {
     name: textOf(rank.name, `${path}.name`, NAME_FORM),
     model: fullNameOf(model, path),

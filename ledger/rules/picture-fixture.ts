@@ -18,7 +18,12 @@ export type PictureOptions = {
 };
 
 export function aPicture(options: PictureOptions = {}): Picture {
-  const { model = "default/assistant", segments = THREE_PROVIDERS, gateways = ["gateway-0"], notAdmitted = [] } = options;
+  const {
+    model = "default/assistant",
+    segments = THREE_PROVIDERS,
+    gateways = ["gateway-0"],
+    notAdmitted = [],
+  } = options;
   const providers = [...new Set(segments.flatMap(({ ranks }) => ranks.map(({ provider }) => provider)))];
   return {
     fence: options.fence ?? 1,

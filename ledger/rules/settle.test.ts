@@ -40,13 +40,15 @@ function balances(entries: ReturnType<typeof settle>): ReadonlyMap<string, bigin
   }
   return sums;
 }
-const earned = (entries: ReturnType<typeof settle>, provider: string) => balances(entries).get(`provider/${provider}`) ?? 0n;
+const earned = (entries: ReturnType<typeof settle>, provider: string) =>
+  balances(entries).get(`provider/${provider}`) ?? 0n;
 
 describe("settle", () => {
   it("pays an epoch's fees in proportion to verified work", () => {
     expect(
       settle("7.0", [aPool(1_000_000n, [verified("ann", 9n), verified("bob", 3n)])]).map(
-        ({ id, debit, credit, amount }) => `${id.split("/").slice(-3).join("/")} ${debit.split("/")[0]}→${credit.split("/")[0]} ${amount}`,
+        ({ id, debit, credit, amount }) =>
+          `${id.split("/").slice(-3).join("/")} ${debit.split("/")[0]}→${credit.split("/")[0]} ${amount}`,
       ),
     ).to.deep.equal([
       `${"from/gateway/g-0"} gateway→pool 1000000`,
@@ -88,7 +90,11 @@ describe("settle", () => {
       fc.property(
         pools.chain((some) => fc.tuple(fc.constant(some), fc.shuffledSubarray(some, { minLength: some.length }))),
         ([some, shuffled]) => {
-          const turned = shuffled.map((one) => ({ ...one, fees: [...one.fees].reverse(), work: [...one.work].reverse() }));
+          const turned = shuffled.map((one) => ({
+            ...one,
+            fees: [...one.fees].reverse(),
+            work: [...one.work].reverse(),
+          }));
           expect(settle("7.0", turned)).to.deep.equal(settle("7.0", some));
         },
       ),
@@ -125,12 +131,17 @@ describe("settle", () => {
 
   it("pays nobody more because somebody else's work is withheld", () => {
     fc.assert(
-      fc.property(fc.bigInt(0n, 10n ** 12n), fc.array(work, { maxLength: 8 }), fc.bigInt(1n, 10n ** 9n), (fees, others, units) => {
-        const before = settle("7.0", [aPool(fees, [...others, verified("mal", units)])]);
-        const after = settle("7.0", [aPool(fees, [...others, { ...verified("mal", units), state: "withheld" }])]);
-        for (const name of names) expect(earned(after, name)).to.equal(earned(before, name));
-        expect(earned(after, "mal")).to.equal(0n);
-      }),
+      fc.property(
+        fc.bigInt(0n, 10n ** 12n),
+        fc.array(work, { maxLength: 8 }),
+        fc.bigInt(1n, 10n ** 9n),
+        (fees, others, units) => {
+          const before = settle("7.0", [aPool(fees, [...others, verified("mal", units)])]);
+          const after = settle("7.0", [aPool(fees, [...others, { ...verified("mal", units), state: "withheld" }])]);
+          for (const name of names) expect(earned(after, name)).to.equal(earned(before, name));
+          expect(earned(after, "mal")).to.equal(0n);
+        },
+      ),
     );
   });
 
@@ -151,7 +162,10 @@ describe("a settlement", () => {
   const made = fc
     .tuple(pools, fc.nat(99))
     .map(([some, epoch]) =>
-      makeSettlement({ epoch, sessionCount: some.length, receipts: [ROOT], pools: some }, { sequence: 3, previous: ROOT, part: 1 }),
+      makeSettlement(
+        { epoch, sessionCount: some.length, receipts: [ROOT], pools: some },
+        { sequence: 3, previous: ROOT, part: 1 },
+      ),
     );
 
   it("reads back as it was written, and its entries follow from its sums", () => {
@@ -172,11 +186,15 @@ describe("a settlement", () => {
     const [first, ...rest] = settlement.entries;
     expect(first).not.to.equal(undefined);
     expect(checkSettlement({ ...settlement, entries: rest })).to.include({ code: "WrongEntries" });
-    expect(checkSettlement({ ...settlement, totals: { ...settlement.totals, dust: 1n } })).to.include({ code: "WrongEntries" });
+    expect(checkSettlement({ ...settlement, totals: { ...settlement.totals, dust: 1n } })).to.include({
+      code: "WrongEntries",
+    });
     expect(
       checkSettlement({
         ...settlement,
-        entries: settlement.entries.map((entry) => (entry.credit === "provider/ann" ? { ...entry, amount: 51n } : entry)),
+        entries: settlement.entries.map((entry) =>
+          entry.credit === "provider/ann" ? { ...entry, amount: 51n } : entry,
+        ),
       }),
     ).to.deep.include({ code: "WrongEntries" });
   });

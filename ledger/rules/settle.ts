@@ -39,7 +39,11 @@ export const billedPositions = ({ tokens }: Usage): number => tokens.prompt + Ma
  */
 export const workOf = (receipt: Receipt, positionCount: number, state: WorkState): Work => ({
   provider: receipt.provider,
-  units: workUnits(BigInt(receipt.shard.layers.end - receipt.shard.layers.start) * BigInt(positionCount) * receipt.shard.shareMillionths),
+  units: workUnits(
+    BigInt(receipt.shard.layers.end - receipt.shard.layers.start) *
+      BigInt(positionCount) *
+      receipt.shard.shareMillionths,
+  ),
   state,
 });
 
@@ -93,7 +97,10 @@ function settlePool(period: string, pool: Pool): readonly Entry[] {
     amount: microCredits(total === 0n ? 0n : (fees * units) / total),
   }));
   const out = paid.reduce((sum, { amount }) => sum + amount, 0n);
-  assert(out <= fees && (total === 0n || fees - out < BigInt(Math.max(1, paid.length))), "a pool pays out its fees, less dust");
+  assert(
+    out <= fees && (total === 0n || fees - out < BigInt(Math.max(1, paid.length))),
+    "a pool pays out its fees, less dust",
+  );
   return [...collected, ...paid].filter(({ amount }) => amount > 0n);
 }
 
@@ -103,13 +110,22 @@ function merged(pools: readonly Pool[]): readonly Pool[] {
   for (const pool of pools) {
     const name = `${pool.model}@${pool.root}@${pool.price}`;
     const before = byName.get(name);
-    byName.set(name, before === undefined ? pool : { ...pool, fees: [...before.fees, ...pool.fees], work: [...before.work, ...pool.work] });
+    byName.set(
+      name,
+      before === undefined
+        ? pool
+        : { ...pool, fees: [...before.fees, ...pool.fees], work: [...before.work, ...pool.work] },
+    );
   }
   return [...byName.values()];
 }
 
 /** Sums by key, sorted by key. */
-function sumBy<T>(items: readonly T[], keyOf: (item: T) => string, amountOf: (item: T) => bigint): readonly (readonly [string, bigint])[] {
+function sumBy<T>(
+  items: readonly T[],
+  keyOf: (item: T) => string,
+  amountOf: (item: T) => bigint,
+): readonly (readonly [string, bigint])[] {
   const sums = new Map<string, bigint>();
   for (const item of items) sums.set(keyOf(item), (sums.get(keyOf(item)) ?? 0n) + amountOf(item));
   return [...sums].sort(([a], [b]) => (a < b ? -1 : 1));

@@ -23,7 +23,11 @@ export function makeSettlement(unsettled: Unsettled, { sequence, previous, part 
   const entries = settle(`${epoch}.${part}`, pools);
   const sum = (prefix: "gateway/" | "provider/" | "withheld/", side: "debit" | "credit") =>
     entries.filter((entry) => entry[side].startsWith(prefix)).reduce((total, { amount }) => total + amount, 0n);
-  const [collected, paid, withheld] = [sum("gateway/", "debit"), sum("provider/", "credit"), sum("withheld/", "credit")];
+  const [collected, paid, withheld] = [
+    sum("gateway/", "debit"),
+    sum("provider/", "credit"),
+    sum("withheld/", "credit"),
+  ];
   return {
     sequence,
     previous,
@@ -47,11 +51,21 @@ export const receiptsRoot = (digests: readonly string[]): string =>
  */
 export function checkSettlement(settlement: Settlement): Result<Settlement, "WrongEntries"> {
   const { epoch, sessionCount, receipts, sequence, previous, part } = settlement;
-  const pools = settlement.pools.map((pool) => ({ ...pool, work: pool.work.map((work) => ({ ...work, units: workUnits(work.units) })) }));
-  const again = { ...makeSettlement({ epoch, sessionCount, receipts: [], pools }, { sequence, previous, part }), receipts };
-  const [said, computed] = [settlementStatement(settlement), settlementStatement(again)].map((bytes) => new TextDecoder().decode(bytes));
+  const pools = settlement.pools.map((pool) => ({
+    ...pool,
+    work: pool.work.map((work) => ({ ...work, units: workUnits(work.units) })),
+  }));
+  const again = {
+    ...makeSettlement({ epoch, sessionCount, receipts: [], pools }, { sequence, previous, part }),
+    receipts,
+  };
+  const [said, computed] = [settlementStatement(settlement), settlementStatement(again)].map((bytes) =>
+    new TextDecoder().decode(bytes),
+  );
   if (said === computed) return ok(settlement);
-  const wrong = settlement.entries.find(({ id, amount }) => again.entries.find((entry) => entry.id === id)?.amount !== amount);
+  const wrong = settlement.entries.find(
+    ({ id, amount }) => again.entries.find((entry) => entry.id === id)?.amount !== amount,
+  );
   return refuse(
     "WrongEntries",
     `settlement ${sequence}: ${wrong === undefined ? "its entries or totals do" : `the entry ${wrong.id} does`} not follow from its sums`,
@@ -60,7 +74,8 @@ export function checkSettlement(settlement: Settlement): Result<Settlement, "Wro
 
 /** One order for the same sums. */
 function sorted(pools: readonly Pool[]): readonly Pool[] {
-  const byKey = <T>(items: readonly T[], keyOf: (item: T) => string) => [...items].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+  const byKey = <T>(items: readonly T[], keyOf: (item: T) => string) =>
+    [...items].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
   return byKey(
     pools.map((pool) => ({
       ...pool,

@@ -6,7 +6,11 @@ import { bytes } from "./rows.ts";
 
 const DETAIL_LENGTH_MAX = 500;
 
-export async function insertSession(query: Query, counted: CountedSession, receipts: readonly JudgedReceipt[]): Promise<void> {
+export async function insertSession(
+  query: Query,
+  counted: CountedSession,
+  receipts: readonly JudgedReceipt[],
+): Promise<void> {
   const { usage, usageDigest } = counted;
   await insertRows(query, "sessions", [
     {
@@ -74,7 +78,9 @@ export async function insertVerdicts(query: Query, { usage, receipts, equivocati
   const told = rows.flatMap(({ subject, digest, verdict, receipt }) => {
     if (verdict.verdict === "ignore") return [];
     const { code, detail, blame } =
-      verdict.verdict === "accept" ? { code: "", detail: "", blame: "" } : { ...verdict, blame: sayBlame(verdict.blame) };
+      verdict.verdict === "accept"
+        ? { code: "", detail: "", blame: "" }
+        : { ...verdict, blame: sayBlame(verdict.blame) };
     const row = { digest, subject, verdict: verdict.verdict, code, detail: detail.slice(0, DETAIL_LENGTH_MAX), blame };
     return [{ ...row, provider: receipt?.provider ?? null, epoch: receipt?.epoch ?? null }];
   });
@@ -84,7 +90,9 @@ export async function insertVerdicts(query: Query, { usage, receipts, equivocati
 /** One statement for all rows, which have the same columns. Names come from this file, values are parameters. */
 async function insertRows(query: Query, table: string, rows: readonly Row[], then = ""): Promise<void> {
   const columns = Object.keys(rows[0] ?? {});
-  const places = rows.map((_, row) => `(${columns.map((_, column) => `$${row * columns.length + column + 1}`).join(", ")})`);
+  const places = rows.map(
+    (_, row) => `(${columns.map((_, column) => `$${row * columns.length + column + 1}`).join(", ")})`,
+  );
   if (rows.length === 0) return;
   await query(
     `insert into ${table} (${columns.join(", ")}) values ${places.join(", ")} ${then}`,
@@ -94,4 +102,10 @@ async function insertRows(query: Query, table: string, rows: readonly Row[], the
 
 /** `provider/campus`, `unclear: provider/campus, gateway/gateway-0`, `sender`, or nothing. */
 export const sayBlame = ({ kind, names }: { readonly kind: string; readonly names: readonly string[] }): string =>
-  kind === "sender" ? "sender" : kind === "nobody" ? "" : kind === "unclear" ? `unclear: ${names.join(", ")}` : names.join(", ");
+  kind === "sender"
+    ? "sender"
+    : kind === "nobody"
+      ? ""
+      : kind === "unclear"
+        ? `unclear: ${names.join(", ")}`
+        : names.join(", ");

@@ -4,7 +4,15 @@
  */
 import type { Database } from "./database.ts";
 
-const APPEND_ONLY = ["sessions", "receipts", "verdicts", "equivocations", "settlements", "settled_sessions", "entries"] as const;
+const APPEND_ONLY = [
+  "sessions",
+  "receipts",
+  "verdicts",
+  "equivocations",
+  "settlements",
+  "settled_sessions",
+  "entries",
+] as const;
 
 const MIGRATIONS: readonly (readonly string[])[] = [
   [
@@ -104,11 +112,15 @@ const MIGRATIONS: readonly (readonly string[])[] = [
 
 /** Brings the tables up to date. Throws where the database is newer than this program. */
 export async function migrate(database: Database): Promise<void> {
-  await database.query("create table if not exists migrations (step integer primary key, taken_at timestamptz not null default now())");
+  await database.query(
+    "create table if not exists migrations (step integer primary key, taken_at timestamptz not null default now())",
+  );
   const [row] = await database.query("select coalesce(max(step), 0)::text as step from migrations");
   const taken = Number(row?.["step"] ?? 0);
   if (taken > MIGRATIONS.length)
-    throw new Error(`the ledger's database is at step ${taken}, and this program knows ${MIGRATIONS.length}: run the newer version`);
+    throw new Error(
+      `the ledger's database is at step ${taken}, and this program knows ${MIGRATIONS.length}: run the newer version`,
+    );
   for (const [index, statements] of MIGRATIONS.entries()) {
     if (index < taken) continue;
     await database.transaction(async (query) => {

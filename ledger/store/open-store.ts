@@ -7,7 +7,10 @@ import { openPostgres } from "./postgres-database.ts";
 import { Store } from "./store.ts";
 
 /** `pglite:DIR` or `postgres://…`. `onLost`: see openPostgres. Throws weather where the database cannot be reached. */
-export async function openStore(url: string, onLost: (why: string) => void): Promise<Result<Store, "BadRequest" | "StoreInUse">> {
+export async function openStore(
+  url: string,
+  onLost: (why: string) => void,
+): Promise<Result<Store, "BadRequest" | "StoreInUse">> {
   const database = await openDatabase(url, onLost);
   return database.ok ? ok(await storeOn(database.value)) : database;
 }
@@ -15,11 +18,16 @@ export async function openStore(url: string, onLost: (why: string) => void): Pro
 /** A store that is gone with the process: the stopped twin of the others, for tests. */
 export const openMemoryStore = async (): Promise<Store> => storeOn(await openMemory());
 
-function openDatabase(url: string, onLost: (why: string) => void): Promise<Result<Database, "BadRequest" | "StoreInUse">> {
+function openDatabase(
+  url: string,
+  onLost: (why: string) => void,
+): Promise<Result<Database, "BadRequest" | "StoreInUse">> {
   const directory = /^pglite:(.+)$/.exec(url)?.[1];
   if (directory !== undefined) return openPglite(directory);
   if (/^postgres(ql)?:\/\//.test(url)) return openPostgres(url, onLost);
-  return Promise.resolve(refuse("BadRequest", "--store must be pglite:DIRECTORY or postgres://user:password@host/database"));
+  return Promise.resolve(
+    refuse("BadRequest", "--store must be pglite:DIRECTORY or postgres://user:password@host/database"),
+  );
 }
 
 async function storeOn(database: Database): Promise<Store> {

@@ -13,7 +13,10 @@ const STATEMENT_TIMEOUT_MS = 60_000;
  * `onLost` hears when the connection that holds the lock breaks: from then on another ledger may write, so the process
  * must end. Throws weather, without the password, where the server cannot be reached.
  */
-export async function openPostgres(url: string, onLost: (why: string) => void): Promise<Result<Database, "StoreInUse">> {
+export async function openPostgres(
+  url: string,
+  onLost: (why: string) => void,
+): Promise<Result<Database, "StoreInUse">> {
   const holder = new Client({
     connectionString: url,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,

@@ -72,9 +72,17 @@ export class Store {
     await this.#database.transaction(async (query) => {
       for (const { kind, body, seconds, what } of changes) {
         if (what === "begins")
-          await query("insert into facts (kind, body, first_seconds) values ($1, $2, $3) on conflict do nothing", [kind, body, seconds]);
+          await query("insert into facts (kind, body, first_seconds) values ($1, $2, $3) on conflict do nothing", [
+            kind,
+            body,
+            seconds,
+          ]);
         else
-          await query("update facts set gone_seconds = $3 where kind = $1 and body = $2 and gone_seconds is null", [kind, body, seconds]);
+          await query("update facts set gone_seconds = $3 where kind = $1 and body = $2 and gone_seconds is null", [
+            kind,
+            body,
+            seconds,
+          ]);
       }
     });
   }
@@ -97,7 +105,9 @@ export class Store {
     const [first] = rows;
     return {
       countedUsage: first === undefined ? undefined : text(first, "usage_digest"),
-      receipts: new Map(rows.filter((row) => row["place"] !== null).map((row) => [text(row, "place"), text(row, "digest")])),
+      receipts: new Map(
+        rows.filter((row) => row["place"] !== null).map((row) => [text(row, "place"), text(row, "digest")]),
+      ),
     };
   }
 
@@ -127,35 +137,29 @@ export class Store {
     return this.#database.transaction(async (query) => {
       const [unsettled] = await unsettledIn(query, epoch, { digests: true });
       if (unsettled === undefined) return undefined;
-      const [last] = await query("select sequence::text as sequence, digest from settlements order by settlements.sequence desc limit 1");
+      const [last] = await query(
+        "select sequence::text as sequence, digest from settlements order by settlements.sequence desc limit 1",
+      );
       const [parts] = await query("select count(*)::text as count from settlements where epoch = $1", [epoch]);
       const made = make(
         unsettled,
         last && { sequence: integer(last, "sequence"), digest: text(last, "digest") },
         parts === undefined ? 0 : integer(parts, "count"),
       );
-      await query("insert into settlements (sequence, epoch, part, digest, previous, envelope) values ($1, $2, $3, $4, $5, $6)", [
-        made.sequence,
-        epoch,
-        made.part,
-        made.digest,
-        made.previous,
-        made.envelope,
-      ]);
+      await query(
+        "insert into settlements (sequence, epoch, part, digest, previous, envelope) values ($1, $2, $3, $4, $5, $6)",
+        [made.sequence, epoch, made.part, made.digest, made.previous, made.envelope],
+      );
       await query(
         `insert into settled_sessions (usage_digest, sequence)
          select usage_digest, $2 from sessions s where epoch = $1 and not exists (select 1 from settled_sessions d where d.usage_digest = s.usage_digest)`,
         [epoch, made.sequence],
       );
       for (const { id, debit, credit, amount } of made.entries) {
-        await query("insert into entries (id, sequence, epoch, debit, credit, amount) values ($1, $2, $3, $4, $5, $6)", [
-          id,
-          made.sequence,
-          epoch,
-          debit,
-          credit,
-          amount.toString(),
-        ]);
+        await query(
+          "insert into entries (id, sequence, epoch, debit, credit, amount) values ($1, $2, $3, $4, $5, $6)",
+          [id, made.sequence, epoch, debit, credit, amount.toString()],
+        );
       }
       return made;
     });
@@ -163,7 +167,10 @@ export class Store {
 
   /** The newest settlement of an epoch, as signed. */
   async settlementOf(epoch: number): Promise<Uint8Array | undefined> {
-    const [row] = await this.#database.query("select envelope from settlements where epoch = $1 order by part desc limit 1", [epoch]);
+    const [row] = await this.#database.query(
+      "select envelope from settlements where epoch = $1 order by part desc limit 1",
+      [epoch],
+    );
     return row === undefined ? undefined : bytes(row, "envelope");
   }
 
@@ -209,16 +216,24 @@ export class Store {
     }));
   }
 
-  async verdictCounts(): Promise<readonly { readonly verdict: string; readonly code: string; readonly count: number }[]> {
+  async verdictCounts(): Promise<
+    readonly { readonly verdict: string; readonly code: string; readonly count: number }[]
+  > {
     const rows = await this.#database.query(
       "select verdict, code, count(*)::text as count from verdicts where subject = 'receipt' group by verdict, code",
     );
-    return rows.map((row) => ({ verdict: text(row, "verdict"), code: text(row, "code"), count: integer(row, "count") }));
+    return rows.map((row) => ({
+      verdict: text(row, "verdict"),
+      code: text(row, "code"),
+      count: integer(row, "count"),
+    }));
   }
 
   /** Every entry, for audits and tests. */
   async entries(): Promise<readonly Entry[]> {
-    const rows = await this.#database.query("select id, debit, credit, amount::text as amount from entries order by id");
+    const rows = await this.#database.query(
+      "select id, debit, credit, amount::text as amount from entries order by id",
+    );
     return rows.map((row) => ({
       id: text(row, "id"),
       debit: text(row, "debit"),

@@ -33,13 +33,23 @@ export async function unsettledIn(
     one,
   );
   const digests = wanted
-    ? await query(`select s.epoch::text as epoch, r.digest from sessions s join receipts r using (usage_digest) where ${UNSETTLED}`, one)
+    ? await query(
+        `select s.epoch::text as epoch, r.digest from sessions s join receipts r using (usage_digest) where ${UNSETTLED}`,
+        one,
+      )
     : [];
-  const keyOf = (row: Row) => [text(row, "epoch"), text(row, "model"), text(row, "model_root"), text(row, "price")].join(" ");
+  const keyOf = (row: Row) =>
+    [text(row, "epoch"), text(row, "model"), text(row, "model_root"), text(row, "price")].join(" ");
   const pools = new Map<string, { readonly epoch: number; readonly pool: Pool }>();
   for (const row of fees) {
     const { pool } = pools.get(keyOf(row)) ?? {
-      pool: { model: text(row, "model"), root: text(row, "model_root"), price: BigInt(text(row, "price")), fees: [], work: [] },
+      pool: {
+        model: text(row, "model"),
+        root: text(row, "model_root"),
+        price: BigInt(text(row, "price")),
+        fees: [],
+        work: [],
+      },
     };
     const fee: Fee = { gateway: text(row, "gateway"), tokenPrices: BigInt(text(row, "prices")) };
     pools.set(keyOf(row), { epoch: integer(row, "epoch"), pool: { ...pool, fees: [...pool.fees, fee] } });

@@ -226,8 +226,12 @@ function notEnoughRoom(
       : "";
   return refuse(
     "NotEnoughRoom",
-    `${formatBytes(shortBytes)} short: ${layerCount} layers of ${formatBytes(sizes.layerBytes)} each (weights and KV), embedding and head ${formatBytes(sizes.endBytes)}; ` +
-      `${rooms.join("; ")}. Add a node with ${formatBytes(shortBytes + sizes.endBytes)} free, or use ${smaller}${model.replicas > 1 ? ", or fewer replicas" : ""}${limit}`,
+    [
+      `${formatBytes(shortBytes)} short: ${layerCount} layers of ${formatBytes(sizes.layerBytes)} each (weights and KV), `,
+      `embedding and head ${formatBytes(sizes.endBytes)}; ${rooms.join("; ")}. `,
+      `Add a node with ${formatBytes(shortBytes + sizes.endBytes)} free, or use ${smaller}`,
+      `${model.replicas > 1 ? ", or fewer replicas" : ""}${limit}`,
+    ].join(""),
   );
 }
 

@@ -30,26 +30,66 @@ const rewrite = (path: string, change: (text: string) => string) => async (direc
 
 /** Told when packing, or when a bare folder is opened. */
 const UNPACKABLE: readonly BadModel[] = [
-  { name: "no config.json", spoil: (directory) => removed(join(directory, "config.json")), code: "MissingFile", says: ["config.json", "fetch"] },
-  { name: "an unknown model_type", spoil: rewrite("config.json", (text) => text.replace(`"llama"`, `"gpt2"`)), code: "UnknownModelType", says: ["gpt2"] },
+  {
+    name: "no config.json",
+    spoil: (directory) => removed(join(directory, "config.json")),
+    code: "MissingFile",
+    says: ["config.json", "fetch"],
+  },
+  {
+    name: "an unknown model_type",
+    spoil: rewrite("config.json", (text) => text.replace(`"llama"`, `"gpt2"`)),
+    code: "UnknownModelType",
+    says: ["gpt2"],
+  },
   {
     name: "an option that is not honoured",
     spoil: rewrite("config.json", (text) => text.replace("{", `{"hidden_act": "gelu",`)),
     code: "UnsupportedOption",
     says: ["hidden_act"],
   },
-  { name: "no weights", spoil: (directory) => removed(join(directory, WEIGHTS)), code: "MissingFile", says: [WEIGHTS, "index"] },
-  { name: "no tokenizer", spoil: (directory) => removed(join(directory, "tokenizer.json")), code: "MissingTokenizer", says: ["tokenizer.json", "copy"] },
-  { name: "a broken tokenizer", spoil: write("tokenizer.json", "{"), code: "MalformedTokenizer", says: ["tokenizer.json"] },
+  {
+    name: "no weights",
+    spoil: (directory) => removed(join(directory, WEIGHTS)),
+    code: "MissingFile",
+    says: [WEIGHTS, "index"],
+  },
+  {
+    name: "no tokenizer",
+    spoil: (directory) => removed(join(directory, "tokenizer.json")),
+    code: "MissingTokenizer",
+    says: ["tokenizer.json", "copy"],
+  },
+  {
+    name: "a broken tokenizer",
+    spoil: write("tokenizer.json", "{"),
+    code: "MalformedTokenizer",
+    says: ["tokenizer.json"],
+  },
   {
     name: "a tokenizer with a wrong vocabulary",
     spoil: write("tokenizer.json", JSON.stringify({ model: { vocab: { x: 40 } } })),
     code: "WrongVocabulary",
     says: ["tokenizer.json", `"x"`, "40"],
   },
-  { name: "a truncated header", spoil: (directory) => truncate(join(directory, WEIGHTS), 30), code: "MalformedTensors", says: [WEIGHTS, "header length"] },
-  { name: "truncated data", spoil: (directory) => truncate(join(directory, WEIGHTS), 9000), code: "MalformedTensors", says: [WEIGHTS, "9000"] },
-  { name: "a lying header length", spoil: (directory) => flip(directory, WEIGHTS, 5), code: "MalformedTensors", says: [WEIGHTS, "header length"] },
+  {
+    name: "a truncated header",
+    spoil: (directory) => truncate(join(directory, WEIGHTS), 30),
+    code: "MalformedTensors",
+    says: [WEIGHTS, "header length"],
+  },
+  {
+    name: "truncated data",
+    spoil: (directory) => truncate(join(directory, WEIGHTS), 9000),
+    code: "MalformedTensors",
+    says: [WEIGHTS, "9000"],
+  },
+  {
+    name: "a lying header length",
+    spoil: (directory) => flip(directory, WEIGHTS, 5),
+    code: "MalformedTensors",
+    says: [WEIGHTS, "header length"],
+  },
   {
     name: "overlapping tensors",
     spoil: rewrite(WEIGHTS, (text) => text.replace("[2560,2624]", "[2552,2616]")),
@@ -87,7 +127,13 @@ const UNPACKABLE: readonly BadModel[] = [
     code: "MissingFile",
     says: ["model-00002-of-00003.safetensors", "fetch"],
   },
-  { name: "an index that is none", checkpoint: { files: 2 }, spoil: write("model.safetensors.index.json", "{}"), code: "MalformedIndex", says: ["weight_map"] },
+  {
+    name: "an index that is none",
+    checkpoint: { files: 2 },
+    spoil: write("model.safetensors.index.json", "{}"),
+    code: "MalformedIndex",
+    says: ["weight_map"],
+  },
   {
     name: "an index that points out of the folder",
     checkpoint: { files: 2 },
@@ -99,8 +145,18 @@ const UNPACKABLE: readonly BadModel[] = [
 
 /** Told when a packed model, spoilt afterwards, is opened or read. */
 const UNREADABLE: readonly BadModel[] = [
-  { name: "no manifest", spoil: (directory) => removed(join(directory, MANIFEST_FILE)), code: "MissingManifest", says: [MANIFEST_FILE, "tessellate pack"] },
-  { name: "a broken manifest", spoil: write(MANIFEST_FILE, "{}"), code: "MalformedManifest", says: [MANIFEST_FILE, "tessellate pack"] },
+  {
+    name: "no manifest",
+    spoil: (directory) => removed(join(directory, MANIFEST_FILE)),
+    code: "MissingManifest",
+    says: [MANIFEST_FILE, "tessellate pack"],
+  },
+  {
+    name: "a broken manifest",
+    spoil: write(MANIFEST_FILE, "{}"),
+    code: "MalformedManifest",
+    says: [MANIFEST_FILE, "tessellate pack"],
+  },
   {
     name: "a flipped byte in a weight",
     spoil: (directory) => flip(directory, WEIGHTS, 5000),
@@ -114,11 +170,25 @@ const UNREADABLE: readonly BadModel[] = [
     code: "CorruptChunk",
     says: [WEIGHTS, "chunk 1", `bytes ${CHUNK_BYTES} to ${2 * CHUNK_BYTES}`],
   },
-  { name: "weights cut short", spoil: (directory) => truncate(join(directory, WEIGHTS), 9000), code: "WrongLength", says: [WEIGHTS, "9000"] },
-  { name: "weights gone", spoil: (directory) => rename(join(directory, WEIGHTS), join(directory, "x")), code: "MissingFile", says: [WEIGHTS] },
+  {
+    name: "weights cut short",
+    spoil: (directory) => truncate(join(directory, WEIGHTS), 9000),
+    code: "WrongLength",
+    says: [WEIGHTS, "9000"],
+  },
+  {
+    name: "weights gone",
+    spoil: (directory) => rename(join(directory, WEIGHTS), join(directory, "x")),
+    code: "MissingFile",
+    says: [WEIGHTS],
+  },
 ];
 
-async function spoilt({ checkpoint = {}, spoil }: BadModel, pack: boolean, work: (directory: string) => Promise<void>): Promise<void> {
+async function spoilt(
+  { checkpoint = {}, spoil }: BadModel,
+  pack: boolean,
+  work: (directory: string) => Promise<void>,
+): Promise<void> {
   const directory = await aCheckpoint(checkpoint);
   try {
     if (pack) await writeManifest(directory, valueOrThrow(await makeManifest(directory, { clock })));
@@ -144,33 +214,52 @@ const readAll = (result: Result<OpenModel>) =>
 
 describe("bad models", () => {
   for (const bad of UNPACKABLE)
-    it(`are not packed: ${bad.name}`, () => spoilt(bad, false, async (directory) => expectRefusal(await makeManifest(directory, { clock }), bad)));
+    it(`are not packed: ${bad.name}`, () =>
+      spoilt(bad, false, async (directory) => expectRefusal(await makeManifest(directory, { clock }), bad)));
 
   for (const bad of UNREADABLE)
     it(`are not read: ${bad.name}`, () =>
-      spoilt(bad, true, async (directory) => expectRefusal(await readAll(await openModel({ path: directory }, { clock })), bad)));
+      spoilt(bad, true, async (directory) =>
+        expectRefusal(await readAll(await openModel({ path: directory }, { clock })), bad),
+      ));
 
   it("are not packed: a folder that is not there", async () => {
-    expectRefusal(await makeManifest("/nowhere/at/all", { clock }), { name: "", code: "MissingFile", says: ["/nowhere/at/all/config.json"] });
+    expectRefusal(await makeManifest("/nowhere/at/all", { clock }), {
+      name: "",
+      code: "MissingFile",
+      says: ["/nowhere/at/all/config.json"],
+    });
   });
 
   it("are told of when a bare folder is opened, too", () =>
     spoilt({ name: "", code: "", says: [], checkpoint: { without: ["lm_head.weight"] } }, false, async (directory) =>
-      expectRefusal(await openUnpacked(directory, { clock }), { name: "", code: "MissingTensor", says: ["lm_head.weight"] }),
+      expectRefusal(await openUnpacked(directory, { clock }), {
+        name: "",
+        code: "MissingTensor",
+        says: ["lm_head.weight"],
+      }),
     ));
 
   it("are not the one that was asked for", () =>
     spoilt({ name: "", code: "", says: [] }, true, async (directory) => {
       const expectedRoot = `sha256:${"ab".repeat(32)}`;
-      expectRefusal(await openModel({ path: directory }, { clock, expectedRoot }), { name: "", code: "WrongRoot", says: [expectedRoot, "digest"] });
+      expectRefusal(await openModel({ path: directory }, { clock, expectedRoot }), {
+        name: "",
+        code: "WrongRoot",
+        says: [expectedRoot, "digest"],
+      });
     }));
 
   it("do not stop others: after a refused read the next one is served", () =>
-    spoilt({ name: "", code: "", says: [], checkpoint: { config: { vocab_size: 40_000 } } }, true, async (directory) => {
-      const model = valueOrThrow(await openModel({ path: directory }, { clock }));
-      await flip(directory, WEIGHTS, CHUNK_BYTES + 7);
-      const refused = await model.tensors.read("model.embed_tokens.weight").catch((error: unknown) => error);
-      expect(refused).to.be.instanceOf(RefusalError).and.include({ code: "CorruptChunk" });
-      expect(await model.tensors.read("model.norm.weight")).to.have.length(16);
-    }));
+    spoilt(
+      { name: "", code: "", says: [], checkpoint: { config: { vocab_size: 40_000 } } },
+      true,
+      async (directory) => {
+        const model = valueOrThrow(await openModel({ path: directory }, { clock }));
+        await flip(directory, WEIGHTS, CHUNK_BYTES + 7);
+        const refused = await model.tensors.read("model.embed_tokens.weight").catch((error: unknown) => error);
+        expect(refused).to.be.instanceOf(RefusalError).and.include({ code: "CorruptChunk" });
+        expect(await model.tensors.read("model.norm.weight")).to.have.length(16);
+      },
+    ));
 });

@@ -54,15 +54,26 @@ export async function aCheckpoint(options: CheckpointOptions = {}): Promise<stri
     for (const tensor of own) weightMap[tensor.name] = name;
     await writeFile(join(directory, name), safetensors(own));
   }
-  await writeFile(join(directory, "model.safetensors.index.json"), JSON.stringify({ metadata: {}, weight_map: weightMap }));
+  await writeFile(
+    join(directory, "model.safetensors.index.json"),
+    JSON.stringify({ metadata: {}, weight_map: weightMap }),
+  );
   return directory;
 }
 
 export const removed = (directory: string): Promise<void> => rm(directory, { recursive: true, force: true });
 
-export type BuiltTensor = { readonly name: string; readonly dtype: string; readonly shape: readonly number[]; readonly bytes: Uint8Array };
+export type BuiltTensor = {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly bytes: Uint8Array;
+};
 
-function tensorsOf(config: ModelConfig, { dtype = "F32", without = [], shapes = {} }: CheckpointOptions): readonly BuiltTensor[] {
+function tensorsOf(
+  config: ModelConfig,
+  { dtype = "F32", without = [], shapes = {} }: CheckpointOptions,
+): readonly BuiltTensor[] {
   return tensorShapes(config)
     .map(([name, shape], tensor) => {
       const own = shapes[name] ?? shape;
@@ -87,13 +98,19 @@ function encoded(dtype: "F32" | "F16" | "BF16", count: number, value: (index: nu
 
 /** f16 bits of f32 bits, for values that f16 holds exactly and normally (or zero). */
 const halfOf = (word: number): number =>
-  (word & 0x7fffffff) === 0 ? word >>> 16 : ((word >>> 16) & 0x8000) | ((((word >>> 23) & 255) - 112) << 10) | ((word >>> 13) & 0x3ff);
+  (word & 0x7fffffff) === 0
+    ? word >>> 16
+    : ((word >>> 16) & 0x8000) | ((((word >>> 23) & 255) - 112) << 10) | ((word >>> 13) & 0x3ff);
 
 /** The bytes of a safetensors file. `lie` changes the header after its offsets are set. */
-export function safetensors(tensors: readonly BuiltTensor[], lie: (header: Record<string, unknown>) => unknown = (header) => header): Uint8Array {
+export function safetensors(
+  tensors: readonly BuiltTensor[],
+  lie: (header: Record<string, unknown>) => unknown = (header) => header,
+): Uint8Array {
   let at = 0;
   const header: Record<string, unknown> = { __metadata__: { format: "pt" } };
-  for (const { name, dtype, shape, bytes } of tensors) header[name] = { dtype, shape, data_offsets: [at, (at += bytes.length)] };
+  for (const { name, dtype, shape, bytes } of tensors)
+    header[name] = { dtype, shape, data_offsets: [at, (at += bytes.length)] };
   const text = JSON.stringify(lie(header));
   const json = new TextEncoder().encode(text + " ".repeat((8 - (text.length % 8)) % 8));
   const length = new Uint8Array(8);

@@ -28,14 +28,16 @@ async function opened(directory: string): Promise<OpenModel> {
   return valueOrThrow(await openModel({ path: directory }, { clock }));
 }
 
-const shapesOf = (config: object) => tensorShapes(valueOrThrow(parseModelConfig(JSON.stringify({ ...TINY, ...config }))));
+const shapesOf = (config: object) =>
+  tensorShapes(valueOrThrow(parseModelConfig(JSON.stringify({ ...TINY, ...config }))));
 
 /** What a slice must hold, element by element. */
 function expectedPart(tensor: number, shape: readonly number[], { rows, columns }: TensorPart): number[] {
   const width = shape[1] ?? 1;
   const out: number[] = [];
   for (let row = rows?.start ?? 0; row < (rows?.end ?? shape[0] ?? 1); row += 1)
-    for (let column = columns?.start ?? 0; column < (columns?.end ?? width); column += 1) out.push(elementOf(tensor, row * width + column));
+    for (let column = columns?.start ?? 0; column < (columns?.end ?? width); column += 1)
+      out.push(elementOf(tensor, row * width + column));
   return out;
 }
 
@@ -51,12 +53,18 @@ describe("checkpoints", () => {
           const shapes = shapesOf({});
           const slices = fc.nat(shapes.length - 1).chain((tensor) => {
             const [, shape = []] = shapes[tensor] ?? [];
-            return fc.record({ tensor: fc.constant(tensor), rows: within(shape[0] ?? 1), columns: within(shape[1] ?? 1) });
+            return fc.record({
+              tensor: fc.constant(tensor),
+              rows: within(shape[0] ?? 1),
+              columns: within(shape[1] ?? 1),
+            });
           });
           await fc.assert(
             fc.asyncProperty(slices, async ({ tensor, rows, columns }) => {
               const [name, shape] = shapes[tensor] ?? ["", []];
-              expect([...(await tensors.read(name, { rows, columns }))]).to.deep.equal(expectedPart(tensor, shape, { rows, columns }));
+              expect([...(await tensors.read(name, { rows, columns }))]).to.deep.equal(
+                expectedPart(tensor, shape, { rows, columns }),
+              );
             }),
             { numRuns: 60 },
           );
@@ -74,7 +82,9 @@ describe("checkpoints", () => {
       withCheckpoint({ files: 2 }, async (second) => {
         await writeFile(join(second, "README.md"), "a card");
         await opened(second); // its own manifest is no part of it either
-        const roots = [first, second].map(async (directory) => valueOrThrow(await makeManifest(directory, { clock })).root);
+        const roots = [first, second].map(
+          async (directory) => valueOrThrow(await makeManifest(directory, { clock })).root,
+        );
         const [a, b] = await Promise.all(roots);
         expect(a).to.equal(b);
       }),
@@ -86,8 +96,12 @@ describe("checkpoints", () => {
       for (const { part, reads } of LARGE_SLICES) {
         await opened(directory);
         let last = { doneBytes: 0, totalBytes: 0 };
-        const wanted = names.filter(([name]) => reads.test(name)).map(([name, shape]) => ({ name, part: part(name, shape) }));
-        const metered = valueOrThrow(await openModel({ path: directory }, { clock, onProgress: (progress) => (last = progress) }));
+        const wanted = names
+          .filter(([name]) => reads.test(name))
+          .map(([name, shape]) => ({ name, part: part(name, shape) }));
+        const metered = valueOrThrow(
+          await openModel({ path: directory }, { clock, onProgress: (progress) => (last = progress) }),
+        );
         await metered.expectReads(wanted);
         let neededBytes = 0;
         for (const { name, part: own } of wanted) neededBytes += 2 * (await metered.tensors.read(name, own)).length;
@@ -109,10 +123,20 @@ describe("checkpoints", () => {
 });
 
 /** 8.6 MiB a layer in f16, so that chunks of 1 MiB are the small part. */
-const LARGE = { hidden_size: 512, intermediate_size: 2048, num_hidden_layers: 4, num_attention_heads: 8, num_key_value_heads: 4, vocab_size: 6000 };
+const LARGE = {
+  hidden_size: 512,
+  intermediate_size: 2048,
+  num_hidden_layers: 4,
+  num_attention_heads: 8,
+  num_key_value_heads: 4,
+  vocab_size: 6000,
+};
 const half = (length: number | undefined): Range => ({ start: Math.floor((length ?? 0) / 2), end: length ?? 0 });
 
-const LARGE_SLICES: readonly { readonly reads: RegExp; readonly part: (name: string, shape: readonly number[]) => TensorPart }[] = [
+const LARGE_SLICES: readonly {
+  readonly reads: RegExp;
+  readonly part: (name: string, shape: readonly number[]) => TensorPart;
+}[] = [
   { reads: /^model\.layers\.2\./, part: () => ({}) },
   { reads: /^model\.layers\.[01]\./, part: () => ({}) },
   { reads: /embed_tokens|lm_head/, part: (_, shape) => ({ rows: half(shape[0]) }) },

@@ -78,20 +78,30 @@ export class Checkpoint implements TensorSource {
     const path = this.#pathOf(name);
     const entry = (await this.#headerOf(path)).get(name);
     const where = `${this.#reader.where(path)}: tensor ${name}`;
-    if (entry === undefined) throw refusal("MissingTensor", `${where} is not in the file; fetch or export the checkpoint again`);
+    if (entry === undefined)
+      throw refusal("MissingTensor", `${where} is not in the file; fetch or export the checkpoint again`);
     const { dtype } = entry;
     if (!isReadable(dtype))
-      throw refusal("UnsupportedDtype", `${where} has dtype ${dtype}, expected F32, F16 or BF16; use the unquantised checkpoint`);
+      throw refusal(
+        "UnsupportedDtype",
+        `${where} has dtype ${dtype}, expected F32, F16 or BF16; use the unquantised checkpoint`,
+      );
     const expected = this.#shapes.get(name);
     if (expected !== undefined && shown(expected) !== shown(entry.shape))
-      throw refusal("WrongShape", `${where} has shape ${shown(entry.shape)}, expected ${shown(expected)} after config.json; the two are not of one model`);
+      throw refusal(
+        "WrongShape",
+        `${where} has shape ${shown(entry.shape)}, expected ${shown(expected)} after config.json; the two are not of one model`,
+      );
     return { ...entry, dtype };
   }
 
   #pathOf(name: string): string {
     const path = typeof this.#layout === "string" ? this.#layout : this.#layout.get(name);
     if (path !== undefined) return path;
-    throw refusal("MissingTensor", `${this.#reader.where(INDEX_FILE)}: weight_map lacks tensor ${name}; fetch or export the checkpoint again`);
+    throw refusal(
+      "MissingTensor",
+      `${this.#reader.where(INDEX_FILE)}: weight_map lacks tensor ${name}; fetch or export the checkpoint again`,
+    );
   }
 
   #headerOf(path: string): Promise<ReadonlyMap<string, TensorEntry>> {
@@ -118,7 +128,10 @@ export class Checkpoint implements TensorSource {
 async function layoutOf(reader: VerifiedReader, manifest: Manifest): Promise<Layout> {
   if (fileOf(manifest, SINGLE_FILE) !== undefined) return SINGLE_FILE;
   if (fileOf(manifest, INDEX_FILE) === undefined)
-    throw refusal("MissingFile", `${reader.where(SINGLE_FILE)}: the model has neither this file nor ${INDEX_FILE}; export it as safetensors`);
+    throw refusal(
+      "MissingFile",
+      `${reader.where(SINGLE_FILE)}: the model has neither this file nor ${INDEX_FILE}; export it as safetensors`,
+    );
   const index = parseIndex(reader.where(INDEX_FILE), await reader.readFile(INDEX_FILE));
   for (const path of new Set(index.values())) reader.fileOf(path);
   return index;
@@ -130,11 +143,19 @@ export function parseIndex(where: string, bytes: Uint8Array): ReadonlyMap<string
   const map = isJsonObject(json) ? json["weight_map"] : undefined;
   const entries = isJsonObject(map) ? Object.entries(map) : [];
   if (entries.length === 0 || entries.length > INDEX_TENSOR_COUNT_MAX)
-    throw refusal("MalformedIndex", `${where}: weight_map is ${shown(map)}, expected tensor names and their files; fetch it again`);
-  return new Map(entries.map(([name, path]) => {
-    if (typeof path === "string" && /^[A-Za-z0-9][\w.-]*\.safetensors$/.test(path)) return [name, path];
-    throw refusal("MalformedIndex", `${where}: weight_map puts ${name} into ${shown(path)}, expected a .safetensors file beside the index`);
-  }));
+    throw refusal(
+      "MalformedIndex",
+      `${where}: weight_map is ${shown(map)}, expected tensor names and their files; fetch it again`,
+    );
+  return new Map(
+    entries.map(([name, path]) => {
+      if (typeof path === "string" && /^[A-Za-z0-9][\w.-]*\.safetensors$/.test(path)) return [name, path];
+      throw refusal(
+        "MalformedIndex",
+        `${where}: weight_map puts ${name} into ${shown(path)}, expected a .safetensors file beside the index`,
+      );
+    }),
+  );
 }
 
 /** A part of a tensor, as bytes of its file. A vector of n elements is n rows of one column. */

@@ -38,7 +38,8 @@ export class FolderSource implements Source {
 
   async readSmall(path: string, limitBytes: number): Promise<Uint8Array> {
     const sizeBytes = await this.sizeOf(path);
-    if (sizeBytes > limitBytes) throw new RefusalError(wrongLength(this.where(path), `${sizeBytes} bytes`, `at most ${limitBytes}`));
+    if (sizeBytes > limitBytes)
+      throw new RefusalError(wrongLength(this.where(path), `${sizeBytes} bytes`, `at most ${limitBytes}`));
     const bytes = new Uint8Array(sizeBytes);
     let at = 0;
     for await (const piece of this.stream(path, { start: 0, end: sizeBytes }, sizeBytes)) {
@@ -66,12 +67,20 @@ export class FolderSource implements Source {
     } catch (error) {
       const code = error instanceof Error && "code" in error ? error.code : undefined;
       if (code === "EACCES" || code === "EPERM")
-        throw new RefusalError(refuse("AccessDenied", `${this.where(path)}: this process may not read it; give it read permission`));
-      if (code !== "ENOENT" && code !== "ENOTDIR") throw new Error(`${this.where(path)}: cannot be opened`, { cause: error });
+        throw new RefusalError(
+          refuse("AccessDenied", `${this.where(path)}: this process may not read it; give it read permission`),
+        );
+      if (code !== "ENOENT" && code !== "ENOTDIR")
+        throw new Error(`${this.where(path)}: cannot be opened`, { cause: error });
     }
-    throw new RefusalError(refuse("MissingFile", `${this.where(path)}: no such file; fetch the checkpoint again, or correct the source`));
+    throw new RefusalError(
+      refuse("MissingFile", `${this.where(path)}: no such file; fetch the checkpoint again, or correct the source`),
+    );
   }
 }
 
 export const wrongLength = (where: string, found: string, expected: string) =>
-  refuse("WrongLength", `${where}: has ${found}, expected ${expected}; the file is cut short or another revision, fetch it again`);
+  refuse(
+    "WrongLength",
+    `${where}: has ${found}, expected ${expected}; the file is cut short or another revision, fetch it again`,
+  );

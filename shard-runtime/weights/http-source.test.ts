@@ -26,20 +26,33 @@ const good: Answer = (request, response, body) => {
     return;
   }
   const { start, end } = asked(request, body);
-  response.writeHead(206, { "content-range": `bytes ${start}-${end - 1}/${body.length}`, "content-length": end - start });
+  response.writeHead(206, {
+    "content-range": `bytes ${start}-${end - 1}/${body.length}`,
+    "content-length": end - start,
+  });
   response.end(body.subarray(start, end));
 };
-const status = (code: number, headers: Record<string, string> = {}): Answer => (_, response) => void response.writeHead(code, headers).end();
-const contentRange = (value: string): Answer => (request, response, body) => {
-  const { start, end } = asked(request, body);
-  response.writeHead(206, { "content-range": value }).end(body.subarray(start, end));
-};
+const status =
+  (code: number, headers: Record<string, string> = {}): Answer =>
+  (_, response) =>
+    void response.writeHead(code, headers).end();
+const contentRange =
+  (value: string): Answer =>
+  (request, response, body) => {
+    const { start, end } = asked(request, body);
+    response.writeHead(206, { "content-range": value }).end(body.subarray(start, end));
+  };
 /** Sends `byteCount` bytes of the answer, then cuts the connection. */
-const cutAfter = (byteCount: number): Answer => (request, response, body) => {
-  const { start, end } = asked(request, body);
-  response.writeHead(206, { "content-range": `bytes ${start}-${end - 1}/${body.length}`, "content-length": end - start });
-  response.write(body.subarray(start, start + byteCount), () => response.destroy());
-};
+const cutAfter =
+  (byteCount: number): Answer =>
+  (request, response, body) => {
+    const { start, end } = asked(request, body);
+    response.writeHead(206, {
+      "content-range": `bytes ${start}-${end - 1}/${body.length}`,
+      "content-length": end - start,
+    });
+    response.write(body.subarray(start, start + byteCount), () => response.destroy());
+  };
 
 describe("models over HTTP", () => {
   let server: Server;
@@ -75,11 +88,17 @@ describe("models over HTTP", () => {
     for await (const piece of source.stream("w.bin", { start, end }, BODY.length)) pieces.push(piece);
     return Buffer.concat(pieces);
   }
-  const failure = (work: Promise<unknown>): Promise<unknown> => work.then(() => "no failure", (error: unknown) => error);
+  const failure = (work: Promise<unknown>): Promise<unknown> =>
+    work.then(
+      () => "no failure",
+      (error: unknown) => error,
+    );
 
   it("come by range, asked for plainly", async () => {
     expect((await bytesOf(sourceAt(), 100, 2_000_000)).equals(BODY.subarray(100, 2_000_000))).to.equal(true);
-    expect(requests.map(({ headers }) => [headers.range, headers["accept-encoding"]])).to.deep.equal([["bytes=100-1999999", "identity"]]);
+    expect(requests.map(({ headers }) => [headers.range, headers["accept-encoding"]])).to.deep.equal([
+      ["bytes=100-1999999", "identity"],
+    ]);
     expect(requests[0]?.url).to.equal("/m/w.bin");
   });
 
@@ -94,7 +113,8 @@ describe("models over HTTP", () => {
 
   it("may come as a shorter range than asked for; the rest is asked for then", async () => {
     answers = [
-      (_, response, body) => void response.writeHead(206, { "content-range": `bytes 0-9/${body.length}` }).end(body.subarray(0, 10)),
+      (_, response, body) =>
+        void response.writeHead(206, { "content-range": `bytes 0-9/${body.length}` }).end(body.subarray(0, 10)),
     ];
     expect((await bytesOf(sourceAt(), 0, 100)).equals(BODY.subarray(0, 100))).to.equal(true);
   });
@@ -111,7 +131,10 @@ describe("models over HTTP", () => {
   it("wait as long as Retry-After asks, in seconds or as a date", async () => {
     const clock = hurriedClock();
     const date = "Wed, 01 Jan 2025 00:00:00 GMT";
-    answers = [status(503, { "retry-after": "17" }), status(429, { date, "retry-after": "Wed, 01 Jan 2025 00:01:00 GMT" })];
+    answers = [
+      status(503, { "retry-after": "17" }),
+      status(429, { date, "retry-after": "Wed, 01 Jan 2025 00:01:00 GMT" }),
+    ];
     await bytesOf(sourceAt(clock), 5, 10);
     expect(clock.waits).to.deep.equal([17_000, 60_000]);
   });
@@ -141,39 +164,75 @@ describe("models over HTTP", () => {
 
   it("count as stalled when no byte comes", async () => {
     answers = [() => {}];
-    expect((await bytesOf(sourceAt({ ...systemClock, waits: [] }, 50), 0, 10)).equals(BODY.subarray(0, 10))).to.equal(true);
+    expect((await bytesOf(sourceAt({ ...systemClock, waits: [] }, 50), 0, 10)).equals(BODY.subarray(0, 10))).to.equal(
+      true,
+    );
     expect(requests).to.have.length(2);
   });
 
   it("stop when the caller's signal says so, without waiting for weather to pass", async () => {
     const stop = new AbortController();
-    answers = [(request, response) => {
-      stop.abort(new Error("shutting down"));
-      status(503)(request, response, BODY);
-    }];
+    answers = [
+      (request, response) => {
+        stop.abort(new Error("shutting down"));
+        status(503)(request, response, BODY);
+      },
+    ];
     const place = { kind: "http", base: new URL(url), isHub: false, shown: url } as const;
     const error = await failure(bytesOf(new HttpSource(place, { clock: hurriedClock(), signal: stop.signal }), 0, 10));
     expect(String(error)).to.include("shutting down");
     expect(requests).to.have.length(1);
   });
 
-  const refused: readonly { readonly name: string; readonly answer: Answer; readonly code: string; readonly says: string }[] = [
-    { name: "no range support", answer: (_, response, body) => void response.writeHead(200).end(body), code: "RangeIgnored", says: "206" },
-    { name: "another start", answer: contentRange(`bytes 0-9/${BODY.length}`), code: "WrongContentRange", says: "bytes 10-19 were asked for" },
-    { name: "a longer range", answer: contentRange(`bytes 10-99/${BODY.length}`), code: "WrongContentRange", says: "10-99" },
-    { name: "an empty range", answer: contentRange(`bytes 10-9/${BODY.length}`), code: "WrongContentRange", says: "10-9" },
-    { name: "a nonsense range", answer: contentRange("lines 10-19/20"), code: "WrongContentRange", says: "lines 10-19" },
+  const refused: readonly {
+    readonly name: string;
+    readonly answer: Answer;
+    readonly code: string;
+    readonly says: string;
+  }[] = [
+    {
+      name: "no range support",
+      answer: (_, response, body) => void response.writeHead(200).end(body),
+      code: "RangeIgnored",
+      says: "206",
+    },
+    {
+      name: "another start",
+      answer: contentRange(`bytes 0-9/${BODY.length}`),
+      code: "WrongContentRange",
+      says: "bytes 10-19 were asked for",
+    },
+    {
+      name: "a longer range",
+      answer: contentRange(`bytes 10-99/${BODY.length}`),
+      code: "WrongContentRange",
+      says: "10-99",
+    },
+    {
+      name: "an empty range",
+      answer: contentRange(`bytes 10-9/${BODY.length}`),
+      code: "WrongContentRange",
+      says: "10-9",
+    },
+    {
+      name: "a nonsense range",
+      answer: contentRange("lines 10-19/20"),
+      code: "WrongContentRange",
+      says: "lines 10-19",
+    },
     { name: "no Content-Range", answer: status(206), code: "WrongContentRange", says: "none" },
     { name: "a file of another size", answer: contentRange("bytes 10-19/77"), code: "WrongLength", says: "77" },
     {
       name: "more bytes than Content-Range says",
-      answer: (_, response, body) => void response.writeHead(206, { "content-range": `bytes 10-19/${body.length}` }).end(body.subarray(10, 25)),
+      answer: (_, response, body) =>
+        void response.writeHead(206, { "content-range": `bytes 10-19/${body.length}` }).end(body.subarray(10, 25)),
       code: "WrongContentRange",
       says: "more than the 10 bytes",
     },
     {
       name: "compressed bytes",
-      answer: (_, response) => void response.writeHead(206, { "content-range": `bytes 10-19/${BODY.length}`, "content-encoding": "br" }).end(),
+      answer: (_, response) =>
+        void response.writeHead(206, { "content-range": `bytes 10-19/${BODY.length}`, "content-encoding": "br" }).end(),
       code: "WrongContentRange",
       says: "br",
     },
@@ -211,7 +270,12 @@ describe("models over HTTP", () => {
       await new Promise<void>((resolve) => store.listen(0, "127.0.0.1", resolve));
       try {
         const { port } = store.address() as AddressInfo;
-        answers = [good, good, (request, response) => void response.writeHead(302, { location: `http://127.0.0.1:${port}${request.url}` }).end()];
+        answers = [
+          good,
+          good,
+          (request, response) =>
+            void response.writeHead(302, { location: `http://127.0.0.1:${port}${request.url}` }).end(),
+        ];
         const huggingFace = { repo: "owner/name", revision: "v1", endpoint: new URL(url).origin };
         const model = valueOrThrow(await openModel({ huggingFace }, { clock, hubToken: "hf_secret" }));
         await model.tensors.read("model.norm.weight");
@@ -227,13 +291,21 @@ describe("models over HTTP", () => {
     });
 
     it("is fetched again once where a chunk came garbled, and refused where it stays so", async () => {
-      const garbled: Answer = (request, response, body) => good(request, response, body.map((byte, at) => (at === 1_500_000 ? byte ^ 1 : byte)));
+      const garbled: Answer = (request, response, body) =>
+        good(
+          request,
+          response,
+          body.map((byte, at) => (at === 1_500_000 ? byte ^ 1 : byte)),
+        );
       answers = [good, good, good, garbled];
       const model = valueOrThrow(await openModel({ url }, { clock }));
       const weightsBytes = model.manifest.files.find(({ path }) => path.startsWith("model-00001"))?.sizeBytes ?? 0;
       const first = await model.tensors.read("model.embed_tokens.weight");
       expect(first).to.have.length(40_000 * 16);
-      expect(requests.map(({ headers }) => headers.range).slice(-2)).to.deep.equal([`bytes=1048576-${weightsBytes - 1}`, "bytes=1048576-2097151"]);
+      expect(requests.map(({ headers }) => headers.range).slice(-2)).to.deep.equal([
+        `bytes=1048576-${weightsBytes - 1}`,
+        "bytes=1048576-2097151",
+      ]);
 
       const again = valueOrThrow(await openModel({ url }, { clock }));
       answers = [good, garbled, garbled];

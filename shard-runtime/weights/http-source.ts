@@ -68,16 +68,19 @@ export class HttpSource implements Source {
   async #whole(path: string, limitBytes: number): Promise<Uint8Array> {
     using call = new Call(this.#options);
     const response = await this.#ask(call, path);
-    if (response.status !== 200) throw this.#refusal(path, "UnexpectedStatus", `answers ${response.status} to a plain request`);
+    if (response.status !== 200)
+      throw this.#refusal(path, "UnexpectedStatus", `answers ${response.status} to a plain request`);
     const pieces: Uint8Array[] = [];
     let sizeBytes = 0;
     for await (const piece of call.pieces(response)) {
       sizeBytes += piece.length;
-      if (sizeBytes > limitBytes) throw new RefusalError(wrongLength(this.where(path), `over ${limitBytes} bytes`, "less"));
+      if (sizeBytes > limitBytes)
+        throw new RefusalError(wrongLength(this.where(path), `over ${limitBytes} bytes`, "less"));
       pieces.push(piece);
     }
     const declared = response.headers.get("content-length");
-    if (declared !== null && Number(declared) !== sizeBytes) throw new Weather(`the answer ended after ${sizeBytes} of ${declared} bytes`);
+    if (declared !== null && Number(declared) !== sizeBytes)
+      throw new Weather(`the answer ended after ${sizeBytes} of ${declared} bytes`);
     return new Uint8Array(Buffer.concat(pieces));
   }
 
@@ -88,7 +91,8 @@ export class HttpSource implements Source {
     this.#checkRange(path, response, range, fileBytes);
     let left = lengthOf(range);
     for await (const piece of call.pieces(response)) {
-      if (piece.length > left) throw this.#refusal(path, "WrongContentRange", `sends more than the ${lengthOf(range)} bytes asked for`);
+      if (piece.length > left)
+        throw this.#refusal(path, "WrongContentRange", `sends more than the ${lengthOf(range)} bytes asked for`);
       left -= piece.length;
       yield piece;
     }
@@ -112,9 +116,14 @@ export class HttpSource implements Source {
     const { status } = response;
     if (status === 408 || status === 425 || status === 429 || status >= 500)
       return new Weather(`status ${status}`, { retryAfterMs: this.#retryAfterMs(response) });
-    if (status === 404 || status === 410) return this.#refusal(path, "MissingFile", `answers ${status}; correct the source or its revision`);
+    if (status === 404 || status === 410)
+      return this.#refusal(path, "MissingFile", `answers ${status}; correct the source or its revision`);
     if (status === 401 || status === 403)
-      return this.#refusal(path, "AccessDenied", `answers ${status}; give a hub token that may read this model, and accept its terms there`);
+      return this.#refusal(
+        path,
+        "AccessDenied",
+        `answers ${status}; give a hub token that may read this model, and accept its terms there`,
+      );
     if (status === 416 && range !== undefined)
       return new RefusalError(wrongLength(this.where(path), `no bytes ${range.start} to ${range.end}`, "them"));
     return this.#refusal(path, "UnexpectedStatus", `answers ${status}; correct the source`);
@@ -124,12 +133,20 @@ export class HttpSource implements Source {
     if (response.status === 200) {
       const whole = range.start === 0 && range.end === fileBytes;
       if (whole && response.headers.get("content-length") === String(fileBytes)) return;
-      throw this.#refusal(path, "RangeIgnored", "the server ignores range requests; serve the model from one that answers them with 206");
+      throw this.#refusal(
+        path,
+        "RangeIgnored",
+        "the server ignores range requests; serve the model from one that answers them with 206",
+      );
     }
     const header = response.headers.get("content-range") ?? "none";
     const [, start, end, total] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(header) ?? [];
     if (Number(start) !== range.start || Number(end) >= range.end || !(Number(end) >= range.start))
-      throw this.#refusal(path, "WrongContentRange", `bytes ${range.start}-${range.end - 1} were asked for, Content-Range says ${header.slice(0, 80)}`);
+      throw this.#refusal(
+        path,
+        "WrongContentRange",
+        `bytes ${range.start}-${range.end - 1} were asked for, Content-Range says ${header.slice(0, 80)}`,
+      );
     if (total !== "*" && Number(total) !== fileBytes)
       throw new RefusalError(wrongLength(this.where(path), `${total} bytes`, `${fileBytes}`));
   }
@@ -159,7 +176,8 @@ class Call implements Disposable {
   constructor(options: SourceOptions & { readonly stallMs?: number }) {
     this.#clock = options.clock;
     this.#stallMs = options.stallMs ?? STALL_MS;
-    this.#signal = options.signal === undefined ? this.#end.signal : AbortSignal.any([this.#end.signal, options.signal]);
+    this.#signal =
+      options.signal === undefined ? this.#end.signal : AbortSignal.any([this.#end.signal, options.signal]);
   }
 
   fetch(url: URL, headers: Readonly<Record<string, string>>): Promise<Response> {

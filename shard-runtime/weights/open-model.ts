@@ -4,7 +4,13 @@
  */
 import { basename, dirname } from "node:path";
 import type { Clock } from "../../core/clock.ts";
-import { MANIFEST_BYTES_MAX, MANIFEST_FILE, type Manifest, formatManifest, parseManifest } from "../../core/manifest.ts";
+import {
+  MANIFEST_BYTES_MAX,
+  MANIFEST_FILE,
+  type Manifest,
+  formatManifest,
+  parseManifest,
+} from "../../core/manifest.ts";
 import { type ModelConfig, parseModelConfig } from "../../core/model-config.ts";
 import type { ModelSource } from "../../core/rank-config.ts";
 import { type Refusal, RefusalError, type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
@@ -65,7 +71,8 @@ export async function openWith(
     root: manifest.root,
     config,
     tensors,
-    readFile: async (path) => (path === MANIFEST_FILE ? new TextEncoder().encode(formatManifest(manifest)) : reader.readFile(path)),
+    readFile: async (path) =>
+      path === MANIFEST_FILE ? new TextEncoder().encode(formatManifest(manifest)) : reader.readFile(path),
     expectReads: async (reads) => reader.expect(await tensors.rangesOf(reads)),
     progress: () => reader.progress,
     fetchedBytes: () => reader.fetchedBytes,

@@ -6,7 +6,14 @@ import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../core/clock.ts";
 import { isJsonObject, parseJson, shown } from "../../core/json.ts";
-import { CHUNK_BYTES, MANIFEST_FILE, type Manifest, type ManifestFile, formatManifest, manifestOf } from "../../core/manifest.ts";
+import {
+  CHUNK_BYTES,
+  MANIFEST_FILE,
+  type Manifest,
+  type ManifestFile,
+  formatManifest,
+  manifestOf,
+} from "../../core/manifest.ts";
 import { merkleLeaf } from "../../core/merkle.ts";
 import { parseModelConfig } from "../../core/model-config.ts";
 import { RefusalError, type Result, refuse, valueOrThrow } from "../../core/result.ts";
@@ -93,7 +100,12 @@ async function sizesOf(folder: FolderSource): Promise<ReadonlyMap<string, number
   return sizes;
 }
 
-async function hashed(folder: FolderSource, path: string, sizeBytes: number, meter: ProgressMeter): Promise<ManifestFile> {
+async function hashed(
+  folder: FolderSource,
+  path: string,
+  sizeBytes: number,
+  meter: ProgressMeter,
+): Promise<ManifestFile> {
   const leaves: Uint8Array[] = [];
   const chunk = new Uint8Array(CHUNK_BYTES);
   let filled = 0;
@@ -119,12 +131,17 @@ async function checkTokenizer(folder: FolderSource, vocabularySize: number): Pro
   const found = await refusalsOf(() => folder.readSmall("tokenizer.json", SMALL_FILE_BYTES_MAX));
   if (!found.ok && found.code === "MissingFile")
     throw new RefusalError(
-      refuse("MissingTokenizer", `${where}: not there, so no text can be served; copy it from the model's source, or convert the tokenizer it has`),
+      refuse(
+        "MissingTokenizer",
+        `${where}: not there, so no text can be served; copy it from the model's source, or convert the tokenizer it has`,
+      ),
     );
   if (!found.ok) throw new RefusalError(found);
   const tokens = tokensOf(parseJson(new TextDecoder().decode(found.value)));
   if (tokens === undefined)
-    throw new RefusalError(refuse("MalformedTokenizer", `${where}: has no model.vocab; fetch it again from the model's source`));
+    throw new RefusalError(
+      refuse("MalformedTokenizer", `${where}: has no model.vocab; fetch it again from the model's source`),
+    );
   for (const [token, id] of tokens)
     if (typeof id !== "number" || !(id < vocabularySize))
       throw new RefusalError(
@@ -142,6 +159,10 @@ function tokensOf(json: unknown): readonly (readonly [unknown, unknown])[] | und
   const added = isJsonObject(json) && Array.isArray(json["added_tokens"]) ? json["added_tokens"] : [];
   const extra = added.filter(isJsonObject).map((token) => [token["content"], token["id"]] as const);
   if (isJsonObject(vocabulary)) return [...Object.entries(vocabulary), ...extra];
-  if (Array.isArray(vocabulary)) return [...vocabulary.map((entry: unknown, id) => [Array.isArray(entry) ? entry[0] : entry, id] as const), ...extra];
+  if (Array.isArray(vocabulary))
+    return [
+      ...vocabulary.map((entry: unknown, id) => [Array.isArray(entry) ? entry[0] : entry, id] as const),
+      ...extra,
+    ];
   return undefined;
 }

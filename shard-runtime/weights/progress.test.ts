@@ -5,7 +5,9 @@ describe("progress", () => {
   it("tells bytes done, of how many, and seconds left at the pace so far", () => {
     let now = 1000;
     const seen: Progress[] = [];
-    const meter = new ProgressMeter({ monotonicMs: () => now, sleep: async () => {} }, 1000, (progress) => seen.push(progress));
+    const meter = new ProgressMeter({ monotonicMs: () => now, sleep: async () => {} }, 1000, (progress) =>
+      seen.push(progress),
+    );
     expect(meter.now()).to.deep.equal({ doneBytes: 0, totalBytes: 1000, secondsLeft: undefined });
     meter.advance(100);
     now += 2000;

@@ -37,7 +37,8 @@ export class ProgressMeter {
   now(): Progress {
     const spentMs = this.#clock.monotonicMs() - (this.#startedMs ?? Number.POSITIVE_INFINITY);
     const leftBytes = Math.max(0, this.#totalBytes - this.#doneBytes);
-    const secondsLeft = spentMs >= PACE_MS_MIN && this.#doneBytes > 0 ? (leftBytes * spentMs) / this.#doneBytes / 1000 : undefined;
+    const secondsLeft =
+      spentMs >= PACE_MS_MIN && this.#doneBytes > 0 ? (leftBytes * spentMs) / this.#doneBytes / 1000 : undefined;
     return { doneBytes: this.#doneBytes, totalBytes: Math.max(this.#totalBytes, this.#doneBytes), secondsLeft };
   }
 }

@@ -49,21 +49,41 @@ describe("safetensors headers", () => {
     { name: "a header length over the limit", file: withLength(2n ** 60n), says: "limit" },
     { name: "a header length that cuts the JSON", file: withLength(20n), says: "no JSON object" },
     { name: "a list as header", file: safetensors(good, () => [1]), says: "no JSON object" },
-    { name: "metadata that is no map of texts", file: lying((_a, _b, header) => (header["__metadata__"] = { n: 1 })), says: "__metadata__" },
+    {
+      name: "metadata that is no map of texts",
+      file: lying((_a, _b, header) => (header["__metadata__"] = { n: 1 })),
+      says: "__metadata__",
+    },
     { name: "an entry that is no object", file: lying((_a, _b, header) => (header["a"] = 3)), says: `tensor "a"` },
     { name: "an unknown dtype", file: lying((a) => (a.dtype = "Q4_K")), says: `tensor "a": dtype is "Q4_K"` },
     { name: "a dtype that is a method of objects", file: lying((a) => (a.dtype = "toString")), says: "dtype" },
-    { name: "a dtype of another size", file: lying((a) => (a.dtype = "F16")), says: `tensor "a": data_offsets [0,24] hold 24 bytes` },
+    {
+      name: "a dtype of another size",
+      file: lying((a) => (a.dtype = "F16")),
+      says: `tensor "a": data_offsets [0,24] hold 24 bytes`,
+    },
     { name: "a negative length", file: lying((a) => (a.shape = [-2, -3])), says: "shape is [-2,-3]" },
     { name: "a shape beyond counting", file: lying((a) => (a.shape = [2 ** 40, 2 ** 40])), says: "data_offsets" },
     { name: "a shape that is larger than its bytes", file: lying((a) => (a.shape = [2, 4])), says: "takes 32" },
     { name: "offsets that are no pair", file: lying((a) => (a.data_offsets = [0])), says: "data_offsets is [0]" },
     { name: "offsets the wrong way round", file: lying((a) => (a.data_offsets = [24, 0])), says: "data_offsets" },
-    { name: "tensors that overlap", file: lying((_, b) => (b.data_offsets = [8, 24])), says: `tensor "b": data_offsets overlap tensor "a"` },
+    {
+      name: "tensors that overlap",
+      file: lying((_, b) => (b.data_offsets = [8, 24])),
+      says: `tensor "b": data_offsets overlap tensor "a"`,
+    },
     { name: "a hole", file: lying((_a, _b, header) => delete header["b"]), says: "hole of 16 bytes" },
-    { name: "a hole at the start", file: lying((_a, _b, header) => delete header["a"]), says: "hole of 24 bytes after the header" },
+    {
+      name: "a hole at the start",
+      file: lying((_a, _b, header) => delete header["a"]),
+      says: "hole of 24 bytes after the header",
+    },
     { name: "a file cut within the data", file: safetensors(good).subarray(0, -1), says: "the tensors end at byte" },
-    { name: "bytes after the data", file: new Uint8Array(Buffer.concat([safetensors(good), new Uint8Array(3)])), says: "the tensors end at byte" },
+    {
+      name: "bytes after the data",
+      file: new Uint8Array(Buffer.concat([safetensors(good), new Uint8Array(3)])),
+      says: "the tensors end at byte",
+    },
   ];
   for (const { name, file, says } of bad)
     it(`refuse ${name}`, () => {
@@ -75,7 +95,13 @@ describe("safetensors headers", () => {
 
   it("are read without throwing, whatever the bytes", () => {
     const json = fc.json().map((text) => new TextEncoder().encode(text));
-    fc.assert(fc.property(fc.oneof(fc.uint8Array(), json), fc.nat(1000), (header, size) => void parseTensors("w", header, size)));
+    fc.assert(
+      fc.property(
+        fc.oneof(fc.uint8Array(), json),
+        fc.nat(1000),
+        (header, size) => void parseTensors("w", header, size),
+      ),
+    );
   });
 
   it("tile the file, or are refused, whatever one number says", () => {

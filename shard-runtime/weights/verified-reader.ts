@@ -29,7 +29,11 @@ export class VerifiedReader {
   #fetchedBytes = 0;
   #tail: Promise<unknown> = Promise.resolve();
 
-  constructor(source: Source, manifest: Manifest, options: { readonly clock: Clock; readonly onProgress?: (progress: Progress) => void }) {
+  constructor(
+    source: Source,
+    manifest: Manifest,
+    options: { readonly clock: Clock; readonly onProgress?: (progress: Progress) => void },
+  ) {
     this.#source = source;
     this.#manifest = manifest;
     const totalBytes = manifest.files.reduce((total, file) => total + file.sizeBytes, 0);
@@ -53,7 +57,12 @@ export class VerifiedReader {
   fileOf(path: string): ManifestFile {
     const file = fileOf(this.#manifest, path);
     if (file !== undefined) return file;
-    throw new RefusalError(refuse("MissingFile", `${this.where(path)}: the manifest lists no such file; add it to the model and run "tessellate pack DIR"`));
+    throw new RefusalError(
+      refuse(
+        "MissingFile",
+        `${this.where(path)}: the manifest lists no such file; add it to the model and run "tessellate pack DIR"`,
+      ),
+    );
   }
 
   /** From here on, progress counts up to the chunks that hold these ranges. */
@@ -62,7 +71,8 @@ export class VerifiedReader {
     for (const { path, range } of ranges) {
       const file = this.fileOf(path);
       const { start, end } = chunksOf(range);
-      for (let index = start; index < end; index += 1) chunks.set(keyOf(path, index), lengthOf(chunkRange(file, index)));
+      for (let index = start; index < end; index += 1)
+        chunks.set(keyOf(path, index), lengthOf(chunkRange(file, index)));
     }
     this.#meter.expect(chunks.values().reduce((a, b) => a + b, 0));
   }

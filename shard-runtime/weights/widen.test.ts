@@ -10,21 +10,38 @@ function halfByDefinition(half: number): number {
   return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-const words = (count: number, word: (index: number) => number) => new Uint8Array(Uint16Array.from({ length: count }, (_, index) => word(index)).buffer);
+const words = (count: number, word: (index: number) => number) =>
+  new Uint8Array(Uint16Array.from({ length: count }, (_, index) => word(index)).buffer);
 
 describe("widening to f32", () => {
   it("keeps the value of every f16", () => {
     const out = new Float32Array(1 << 16);
-    widen("F16", words(1 << 16, (half) => half), 0, out, 0, 1 << 16);
+    widen(
+      "F16",
+      words(1 << 16, (half) => half),
+      0,
+      out,
+      0,
+      1 << 16,
+    );
     for (let half = 0; half < 1 << 16; half += 1)
-      if (!Object.is(out[half], halfByDefinition(half))) expect.fail(`f16 ${half.toString(16)}: ${out[half]} is not ${halfByDefinition(half)}`);
+      if (!Object.is(out[half], halfByDefinition(half)))
+        expect.fail(`f16 ${half.toString(16)}: ${out[half]} is not ${halfByDefinition(half)}`);
   });
 
   it("keeps the bits of every bf16", () => {
     const out = new Float32Array(1 << 16);
-    widen("BF16", words(1 << 16, (word) => word), 0, out, 0, 1 << 16);
+    widen(
+      "BF16",
+      words(1 << 16, (word) => word),
+      0,
+      out,
+      0,
+      1 << 16,
+    );
     const bits = new Uint32Array(out.buffer);
-    for (let word = 0; word < 1 << 16; word += 1) if (bits[word] !== (word << 16) >>> 0) expect.fail(`bf16 ${word.toString(16)}`);
+    for (let word = 0; word < 1 << 16; word += 1)
+      if (bits[word] !== (word << 16) >>> 0) expect.fail(`bf16 ${word.toString(16)}`);
   });
 
   it("writes where it is told to", () => {

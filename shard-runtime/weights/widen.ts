@@ -4,7 +4,8 @@ import { assert, never } from "../../core/assert.ts";
 export const READABLE_DTYPES = ["F32", "F16", "BF16"] as const;
 export type ReadableDtype = (typeof READABLE_DTYPES)[number];
 
-export const isReadable = (dtype: string): dtype is ReadableDtype => READABLE_DTYPES.some((readable) => readable === dtype);
+export const isReadable = (dtype: string): dtype is ReadableDtype =>
+  READABLE_DTYPES.some((readable) => readable === dtype);
 
 export const elementBytes = (dtype: ReadableDtype): number => (dtype === "F32" ? 4 : 2);
 
@@ -12,7 +13,14 @@ export const elementBytes = (dtype: ReadableDtype): number => (dtype === "F32" ?
  * Writes `count` elements of `bytes`, from byte `offset` on, to `out` from `at` on. `bytes` starts at offset 0 of its
  * buffer and `offset` is a multiple of the element's size.
  */
-export function widen(dtype: ReadableDtype, bytes: Uint8Array, offset: number, out: Float32Array, at: number, count: number): void {
+export function widen(
+  dtype: ReadableDtype,
+  bytes: Uint8Array,
+  offset: number,
+  out: Float32Array,
+  at: number,
+  count: number,
+): void {
   assert(bytes.byteOffset === 0 && offset % elementBytes(dtype) === 0, "elements lie at multiples of their size");
   switch (dtype) {
     case "F32":

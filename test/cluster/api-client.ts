@@ -51,7 +51,11 @@ export interface ApiClient {
    * Lists `path`, reports every object as ADDED, then every change, and so on for good: a connection that breaks is made
    * anew, and what vanished meanwhile is reported as DELETED. Ends when `signal` is aborted.
    */
-  follow<T extends KubeObject>(path: string, onEvent: (event: ChangeEvent<T>) => void, signal: AbortSignal): Promise<void>;
+  follow<T extends KubeObject>(
+    path: string,
+    onEvent: (event: ChangeEvent<T>) => void,
+    signal: AbortSignal,
+  ): Promise<void>;
   /** Closes idle connections. */
   close(): void;
 }

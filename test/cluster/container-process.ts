@@ -68,7 +68,13 @@ export function startContainerProcess(command: ContainerCommand): ContainerProce
   writeFileSync(mountsFile, [...machineLines(), ...volumeLines(command.mounts)].map((line) => `${line}\n`).join(""));
   const privileges = privilegeArgs(podSpec, container);
   const readOnly = container.securityContext?.readOnlyRootFilesystem ? "yes" : "no";
-  const inFolder = ["/bin/sh", "-c", 'cd "$0" && unset OLDPWD && exec "$@"', container.workingDir || REPOSITORY, ...command.line];
+  const inFolder = [
+    "/bin/sh",
+    "-c",
+    'cd "$0" && unset OLDPWD && exec "$@"',
+    container.workingDir || REPOSITORY,
+    ...command.line,
+  ];
   let onStarted = () => {};
   const commandReached = new Promise<void>((resolve) => {
     onStarted = resolve;
@@ -142,7 +148,10 @@ function privilegeArgs(podSpec: PodSpec, container: Container): readonly string[
   const group = context.runAsGroup ?? podContext.runAsGroup ?? (userIsGiven ? 0 : user);
   const extraGroups = [podContext.fsGroup ?? [], podContext.supplementalGroups ?? []].flat();
   const { drop = [], add = [] } = context.capabilities ?? {};
-  const capabilities = [...drop.map((name) => `-${name.toLowerCase()}`), ...add.map((name) => `+${name.toLowerCase()}`)];
+  const capabilities = [
+    ...drop.map((name) => `-${name.toLowerCase()}`),
+    ...add.map((name) => `+${name.toLowerCase()}`),
+  ];
   return [
     ...["--reuid", String(user), "--regid", String(group)],
     ...(extraGroups.length === 0 ? ["--clear-groups"] : ["--groups", extraGroups.join(",")]),

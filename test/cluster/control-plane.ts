@@ -122,8 +122,14 @@ async function start(options: ControlPlaneOptions, parts: Parts): Promise<Contro
   ]);
   run("kube-scheduler", binaries.scheduler, [...schedulerArgs(directory), ...(options.schedulerArgs ?? [])]);
   // Pods need both; a test that creates one at once would otherwise be refused.
-  await until(manager, async () => (await api.find("/api/v1/namespaces/default/serviceaccounts/default")) !== undefined);
-  await until(manager, async () => (await api.find("/api/v1/namespaces/default/configmaps/kube-root-ca.crt")) !== undefined);
+  await until(
+    manager,
+    async () => (await api.find("/api/v1/namespaces/default/serviceaccounts/default")) !== undefined,
+  );
+  await until(
+    manager,
+    async () => (await api.find("/api/v1/namespaces/default/configmaps/kube-root-ca.crt")) !== undefined,
+  );
 
   const beforeStop: (() => Promise<void>)[] = [];
   const kubeconfig = join(directory, "admin.kubeconfig");

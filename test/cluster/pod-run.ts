@@ -84,7 +84,10 @@ export class PodRun {
   async #live(): Promise<void> {
     const { spec } = this.#pod;
     this.#initRuns = (spec.initContainers ?? []).map((container) =>
-      this.#containerRun(container, container.restartPolicy ?? (spec.restartPolicy === "Never" ? "Never" : "OnFailure")),
+      this.#containerRun(
+        container,
+        container.restartPolicy ?? (spec.restartPolicy === "Never" ? "Never" : "OnFailure"),
+      ),
     );
     this.#runs = spec.containers.map((container) => this.#containerRun(container, spec.restartPolicy ?? "Always"));
     this.#report();

@@ -49,11 +49,16 @@ function conditionsOf(facts: PodFacts): readonly Condition[] {
   const unready = facts.containers.filter(({ ready }) => !ready).map(({ name }) => name);
   const containersReady = !over && unready.length === 0 && facts.initialized;
   const missingGate = facts.pod.spec.readinessGates?.find(
-    ({ conditionType }) =>
-      facts.pod.status?.conditions?.find(({ type }) => type === conditionType)?.status !== "True",
+    ({ conditionType }) => facts.pod.status?.conditions?.find(({ type }) => type === conditionType)?.status !== "True",
   )?.conditionType;
-  const whyUnready = { reason: doneReason ?? "ContainersNotReady", message: `containers with unready status: ${list(unready)}` };
-  const whyGate = { reason: "ReadinessGatesNotReady", message: `the status of pod readiness gate "${missingGate}" is not "True"` };
+  const whyUnready = {
+    reason: doneReason ?? "ContainersNotReady",
+    message: `containers with unready status: ${list(unready)}`,
+  };
+  const whyGate = {
+    reason: "ReadinessGatesNotReady",
+    message: `the status of pod readiness gate "${missingGate}" is not "True"`,
+  };
   return [
     condition("PodReadyToStartContainers", facts.prepared && !over),
     condition("Initialized", facts.initialized || facts.outcome === "Succeeded", {
@@ -65,7 +70,11 @@ function conditionsOf(facts: PodFacts): readonly Condition[] {
   ];
 }
 
-function condition(type: string, holds: boolean, why?: { readonly reason: string; readonly message: string }): Condition {
+function condition(
+  type: string,
+  holds: boolean,
+  why?: { readonly reason: string; readonly message: string },
+): Condition {
   if (holds || why === undefined) return { type, status: holds ? "True" : "False", reason: null, message: null };
   return { type, status: "False", ...why };
 }

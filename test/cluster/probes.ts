@@ -90,7 +90,8 @@ function grpc(probe: NonNullable<Action["grpc"]>, target: ProbeTarget, timeoutMs
   const client = new Client(`${target.podIP}:${probe.port}`, credentials.createInsecure());
   const service = Buffer.from(probe.service ?? "");
   // HealthCheckRequest { string service = 1 }; names are far shorter than 128 bytes, so the length is one byte.
-  const message = service.length === 0 ? Buffer.alloc(0) : Buffer.concat([Buffer.from([0x0a, service.length]), service]);
+  const message =
+    service.length === 0 ? Buffer.alloc(0) : Buffer.concat([Buffer.from([0x0a, service.length]), service]);
   return new Promise<Outcome>((resolve, reject) => {
     client.makeUnaryRequest(
       "/grpc.health.v1.Health/Check",

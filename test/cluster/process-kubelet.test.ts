@@ -18,7 +18,13 @@ const serve = (answer: string) => `
 const POD_IP = { name: "POD_IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } };
 
 function aContainer(script: string, overrides: Partial<Container> = {}): Container {
-  return { name: "main", image: "none", command: ["node", "-e", script], ...overrides, env: [POD_IP, ...(overrides.env ?? [])] };
+  return {
+    name: "main",
+    image: "none",
+    command: ["node", "-e", script],
+    ...overrides,
+    env: [POD_IP, ...(overrides.env ?? [])],
+  };
 }
 
 describe("the process-kubelet", function () {
@@ -51,7 +57,8 @@ describe("the process-kubelet", function () {
 
   const apply = (object: object) => controlPlane.kubectl(["apply", "-f", "-"], JSON.stringify(object));
   const applyPod = (name: string, spec: PodSpec) => apply({ apiVersion: "v1", kind: "Pod", metadata: { name }, spec });
-  const wait = (what: string, condition: string) => controlPlane.kubectl(["wait", what, `--for=${condition}`, "--timeout=60s"]);
+  const wait = (what: string, condition: string) =>
+    controlPlane.kubectl(["wait", what, `--for=${condition}`, "--timeout=60s"]);
   const waitReady = (name: string) => wait(`pod/${name}`, "condition=Ready");
   const get = (name: string) => controlPlane.api.get<Pod>(`/api/v1/namespaces/default/pods/${name}`);
   const ask = async (name: string) => {
@@ -61,7 +68,9 @@ describe("the process-kubelet", function () {
   };
 
   it("runs a pod on its own address, restarts it when it is killed, and ends it in peace", async () => {
-    await applyPod("first", { containers: [aContainer(serve("process.pid"), { readinessProbe: { httpGet: { port: 8080 } } })] });
+    await applyPod("first", {
+      containers: [aContainer(serve("process.pid"), { readinessProbe: { httpGet: { port: 8080 } } })],
+    });
     await waitReady("first");
     const { status } = await get("first");
     expect(status?.podIP).to.match(/^127\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\./);
@@ -82,7 +91,9 @@ describe("the process-kubelet", function () {
   it("kills what does not heed SIGTERM when its grace is over", async () => {
     await applyPod("deaf", {
       terminationGracePeriodSeconds: 1,
-      containers: [aContainer("process.on('SIGTERM', () => console.log('heard')); setInterval(() => {}, 1000); console.log('up')")],
+      containers: [
+        aContainer("process.on('SIGTERM', () => console.log('heard')); setInterval(() => {}, 1000); console.log('up')"),
+      ],
     });
     await waitReady("deaf");
     await eventually(async () => kubelet.logs({ name: "deaf" }).includes("up"));
@@ -126,7 +137,11 @@ describe("the process-kubelet", function () {
             ],
             resources: { limits: { memory: "64Mi" } },
             readinessProbe: { tcpSocket: { port: 8080 } },
-            securityContext: { readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } },
+            securityContext: {
+              readOnlyRootFilesystem: true,
+              allowPrivilegeEscalation: false,
+              capabilities: { drop: ["ALL"] },
+            },
             volumeMounts: [
               { name: "identity", mountPath: "/etc/tessellate" },
               { name: "settings", mountPath: "/settings" },
@@ -138,7 +153,10 @@ describe("the process-kubelet", function () {
         volumes: [
           { name: "identity", secret: { secretName: "identity", defaultMode: 0o400 } },
           { name: "settings", configMap: { name: "settings" } },
-          { name: "downward", downwardAPI: { items: [{ path: "labels", fieldRef: { fieldPath: "metadata.labels" } }] } },
+          {
+            name: "downward",
+            downwardAPI: { items: [{ path: "labels", fieldRef: { fieldPath: "metadata.labels" } }] },
+          },
           { name: "scratch", emptyDir: {} },
         ],
       },
@@ -160,7 +178,12 @@ describe("the process-kubelet", function () {
     expect(environment).not.to.have.property("TEST_ONLY");
     expect(answer).to.contain('User \\"system:serviceaccount:default:default\\" cannot list');
 
-    const changed = { apiVersion: "v1", kind: "Secret", metadata: { name: "identity" }, stringData: { key: "changed" } };
+    const changed = {
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name: "identity" },
+      stringData: { key: "changed" },
+    };
     await apply(changed);
     await eventually(async () => (await ask("second")).secret === "changed");
     await controlPlane.kubectl(["delete", "pod/second", "secret/identity", "configmap/settings"]);
@@ -201,7 +224,9 @@ describe("the process-kubelet", function () {
     expect(kubelet.logs({ name: "steps" })).to.equal("one;two;");
     expect(await controlPlane.kubectl(["logs", "steps"])).to.equal("one;two;");
 
-    const failing = aContainer("console.error('no luck'); process.exit(3)", { terminationMessagePolicy: "FallbackToLogsOnError" });
+    const failing = aContainer("console.error('no luck'); process.exit(3)", {
+      terminationMessagePolicy: "FallbackToLogsOnError",
+    });
     await applyPod("failing", { restartPolicy: "Never", containers: [failing] });
     await wait("pod/failing", "jsonpath={.status.phase}=Failed");
     const ended = (await get("failing")).status?.containerStatuses?.[0]?.state.terminated;
@@ -221,7 +246,12 @@ describe("the process-kubelet", function () {
   `;
   const http = serve("request.url === '/sick' ? Promise.reject('sick') : 0");
   const probes: readonly { name: string; script: string; good: Probe; bad: Probe }[] = [
-    { name: "http", script: http, good: { httpGet: { port: "web", path: "/" } }, bad: { httpGet: { port: "web", path: "/sick" } } },
+    {
+      name: "http",
+      script: http,
+      good: { httpGet: { port: "web", path: "/" } },
+      bad: { httpGet: { port: "web", path: "/sick" } },
+    },
     { name: "tcp", script: http, good: { tcpSocket: { port: "web" } }, bad: { tcpSocket: { port: 8081 } } },
     { name: "grpc", script: grpc, good: { grpc: { port: 8080 } }, bad: { grpc: { port: 8080, service: "broken" } } },
     { name: "exec", script: http, good: { exec: { command: ["true"] } }, bad: { exec: { command: ["false"] } } },
@@ -230,19 +260,33 @@ describe("the process-kubelet", function () {
     it(`believes ${name} probes: ready by a good one, restarted by a bad one`, async () => {
       const ports = [{ name: "web", containerPort: 8080 }];
       await applyPod(`${name}-good`, {
-        containers: [aContainer(script, { ports, startupProbe: { ...good, failureThreshold: 60 }, readinessProbe: good, livenessProbe: good })],
+        containers: [
+          aContainer(script, {
+            ports,
+            startupProbe: { ...good, failureThreshold: 60 },
+            readinessProbe: good,
+            livenessProbe: good,
+          }),
+        ],
       });
       await applyPod(`${name}-unready`, {
-        containers: [aContainer(script, { ports, startupProbe: { ...good, failureThreshold: 60 }, readinessProbe: bad })],
+        containers: [
+          aContainer(script, { ports, startupProbe: { ...good, failureThreshold: 60 }, readinessProbe: bad }),
+        ],
       });
       await applyPod(`${name}-bad`, {
-        containers: [aContainer(script, { ports, startupProbe: { ...good, failureThreshold: 60 }, livenessProbe: bad })],
+        containers: [
+          aContainer(script, { ports, startupProbe: { ...good, failureThreshold: 60 }, livenessProbe: bad }),
+        ],
       });
       await waitReady(`${name}-good`);
       await wait(`pod/${name}-bad`, "jsonpath={.status.containerStatuses[0].restartCount}=1");
       await wait(`pod/${name}-unready`, "jsonpath={.status.containerStatuses[0].started}=true");
       const conditions = (await get(`${name}-unready`)).status?.conditions;
-      expect(conditions?.find(({ type }) => type === "Ready")).to.include({ status: "False", reason: "ContainersNotReady" });
+      expect(conditions?.find(({ type }) => type === "Ready")).to.include({
+        status: "False",
+        reason: "ContainersNotReady",
+      });
       expect((await get(`${name}-good`)).status?.containerStatuses?.[0]?.restartCount).to.equal(0);
       await controlPlane.kubectl(["delete", "pod", `${name}-good`, `${name}-unready`, `${name}-bad`]);
     });
@@ -250,16 +294,21 @@ describe("the process-kubelet", function () {
 
   it("spreads a Deployment by what its nodes have, and leaves no process when it is deleted", async () => {
     const labels = { app: "spread" };
-    const container = aContainer(`${serve("process.env.HOSTNAME")}; require("child_process").spawn("sleep", ["1000007"])`, {
-      resources: { limits: { "tessellate.dev/gpu": "1" } },
-      readinessProbe: { httpGet: { port: 8080 } },
-    });
+    const container = aContainer(
+      `${serve("process.env.HOSTNAME")}; require("child_process").spawn("sleep", ["1000007"])`,
+      {
+        resources: { limits: { "tessellate.dev/gpu": "1" } },
+        readinessProbe: { httpGet: { port: 8080 } },
+      },
+    );
     const template = { metadata: { labels }, spec: { containers: [container] } };
     const spec = { replicas: 2, selector: { matchLabels: labels }, template };
     await apply({ apiVersion: "apps/v1", kind: "Deployment", metadata: { name: "spread" }, spec });
     await wait("deployment/spread", "condition=Available");
     const columns = "jsonpath={.items[*].spec.nodeName}";
-    expect((await controlPlane.kubectl(["get", "pods", "-l", "app=spread", "-o", columns])).split(" ").sort()).to.deep.equal(["north", "south"]);
+    expect(
+      (await controlPlane.kubectl(["get", "pods", "-l", "app=spread", "-o", columns])).split(" ").sort(),
+    ).to.deep.equal(["north", "south"]);
     expect(commandLinesWith("sleep 1000007")).to.have.length(2);
 
     await controlPlane.kubectl(["delete", "deployment", "spread", "--cascade=foreground"]);
@@ -273,7 +322,8 @@ describe("the process-kubelet", function () {
     const volumes = [{ name: "kept", persistentVolumeClaim: { claimName: "kept" } }];
     const volumeMounts = [{ name: "kept", mountPath: "/kept" }];
     for (const name of ["writer", "reader"]) {
-      const script = "fs.appendFileSync('/kept/log', os.hostname() + ';'); console.log(String(fs.readFileSync('/kept/log')))";
+      const script =
+        "fs.appendFileSync('/kept/log', os.hostname() + ';'); console.log(String(fs.readFileSync('/kept/log')))";
       await applyPod(name, { restartPolicy: "Never", containers: [aContainer(script, { volumeMounts })], volumes });
       await wait(`pod/${name}`, "jsonpath={.status.phase}=Succeeded");
     }

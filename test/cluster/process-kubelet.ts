@@ -191,7 +191,9 @@ class Kubelet implements ProcessKubelet {
     const run = this.#find(pod);
     if (run !== undefined) return previous ? run.logFileOf(run.restartCount - 1) : run.logFile;
     const prefix = `${pod.namespace ?? "default"}/${pod.name}/${pod.container ?? ""}`;
-    return [...this.#oldLogs].find(([key]) => key === prefix || (pod.container === undefined && key.startsWith(prefix)))?.[1];
+    return [...this.#oldLogs].find(
+      ([key]) => key === prefix || (pod.container === undefined && key.startsWith(prefix)),
+    )?.[1];
   }
 }
 

@@ -29,9 +29,13 @@ export async function provideStorage(api: ApiClient, folder: string, signal: Abo
     409,
   );
   await Promise.all([
-    api.follow<Claim>("/api/v1/persistentvolumeclaims", ({ type, object }) => {
-      if (type !== "DELETED") void provide(api, folder, object);
-    }, signal),
+    api.follow<Claim>(
+      "/api/v1/persistentvolumeclaims",
+      ({ type, object }) => {
+        if (type !== "DELETED") void provide(api, folder, object);
+      },
+      signal,
+    ),
     api.follow<Volume>("/api/v1/persistentvolumes", (event) => void reclaim(api, event), signal),
   ]);
 }

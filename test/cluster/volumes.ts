@@ -2,7 +2,19 @@
  * A pod's volumes as folders on this machine. Files that come from the API are laid out as a kubelet lays them out:
  * `..data` is a link to the current version, so that a process that watches it sees all files change at once.
  */
-import { chmod, chown, mkdir, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  chown,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { ApiClient } from "./api-client.ts";
 import { fieldOf, keyedFiles, type PodPlace, resourceOf } from "./environment.ts";

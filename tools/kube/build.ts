@@ -139,7 +139,9 @@ async function build(go: GoToolchain, source: Source, target: string, report: Re
     await promisify(execFile)(unfinished, ["--help"], { maxBuffer: 2 ** 24 });
     await rename(unfinished, target);
   } catch (cause) {
-    throw new Error(`${source.fileName} could not be built: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    throw new Error(`${source.fileName} could not be built: ${cause instanceof Error ? cause.message : cause}`, {
+      cause,
+    });
   } finally {
     clearInterval(heartbeat);
     await rm(unfinished, { force: true });
@@ -169,7 +171,8 @@ async function runGo(go: GoToolchain, args: readonly string[], folder: string): 
   });
   try {
     const exitCode = await new Promise((resolve, reject) => child.once("error", reject).once("close", resolve));
-    if (exitCode !== 0) throw new Error(`${go.path} ${args.join(" ")} (in ${folder}) ended with ${exitCode}:\n${lastLines}`);
+    if (exitCode !== 0)
+      throw new Error(`${go.path} ${args.join(" ")} (in ${folder}) ended with ${exitCode}:\n${lastLines}`);
   } finally {
     process.off("exit", endGroup).off("SIGINT", onInterrupt).off("SIGTERM", onInterrupt);
   }

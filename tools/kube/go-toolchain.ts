@@ -51,13 +51,13 @@ async function newestInstalledGo(): Promise<InstalledGo | undefined> {
   const debianFolders = (await readdir("/usr/lib").catch(() => [])).filter((name) => /^go-1\.\d+$/.test(name));
   const candidates = ["go", "/usr/local/go/bin/go", ...debianFolders.map((name) => `/usr/lib/${name}/bin/go`)];
   const installed = (await Promise.all(candidates.map(goAt))).filter((go) => go !== undefined);
-  return installed
-    .filter(({ minor }) => minor >= OLDEST_USABLE_MINOR)
-    .sort((one, other) => other.minor - one.minor)[0];
+  return installed.filter(({ minor }) => minor >= OLDEST_USABLE_MINOR).sort((one, other) => other.minor - one.minor)[0];
 }
 
 async function goAt(path: string): Promise<InstalledGo | undefined> {
-  const version = await run(path, ["version"], { env: { ...process.env, GOTOOLCHAIN: "local" } }).catch(() => undefined);
+  const version = await run(path, ["version"], { env: { ...process.env, GOTOOLCHAIN: "local" } }).catch(
+    () => undefined,
+  );
   const minor = /go version go1\.(\d+)/.exec(version?.stdout ?? "")?.[1];
   return minor === undefined ? undefined : { path, minor: Number(minor) };
 }

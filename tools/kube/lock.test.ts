@@ -14,8 +14,18 @@ describe("the lock between builds", () => {
 
   it("is let go when the work is done, and when it fails", async () => {
     const path = join(folder, "lock");
-    expect(await withLock(path, () => {}, async () => existsSync(path))).to.equal(true);
-    const failing = withLock(path, () => {}, () => Promise.reject(new Error("no luck")));
+    expect(
+      await withLock(
+        path,
+        () => {},
+        async () => existsSync(path),
+      ),
+    ).to.equal(true);
+    const failing = withLock(
+      path,
+      () => {},
+      () => Promise.reject(new Error("no luck")),
+    );
     expect(await failing.catch((error: Error) => error.message)).to.equal("no luck");
     expect(existsSync(path)).to.equal(false);
   });
@@ -25,7 +35,13 @@ describe("the lock between builds", () => {
     const gone = spawnSync(process.execPath, ["--eval", "0"]).pid;
     writeFileSync(path, String(gone));
     const reports: string[] = [];
-    expect(await withLock(path, (line) => reports.push(line), async () => "done")).to.equal("done");
+    expect(
+      await withLock(
+        path,
+        (line) => reports.push(line),
+        async () => "done",
+      ),
+    ).to.equal("done");
     expect(reports).to.deep.equal([]);
   });
 
