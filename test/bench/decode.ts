@@ -1,13 +1,15 @@
 /**
  * `npm run bench -- decode`: milliseconds per token of the 1.1-billion-parameter random checkpoint at int4, whole, in two
- * and three segments, and with two tensor-parallel ranks, each rank on its own thread of one process.
- * `npm run bench -- decode 32` measures 32 tokens instead of 64.
+ * and three segments, and with two tensor-parallel ranks: first each rank on a thread of one process, then as it is
+ * served, each rank a process of its own behind mTLS, signing receipts. `npm run bench -- decode 32` measures 32 tokens
+ * instead of 64.
  */
 import { execFile } from "node:child_process";
 import { availableParallelism, cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { randomCheckpoint } from "./random-checkpoint.ts";
+import { type Arrangement, startServedChain } from "./served-chain.ts";
 
 const ARRANGEMENTS = [
   { segments: 1, tensorParallel: 1 },
@@ -17,6 +19,8 @@ const ARRANGEMENTS = [
 ];
 const CHAIN = fileURLToPath(new URL("./decode-chain.ts", import.meta.url));
 const TOKEN_COUNT = 64;
+const PROMPT_LENGTH = 128;
+const WARM_UP_COUNT = 10;
 
 /** Figures of every arrangement, medians over the tokens; `spin` says whether waiting engine threads spun. */
 export async function run(args: readonly string[]): Promise<object> {
@@ -33,9 +37,31 @@ export async function run(args: readonly string[]): Promise<object> {
       `${segments} segment${segments > 1 ? "s" : " "}  tensor parallel ${tensorParallel}  ${figures["msPerToken"]} ms/token` +
         `  (fastest ${figures["fastestMs"]}, p90 ${figures["p90Ms"]}, CPU ${figures["cpuMsPerToken"]}; prompt ${figures["promptTokensPerSecond"]} tokens/s)`,
     );
-    results.push(figures);
+    const served = await serve(directory, { segments, tensorParallel }, tokenCount);
+    console.log(
+      `${" ".repeat(11)}served over gRPC   ${served.msPerToken} ms/token  (fastest ${served.fastestMs}, p90 ${served.p90Ms})`,
+    );
+    results.push({ ...figures, served });
   }
   const model = { parameters: "1.1e9", quantization: "int4", layers: 22, hiddenSize: 2048 };
   const machine = { cpu: cpus()[0]?.model ?? "unknown", cores: availableParallelism(), spin };
   return { model, machine, tokenCount, results };
+}
+
+/** The same arrangement as processes: milliseconds of each token as the gateway's wire sees them. */
+async function serve(directory: string, arrangement: Arrangement, tokenCount: number) {
+  const chain = await startServedChain(directory, arrangement, {
+    quantization: "int4",
+    contextLength: 512,
+    slotCount: 1,
+  });
+  try {
+    const prompt = Array.from({ length: PROMPT_LENGTH }, (_, index) => 3 + ((index * 7919) % 31_000));
+    const { tokenMs } = await chain.generate(prompt, WARM_UP_COUNT + tokenCount);
+    const sorted = tokenMs.slice(WARM_UP_COUNT).sort((a, b) => a - b);
+    const at = (share: number) => Math.round((sorted[Math.floor(share * (sorted.length - 1))] ?? 0) * 10) / 10;
+    return { msPerToken: at(0.5), fastestMs: at(0), p90Ms: at(0.9) };
+  } finally {
+    await chain.stop();
+  }
 }
