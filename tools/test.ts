@@ -79,7 +79,7 @@ async function run(tier: Tier): Promise<Tally> {
         String(tier.timeoutSeconds * 1000),
         ...tier.files,
       ],
-      env: { TALLY_FILE: tallyFile, FORCE_COLOR: process.stdout.isTTY ? "1" : "0" },
+      env: { TALLY_FILE: tallyFile, ...(process.stdout.isTTY ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }) },
     },
     true,
   );

@@ -65,7 +65,9 @@ export function startContainerProcess(command: ContainerCommand): ContainerProce
   const layer = join(folder, "layer");
   mkdirSync(layer, { recursive: true });
   const mountsFile = join(folder, "mounts");
-  writeFileSync(mountsFile, [...machineLines(), ...volumeLines(command.mounts)].map((line) => `${line}\n`).join(""));
+  // The repository last: a checkout that lies in /tmp must show through a volume that a pod mounts there.
+  const lines = [...keptLines(), ...volumeLines(command.mounts), ...ownLines()];
+  writeFileSync(mountsFile, lines.map((line) => `${line}\n`).join(""));
   const privileges = privilegeArgs(podSpec, container);
   const readOnly = container.securityContext?.readOnlyRootFilesystem ? "yes" : "no";
   const inFolder = [
@@ -169,14 +171,16 @@ function volumeLines(mounts: readonly ContainerMount[]): readonly string[] {
     .map(({ source, mountPath, readOnly }) => `${readOnly ? "ro" : "rw"}\t${source}\t${mountPath}`);
 }
 
-/** How the machine's own mounts, the repository and Node appear in every container. */
-function machineLines(): readonly string[] {
+/** How the machine's own mounts appear in every container. */
+const keptLines = (): readonly string[] => machineMounts().map((path) => `keep\t${path}\t${path}`);
+
+/** How the repository and Node appear in every container, wherever on the machine they lie. */
+function ownLines(): readonly string[] {
   const kept = machineMounts();
   const needed = [REPOSITORY, dirname(process.execPath)];
   const hidden = needed.filter((path) => HIDDEN.some((folder) => isWithin(path, folder)));
   const passable = new Set(needed.flatMap(ancestors).filter((path) => !kept.some((mount) => isWithin(path, mount))));
   return [
-    ...kept.map((path) => `keep\t${path}\t${path}`),
     ...hidden.filter((path) => existsSync(path)).map((path) => `over\t${path}\t${path}`),
     ...[...passable].map((path) => `open\t${path}\t${path}`),
   ];

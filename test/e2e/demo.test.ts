@@ -381,10 +381,19 @@ describe("the demo in a cluster", function () {
     await told("get", "events", "-A", "--sort-by=.lastTimestamp");
     for (const pod of stage?.kubelet.podNames() ?? []) {
       const [namespace = "", name = ""] = pod.split("/");
-      console.log(`── ${pod}\n${stage.kubelet.logs({ namespace, name }).split("\n").slice(-40).join("\n")}`);
+      console.log(`── ${pod}\n${lastLines(() => stage?.kubelet.logs({ namespace, name }))}`);
     }
   }
 });
+
+/** The end of a log, or why there is none: a container that never started has not written one. */
+function lastLines(log: () => string | undefined): string {
+  try {
+    return (log() ?? "").split("\n").slice(-40).join("\n");
+  } catch (error) {
+    return String(error);
+  }
+}
 
 /** Every other rank is the very same pod; in the victim's place is another one of the same name, on `node`. */
 function expectOnlyReplaced(before: readonly RankPod[], now: readonly RankPod[], victim: RankPod, node: string): void {

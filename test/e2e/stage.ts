@@ -30,7 +30,7 @@ export async function setStage(): Promise<Stage> {
       startProcessKubelet(controlPlane, {
         nodes: [{ name: HOUSE_MACHINE }, ...machines.map(providersNode)],
         probeScale: 0.25,
-        backOffScale: 0.1,
+        backOffScale: 0.01,
       }),
       startProviders(controlPlane, MACHINES),
       definePodMonitors(controlPlane),
