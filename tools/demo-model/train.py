@@ -1,6 +1,6 @@
 """Trains the demo model and its tokenizer on the corpus that corpus.py writes.
 
-    python tools/demo-model/train.py --out models/demo            # about 25 minutes on two cores
+    python tools/demo-model/train.py --out models/demo            # about 34 minutes on one core
     python tools/demo-model/train.py --out /tmp/try --steps 300   # a quick look
 
 Seeded: the same versions of torch and tokenizers on the same kind of machine make the same weights; elsewhere rounding
