@@ -46,6 +46,7 @@ for (const kind of ["pglite", "postgres"] as const) {
     let postgres: Postgres | undefined;
     let store: string;
     let ledger: LedgerProcess;
+    let sessionCount = 3;
     const tlses: Tls[] = [];
     const started: LedgerProcess[] = [];
 
@@ -225,23 +226,31 @@ for (const kind of ["pglite", "postgres"] as const) {
     });
 
     it("loses nothing that it answered, and keeps no halves, when it is killed at work", async () => {
+      // Submitters go on until the ledger is gone, so that the kill falls into work however fast the machine is.
+      const sent: string[] = [];
       const answered: string[] = [];
-      const storm = Array.from({ length: 40 }, async (_, index) => {
-        const judged = await submit({ id: `storm-${index}` });
-        if (judged.ok) answered.push(`storm-${index}`);
-        if (answered.length === 10) ledger.child.kill("SIGKILL");
-      });
-      await Promise.all(storm);
+      const submitter = async () => {
+        for (let alive = true; alive; ) {
+          const id = `storm-${sent.length}`;
+          sent.push(id);
+          alive = (await submit({ id })).ok;
+          if (alive) answered.push(id);
+          if (answered.length === 10) ledger.child.kill("SIGKILL");
+        }
+      };
+      await Promise.all(Array.from({ length: 8 }, submitter));
       await ledger.ended;
-      expect(answered.length).to.be.within(10, 39);
+      expect(sent.length).to.be.above(answered.length);
+      expect(answered.length).to.be.at.least(10);
       ledger = await start();
-      for (let index = 0; index < 40; index += 1) {
-        const again = await verdicts({ id: `storm-${index}` });
-        expect(new Set(again).size, `storm-${index} is there whole or not at all`).to.equal(1);
-        if (answered.includes(`storm-${index}`)) expect(again[0]).to.equal("ignore AlreadyCounted");
+      for (const id of sent) {
+        const again = await verdicts({ id });
+        expect(new Set(again).size, `${id} is there whole or not at all`).to.equal(1);
+        if (answered.includes(id)) expect(again[0]).to.equal("ignore AlreadyCounted");
       }
+      sessionCount += sent.length;
       const [row] = await balance();
-      expect(row?.receiptCount).to.equal(2 * 43);
+      expect(row?.receiptCount).to.equal(2 * sessionCount);
     });
 
     if (kind === "postgres") {
@@ -262,10 +271,10 @@ for (const kind of ["pglite", "postgres"] as const) {
       const reply = valueOrThrow(await settle());
       const key = valueOrThrow(parsePublicKey(ledger.key, "the ledger"));
       const { settlement } = valueOrThrow(openSettlement(reply.settlement, key));
-      expect(settlement.sessionCount).to.equal(43);
+      expect(settlement.sessionCount).to.equal(sessionCount);
       expect(settlement.totals).to.deep.equal({
-        collected: 43n * 900n,
-        paid: 43n * 900n - 135n,
+        collected: BigInt(sessionCount) * 900n,
+        paid: BigInt(sessionCount) * 900n - 135n,
         withheld: 135n,
         dust: 0n,
       });
@@ -286,7 +295,7 @@ for (const kind of ["pglite", "postgres"] as const) {
       expect(table.stdout)
         .to.contain("verified work")
         .and.to.contain(String(epoch))
-        .and.to.contain("42 of 43 accepted");
+        .and.to.contain(`${sessionCount - 1} of ${sessionCount} accepted`);
       const rows: unknown = JSON.parse(tessellate("balance", "-o", "json", ...door).stdout);
       expect(rows).to.have.property("rows").with.length(3);
       const saved = join(directory, "settlement.json");
