@@ -38,11 +38,20 @@ describe("config.json", () => {
       ffnSize: 128,
       vocabularySize: 1000,
       normEpsilon: 1e-5,
-      rope: { theta: 500_000, scaling: { kind: "none" } },
       tiedEmbeddings: false,
       maxPositions: 512,
-      attentionBias: false,
+      attentionKinds: [{ rope: { theta: 500_000, rotarySize: 8, scaling: { kind: "none" } } }],
+      layerKinds: Array(4).fill({ attention: 0, experts: false }),
+      attentionScale: 8 ** -0.5,
+      sinks: false,
+      qkvBias: false,
+      attentionOutBias: false,
       mlpBias: false,
+      norms: { attentionIn: true, attentionOut: false, ffnIn: true, ffnOut: false },
+      activation: { kind: "silu" },
+      embeddingScale: 1,
+      residualScale: 1,
+      logitScale: 1,
       eosTokenIds: [2, 7],
       bosTokenId: 1,
     });
@@ -57,7 +66,7 @@ describe("config.json", () => {
       eos_token_id: undefined,
     });
     expect(config).to.include({ kvHeadCount: 8, normEpsilon: 1e-6, headSize: 8 });
-    expect(config.rope.theta).to.equal(10_000);
+    expect(config.attentionKinds[0]?.rope?.theta).to.equal(10_000);
     expect(config.eosTokenIds).to.deep.equal([2]);
   });
 
@@ -97,7 +106,8 @@ describe("config.json", () => {
     },
   ];
   for (const { name, changes, theta, scaling } of ropes)
-    it(`reads rotary settings: ${name}`, () => expect(read(changes).rope).to.deep.equal({ theta, scaling }));
+    it(`reads rotary settings: ${name}`, () =>
+      expect(read(changes).attentionKinds[0]?.rope).to.deep.equal({ theta, rotarySize: 8, scaling }));
 
   it("drops end tokens that can never come, and takes null for none", () => {
     expect(read({ eos_token_id: [2, 1000, -1] }).eosTokenIds).to.deep.equal([2]);

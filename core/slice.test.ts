@@ -1,27 +1,21 @@
 import { expect } from "chai";
 import fc from "fast-check";
+import { aModelConfig } from "./model-config-fixture.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { lengthOf } from "./ranges.ts";
 import { blockSizes, cutSlices, rankCountMax, shardBytes } from "./slice.ts";
 
-const llama = (part: Partial<ModelConfig> = {}): ModelConfig => ({
-  family: "llama",
-  hiddenSize: 2048,
-  layerCount: 22,
-  headCount: 32,
-  kvHeadCount: 4,
-  headSize: 64,
-  ffnSize: 5632,
-  vocabularySize: 32_000,
-  normEpsilon: 1e-5,
-  rope: { theta: 10_000, scaling: { kind: "none" } },
-  tiedEmbeddings: false,
-  maxPositions: 2048,
-  attentionBias: false,
-  mlpBias: false,
-  eosTokenIds: [],
-  ...part,
-});
+const llama = (part: Partial<ModelConfig> = {}): ModelConfig =>
+  aModelConfig({
+    hiddenSize: 2048,
+    layerCount: 22,
+    headCount: 32,
+    kvHeadCount: 4,
+    headSize: 64,
+    ffnSize: 5632,
+    vocabularySize: 32_000,
+    ...part,
+  });
 
 const shapes = fc
   .record({

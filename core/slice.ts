@@ -201,7 +201,8 @@ export function shardBytes(
   const { hiddenSize } = config;
   const headSize = paddedHeadSize(config);
   const biasCount =
-    (config.attentionBias ? (headCount + 2 * kvHeadCount) * headSize + hiddenSize : 0) +
+    (config.qkvBias ? (headCount + 2 * kvHeadCount) * headSize : 0) +
+    (config.attentionOutBias ? hiddenSize : 0) +
     (config.mlpBias ? 2 * columnCount + hiddenSize : 0);
   const layerBytes =
     matrix((headCount + 2 * kvHeadCount) * headSize, hiddenSize, blocks.hidden) +

@@ -1,28 +1,11 @@
 /** Builders for the planner's tests: every default is boring, so whatever a test sets is what the test is about. */
-import type { ModelConfig } from "../../core/model-config.ts";
+import { aModelConfig } from "../../core/model-config-fixture.ts";
 import { RUNTIME_BYTES, footprint } from "./footprint.ts";
 import type { ModelFacts, ModelSpec, NodeFacts, World } from "./types.ts";
 
 const GIB = 1 << 30;
 
-export const aConfig = (set: Partial<ModelConfig> = {}): ModelConfig => ({
-  family: "llama",
-  hiddenSize: 256,
-  layerCount: 12,
-  headCount: 8,
-  kvHeadCount: 2,
-  headSize: 32,
-  ffnSize: 1024,
-  vocabularySize: 1000,
-  normEpsilon: 1e-5,
-  rope: { theta: 10000, scaling: { kind: "none" } },
-  tiedEmbeddings: false,
-  maxPositions: 2048,
-  attentionBias: false,
-  mlpBias: false,
-  eosTokenIds: [2],
-  ...set,
-});
+export const aConfig = aModelConfig;
 export const aModel = (set: Partial<ModelSpec> = {}, placement: Partial<ModelSpec["placement"]> = {}): ModelSpec => ({
   namespace: "default",
   name: "tiny",

@@ -68,7 +68,8 @@ export class Attention {
     const buffers = () => Array.from({ length: lengthOf(shard.layers) }, () => floats(valueCount));
     this.#keys = buffers();
     this.#values = buffers();
-    const { cosine, sine } = rotaryTables(shard.config, positionCount);
+    const rope = present(shard.config.attentionKinds[0]?.rope, "one kind of attention, with positions");
+    const { cosine, sine } = rotaryTables(shard.config, rope, positionCount);
     const tableDims = [positionCount, config.headSize / 2];
     this.#shared = {
       cosine: ort.tensor(cosine, tableDims),

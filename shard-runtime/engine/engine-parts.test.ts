@@ -1,6 +1,7 @@
 /** The small pure parts of the engine: slots, sums, angles, drift classes, checks of a batch. */
 import { expect } from "chai";
-import type { ModelConfig, RopeScaling } from "../../core/model-config.ts";
+import { aModelConfig } from "../../core/model-config-fixture.ts";
+import type { Rope, RopeScaling } from "../../core/model-config.ts";
 import { driftClass, instructionSet } from "./drift-class.ts";
 import type { Batch, EngineFacts } from "./engine.ts";
 import { inverseFrequencies, rotaryTables } from "./graph/rotary.ts";
@@ -52,34 +53,18 @@ describe("sum in rank order", () => {
 });
 
 describe("rotary angles", () => {
-  const config = (scaling: RopeScaling, headSize = 64): ModelConfig => ({
-    family: "llama",
-    hiddenSize: 64,
-    layerCount: 1,
-    headCount: 1,
-    kvHeadCount: 1,
-    headSize,
-    ffnSize: 64,
-    vocabularySize: 10,
-    normEpsilon: 1e-5,
-    rope: { theta: 10_000, scaling },
-    tiedEmbeddings: false,
-    maxPositions: 100,
-    attentionBias: false,
-    mlpBias: false,
-    eosTokenIds: [],
-  });
+  const rope = (scaling: RopeScaling, rotarySize = 64): Rope => ({ theta: 10_000, rotarySize, scaling });
 
   it("start at one turn a radian and fall by powers of theta", () => {
-    const frequencies = inverseFrequencies(config({ kind: "none" }));
+    const frequencies = inverseFrequencies(rope({ kind: "none" }));
     expect(frequencies[0]).to.equal(1);
     expect(frequencies[16]).to.be.closeTo(0.01, 1e-8);
     expect(frequencies).to.have.lengthOf(32);
   });
 
   it("linear scaling divides every frequency", () => {
-    const plain = inverseFrequencies(config({ kind: "none" }));
-    const scaled = inverseFrequencies(config({ kind: "linear", factor: 4 }));
+    const plain = inverseFrequencies(rope({ kind: "none" }));
+    const scaled = inverseFrequencies(rope({ kind: "linear", factor: 4 }));
     for (const [pair, frequency] of scaled.entries()) expect(frequency).to.be.closeTo((plain[pair] ?? 0) / 4, 1e-9);
   });
 
@@ -91,8 +76,8 @@ describe("rotary angles", () => {
       highFrequencyFactor: 4,
       originalPositions: 8192,
     } as const;
-    const plain = inverseFrequencies(config({ kind: "none" }, 128));
-    const scaled = inverseFrequencies(config(scaling, 128));
+    const plain = inverseFrequencies(rope({ kind: "none" }, 128));
+    const scaled = inverseFrequencies(rope(scaling, 128));
     for (const [pair, frequency] of scaled.entries()) {
       const before = plain[pair] ?? 0;
       const waves = (8192 * before) / (2 * Math.PI);
@@ -103,7 +88,7 @@ describe("rotary angles", () => {
   });
 
   it("tables hold cosine and sine of position times frequency", () => {
-    const { cosine, sine } = rotaryTables(config({ kind: "none" }, 4), 3);
+    const { cosine, sine } = rotaryTables(aModelConfig({ headSize: 4 }), rope({ kind: "none" }, 4), 3);
     // Two pairs of a head of 4, and six that pad it to 16.
     expect(cosine[16]).to.be.closeTo(Math.cos(2), 1e-7);
     expect(sine[17]).to.be.closeTo(Math.sin(0.02), 1e-7);

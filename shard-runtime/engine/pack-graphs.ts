@@ -95,30 +95,30 @@ function graphsOfSeveral(config: ModelConfig, slice: Slice, layers: readonly Ind
 }
 
 async function packLayer(writer: MatrixWriter, config: ModelConfig, slice: Slice, index: number): Promise<PackedLayer> {
-  const prefix = `model.layers.${index}.`;
+  const prefix = `layers.${index}.`;
   const blocks = blockSizes(config);
   const hidden: Range = { start: 0, end: config.hiddenSize };
   const headRows = headsToRows(slice.heads, config);
   const kvRows = kvRowRanges(slice, config);
-  const attentionNorm = await writer.vector(`${prefix}input_layernorm.weight`, [hidden]);
+  const attentionNorm = await writer.vector(`${prefix}attentionIn.norm`, [hidden]);
   const qkv = await writer.projection(
     `layer_${index}_qkv_weight`,
     [
-      { tensor: `${prefix}self_attn.q_proj`, rows: headRows, columns: hidden },
-      ...kvRows.map((rows) => ({ tensor: `${prefix}self_attn.k_proj`, rows, columns: hidden })),
-      ...kvRows.map((rows) => ({ tensor: `${prefix}self_attn.v_proj`, rows, columns: hidden })),
+      { tensor: `${prefix}q`, rows: headRows, columns: hidden },
+      ...kvRows.map((rows) => ({ tensor: `${prefix}k`, rows, columns: hidden })),
+      ...kvRows.map((rows) => ({ tensor: `${prefix}v`, rows, columns: hidden })),
     ],
     blocks.hidden,
-    config.attentionBias,
+    config.qkvBias,
   );
   // A bias after a partial sum must count once: rank 0 has it.
   const attentionOut = await writer.projection(
     `layer_${index}_attention_out_weight`,
-    [{ tensor: `${prefix}self_attn.o_proj`, rows: hidden, columns: headRows }],
+    [{ tensor: `${prefix}o`, rows: hidden, columns: headRows }],
     blocks.attention,
-    config.attentionBias && slice.rankIndex === 0,
+    config.attentionOutBias && slice.rankIndex === 0,
   );
-  const ffnNorm = await writer.vector(`${prefix}post_attention_layernorm.weight`, [hidden]);
+  const ffnNorm = await writer.vector(`${prefix}ffnIn.norm`, [hidden]);
   const { gateUp, down } = await packFeedForward(writer, config, slice, index, blocks);
   return { attentionNorm, qkv, attentionOut, ffnNorm, gateUp, down };
 }
@@ -130,20 +130,20 @@ async function packFeedForward(
   index: number,
   blocks: BlockSizes,
 ): Promise<Pick<PackedLayer, "gateUp" | "down">> {
-  const prefix = `model.layers.${index}.mlp.`;
+  const prefix = `layers.${index}.`;
   const hidden: Range = { start: 0, end: config.hiddenSize };
   const gateUp = await writer.projection(
     `layer_${index}_gate_up_weight`,
     [
-      { tensor: `${prefix}gate_proj`, rows: slice.columns, columns: hidden },
-      { tensor: `${prefix}up_proj`, rows: slice.columns, columns: hidden },
+      { tensor: `${prefix}gate`, rows: slice.columns, columns: hidden },
+      { tensor: `${prefix}up`, rows: slice.columns, columns: hidden },
     ],
     blocks.hidden,
     config.mlpBias,
   );
   const down = await writer.projection(
     `layer_${index}_down_weight`,
-    [{ tensor: `${prefix}down_proj`, rows: hidden, columns: slice.columns }],
+    [{ tensor: `${prefix}down`, rows: hidden, columns: slice.columns }],
     blocks.ffn,
     config.mlpBias && slice.rankIndex === 0,
   );
@@ -152,11 +152,10 @@ async function packFeedForward(
 
 async function packHead(writer: MatrixWriter, config: ModelConfig, slice: Slice): Promise<PackedHead> {
   const hidden: Range = { start: 0, end: config.hiddenSize };
-  const norm = await writer.vector("model.norm.weight", [hidden]);
-  const tensor = config.tiedEmbeddings ? "model.embed_tokens" : "lm_head";
+  const norm = await writer.vector("norm", [hidden]);
   const matrix = await writer.matrix(
     "head_weight",
-    [{ tensor, rows: slice.vocabulary, columns: hidden }],
+    [{ tensor: "head", rows: slice.vocabulary, columns: hidden }],
     blockSizes(config).hidden,
   );
   return { norm, matrix };

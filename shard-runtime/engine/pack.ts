@@ -140,7 +140,7 @@ async function packEmbedding(
   const file = await HashedFile.create(directory, EMBEDDING_FILE);
   try {
     for (const part of rowBlocks(rows, config.hiddenSize)) {
-      const values = await source.read("model.embed_tokens.weight", { rows: part });
+      const values = await source.read("embedding.weight", { rows: part });
       const stored = options.quantization === "f32" ? values : new Float16Array(values);
       await file.write(new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength));
     }

@@ -8,8 +8,8 @@ import { type Range, lengthOf } from "../../core/ranges.ts";
 import { paddedHeadSize } from "../../core/slice.ts";
 import type { TensorSource } from "./tensor-source.ts";
 
-const HEADS_IN_ROWS = /\.self_attn\.[qkv]_proj\.(weight|bias)$/;
-const HEADS_IN_COLUMNS = /\.self_attn\.o_proj\.weight$/;
+const HEADS_IN_ROWS = /\.[qkv]\.(weight|bias)$/;
+const HEADS_IN_COLUMNS = /\.o\.weight$/;
 
 /** The same model with padded heads; ranges of rows and columns are those of the padded tensors. */
 export function withPaddedHeads(

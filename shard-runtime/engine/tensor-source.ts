@@ -11,10 +11,10 @@ export type TensorPart = {
 
 export interface TensorSource {
   /**
-   * A part of a tensor as f32, row-major [rows, columns]. `name` and the order of axes are the checkpoint's own: a
-   * Hugging Face matrix is [outputs, inputs]; a tensor of one axis of length n counts as n rows of one column. bf16 and
+   * A part of the tensor of a role (core/tensor-places.ts) as f32, row-major [rows, columns]. A matrix is [outputs,
+   * inputs]; a tensor of one axis of length n counts as n rows of one column. bf16 and
    * f16 widen exactly. Throws a RefusalError naming tensor and file where the tensor is missing, has another shape or
    * dtype than can be read, or its bytes are not those of the manifest.
    */
-  read(name: string, part?: TensorPart): Promise<Float32Array>;
+  read(role: string, part?: TensorPart): Promise<Float32Array>;
 }

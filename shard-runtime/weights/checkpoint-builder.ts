@@ -8,7 +8,7 @@ import { join } from "node:path";
 import type { Clock } from "../../core/clock.ts";
 import { type ModelConfig, parseModelConfig } from "../../core/model-config.ts";
 import { valueOrThrow } from "../../core/result.ts";
-import { tensorShapes } from "./llama-tensors.ts";
+import { storedTensors } from "../../core/tensor-places.ts";
 
 export const TINY = {
   architectures: ["LlamaForCausalLM"],
@@ -74,7 +74,7 @@ function tensorsOf(
   config: ModelConfig,
   { dtype = "F32", without = [], shapes = {} }: CheckpointOptions,
 ): readonly BuiltTensor[] {
-  return tensorShapes(config)
+  return storedTensors(config)
     .map(([name, shape], tensor) => {
       const own = shapes[name] ?? shape;
       const count = own.reduce((a, b) => a * b, 1);

@@ -2,14 +2,15 @@
  * The tensors of a checkpoint, spread over one safetensors file or several with an index. Headers are read when first
  * needed, so that a rank touches only the files that hold its own layers; shapes are held to config.json's.
  */
-import { assert } from "../../core/assert.ts";
+import { assert, present } from "../../core/assert.ts";
 import { isJsonObject, parseJson, shown } from "../../core/json.ts";
 import { CHUNK_BYTES, type Manifest, fileOf } from "../../core/manifest.ts";
+import type { TensorPlace } from "../../core/family.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
 import { type Range, lengthOf } from "../../core/ranges.ts";
 import { type Refusal, RefusalError, refuse, valueOrThrow } from "../../core/result.ts";
+import { tensorPlaces } from "../../core/tensor-places.ts";
 import type { TensorPart, TensorSource } from "../engine/tensor-source.ts";
-import { tensorShapes } from "./llama-tensors.ts";
 import { LENGTH_BYTES, type TensorEntry, headerBytesOf, parseTensors } from "./safetensors.ts";
 import type { ByteRange, VerifiedReader } from "./verified-reader.ts";
 import { type ReadableDtype, elementBytes, isReadable, widen } from "./widen.ts";
@@ -21,7 +22,7 @@ const INDEX_TENSOR_COUNT_MAX = 1_000_000;
 /** Raw bytes held at once while a tensor is read. */
 const BLOCK_BYTES = 16 << 20;
 
-export type TensorRead = { readonly name: string; readonly part?: TensorPart };
+export type TensorRead = { readonly role: string; readonly part?: TensorPart };
 
 /** Which file has which tensor: one name for all, or the index's map. */
 type Layout = string | ReadonlyMap<string, string>;
@@ -29,30 +30,30 @@ type Layout = string | ReadonlyMap<string, string>;
 export class Checkpoint implements TensorSource {
   readonly #reader: VerifiedReader;
   readonly #layout: Layout;
-  readonly #shapes: ReadonlyMap<string, readonly number[]>;
+  readonly #places: ReadonlyMap<string, TensorPlace>; // by role
   readonly #headers = new Map<string, Promise<ReadonlyMap<string, TensorEntry>>>();
 
   private constructor(reader: VerifiedReader, layout: Layout, config: ModelConfig) {
     this.#reader = reader;
     this.#layout = layout;
-    this.#shapes = new Map(tensorShapes(config));
+    this.#places = new Map(tensorPlaces(config).map((place) => [place.role, place]));
   }
 
   /** Refused (RefusalError): MissingFile, MalformedIndex, MissingTensor where the index lacks one that config.json implies. */
   static async open(reader: VerifiedReader, manifest: Manifest, config: ModelConfig): Promise<Checkpoint> {
     const layout = await layoutOf(reader, manifest);
     const checkpoint = new Checkpoint(reader, layout, config);
-    for (const name of checkpoint.#shapes.keys()) checkpoint.#pathOf(name);
+    for (const { stored } of checkpoint.#places.values()) checkpoint.#pathOf(stored);
     return checkpoint;
   }
 
   /** Reads every header and checks that each tensor is there, readable and of the right shape. */
   async checkAll(): Promise<void> {
-    for (const name of this.#shapes.keys()) await this.#entryOf(name);
+    for (const role of this.#places.keys()) await this.#entryOf(role);
   }
 
-  async read(name: string, part: TensorPart = {}): Promise<Float32Array> {
-    const view = viewOf(await this.#entryOf(name), part);
+  async read(role: string, part: TensorPart = {}): Promise<Float32Array> {
+    const view = viewOf(await this.#entryOf(role), part);
     const out = new Float32Array(lengthOf(view.rows) * view.columnCount);
     let at = 0;
     for (const block of blocksOf(view)) {
@@ -66,15 +67,16 @@ export class Checkpoint implements TensorSource {
   /** The byte ranges that these reads will ask for, headers included; for progress. */
   async rangesOf(reads: Iterable<TensorRead>): Promise<readonly ByteRange[]> {
     const ranges: ByteRange[] = [];
-    for (const { name, part } of reads) {
-      const view = viewOf(await this.#entryOf(name), part ?? {});
+    for (const { role, part } of reads) {
+      const view = viewOf(await this.#entryOf(role), part ?? {});
       for (const { bytes } of blocksOf(view)) ranges.push({ path: view.path, range: bytes });
     }
     return ranges;
   }
 
-  /** The tensor's entry, its shape and dtype checked. */
-  async #entryOf(name: string): Promise<TensorEntry & { readonly dtype: ReadableDtype }> {
+  /** The entry of a role's tensor, its shape and dtype checked. */
+  async #entryOf(role: string): Promise<TensorEntry & { readonly dtype: ReadableDtype }> {
+    const { stored: name, storedShape } = present(this.#places.get(role), `the model has a tensor ${role}`);
     const path = this.#pathOf(name);
     const entry = (await this.#headerOf(path)).get(name);
     const where = `${this.#reader.where(path)}: tensor ${name}`;
@@ -86,11 +88,10 @@ export class Checkpoint implements TensorSource {
         "UnsupportedDtype",
         `${where} has dtype ${dtype}, expected F32, F16 or BF16; use the unquantised checkpoint`,
       );
-    const expected = this.#shapes.get(name);
-    if (expected !== undefined && shown(expected) !== shown(entry.shape))
+    if (shown(storedShape) !== shown(entry.shape))
       throw refusal(
         "WrongShape",
-        `${where} has shape ${shown(entry.shape)}, expected ${shown(expected)} after config.json; the two are not of one model`,
+        `${where} has shape ${shown(entry.shape)}, expected ${shown(storedShape)} after config.json; the two are not of one model`,
       );
     return { ...entry, dtype };
   }

@@ -278,7 +278,7 @@ describe("models over HTTP", () => {
         ];
         const huggingFace = { repo: "owner/name", revision: "v1", endpoint: new URL(url).origin };
         const model = valueOrThrow(await openModel({ huggingFace }, { clock, hubToken: "hf_secret" }));
-        await model.tensors.read("model.norm.weight");
+        await model.tensors.read("norm");
         expect(requests.map((request) => request.url)).to.include("/owner/name/resolve/v1/tessellate-manifest.json");
         expect(requests.every(({ headers }) => headers.authorization === "Bearer hf_secret")).to.equal(true);
         expect(redirected).to.have.length(1);
@@ -300,7 +300,7 @@ describe("models over HTTP", () => {
       answers = [good, good, good, garbled];
       const model = valueOrThrow(await openModel({ url }, { clock }));
       const weightsBytes = model.manifest.files.find(({ path }) => path.startsWith("model-00001"))?.sizeBytes ?? 0;
-      const first = await model.tensors.read("model.embed_tokens.weight");
+      const first = await model.tensors.read("embedding.weight");
       expect(first).to.have.length(40_000 * 16);
       expect(requests.map(({ headers }) => headers.range).slice(-2)).to.deep.equal([
         `bytes=1048576-${weightsBytes - 1}`,
@@ -309,7 +309,7 @@ describe("models over HTTP", () => {
 
       const again = valueOrThrow(await openModel({ url }, { clock }));
       answers = [good, garbled, garbled];
-      const error = await failure(again.tensors.read("model.embed_tokens.weight"));
+      const error = await failure(again.tensors.read("embedding.weight"));
       expect(error).to.be.instanceOf(RefusalError).and.include({ code: "CorruptChunk" });
       expect(String(error)).to.include("chunk 1 (bytes 1048576 to 2097152)");
     });

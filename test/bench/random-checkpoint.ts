@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { parseModelConfig } from "../../core/model-config.ts";
 import { valueOrThrow } from "../../core/result.ts";
 import { systemClock } from "../../core/wire/clock.ts";
-import { type NamedShape, tensorShapes } from "../../shard-runtime/weights/llama-tensors.ts";
+import { type NamedShape, storedTensors } from "../../core/tensor-places.ts";
 import { makeManifest, writeManifest } from "../../shard-runtime/weights/pack.ts";
 
 export const BENCH_CONFIG = {
@@ -45,7 +45,7 @@ export async function randomCheckpoint(say: (text: string) => void): Promise<str
   try {
     const configText = JSON.stringify(BENCH_CONFIG);
     await writeFile(join(partial, "config.json"), configText);
-    const shapes = tensorShapes(valueOrThrow(parseModelConfig(configText)));
+    const shapes = storedTensors(valueOrThrow(parseModelConfig(configText)));
     await writeTensors(join(partial, "model.safetensors"), shapes, say);
     say("hashing the checkpoint …");
     await writeManifest(

@@ -229,17 +229,16 @@ for (const { name, folder } of MODELS)
 function roundedModel({ tensors, config, root }: LocalModel, bits: 4 | 8): LocalModel {
   const blocks = blockSizes(config);
   const widths = {
-    o_proj: { block: blocks.attention, columnCount: config.headCount * config.headSize },
-    down_proj: { block: blocks.ffn, columnCount: config.ffnSize },
+    o: { block: blocks.attention, columnCount: config.headCount * config.headSize },
+    down: { block: blocks.ffn, columnCount: config.ffnSize },
     other: { block: blocks.hidden, columnCount: config.hiddenSize },
   };
   const source: TensorSource = {
-    async read(name, part) {
-      const isTiedHead = name === "lm_head.weight" && config.tiedEmbeddings;
-      const values = await tensors.read(isTiedHead ? "model.embed_tokens.weight" : name, part);
-      if (!/proj\.weight$|lm_head/.test(name)) return values;
-      const kind = name.includes("o_proj") ? "o_proj" : name.includes("down_proj") ? "down_proj" : "other";
-      const { block, columnCount } = widths[kind];
+    async read(role, part) {
+      const values = await tensors.read(role, part);
+      const kind = /\b(o|down|q|k|v|gate|up|head)\.weight$/.exec(role)?.[1];
+      if (kind === undefined) return values;
+      const { block, columnCount } = kind === "o" || kind === "down" ? widths[kind] : widths.other;
       return dequantizeRows(quantizeRows(values, columnCount, block, bits), columnCount, block, bits);
     },
   };

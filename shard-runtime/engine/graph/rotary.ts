@@ -3,14 +3,13 @@
  * the reference implementation rounds (inverse frequency, angle): at position 10,000 one rounding more or less is an
  * angle's fourth digit, and the model was trained with those.
  */
-import type { ModelConfig } from "../../../core/model-config.ts";
+import type { ModelConfig, Rope } from "../../../core/model-config.ts";
 import { paddedHeadSize } from "../../../core/slice.ts";
 import { floats } from "../ort.ts";
 
-/** Turns per position of each pair of a head, f32 [headSize / 2], scaling applied. */
-export function inverseFrequencies(config: ModelConfig): Float32Array {
-  const { theta, scaling } = config.rope;
-  const half = config.headSize / 2;
+/** Turns per position of each pair of a head, f32 [rotarySize / 2], scaling applied. */
+export function inverseFrequencies({ theta, rotarySize, scaling }: Rope): Float32Array {
+  const half = rotarySize / 2;
   const plain = Float32Array.from({ length: half }, (_, pair) => 1 / Math.fround(theta ** Math.fround(pair / half)));
   switch (scaling.kind) {
     case "none":
@@ -25,14 +24,17 @@ export function inverseFrequencies(config: ModelConfig): Float32Array {
         const kept = Math.min(1, Math.max(0, (wavesPerContext - low) / (high - low)));
         return kept * frequency + ((1 - kept) * frequency) / scaling.factor;
       });
+    case "yarn":
+    case "longrope":
+      throw new Error(`rope scaling ${scaling.kind} has no angles yet`);
   }
 }
 
 export type RotaryTables = { readonly cosine: Float32Array; readonly sine: Float32Array };
 
 /** Cosines and sines, each f32 [positionCount, paddedHeadSize / 2], row-major; what pads a head does not turn. */
-export function rotaryTables(config: ModelConfig, positionCount: number): RotaryTables {
-  const frequencies = inverseFrequencies(config);
+export function rotaryTables(config: ModelConfig, rope: Rope, positionCount: number): RotaryTables {
+  const frequencies = inverseFrequencies(rope);
   const half = paddedHeadSize(config) / 2;
   const cosine = floats(positionCount * half).fill(1);
   const sine = floats(positionCount * half);
