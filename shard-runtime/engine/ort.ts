@@ -1,27 +1,17 @@
 /**
  * ONNX Runtime's C API, called directly: the one door to the native engine. Its JavaScript API copies every output, so
- * each token would pay for the whole KV cache; here tensors are views of our own memory, bound once, and a step is one
- * call. Functions are found by their position in the OrtApi table, which only ever grows at its end (the public header
- * onnxruntime_c_api.h is the source of the positions and signatures below).
+ * each token would pay for the whole KV cache; here tensors are views of our own memory or of a device's, bound once,
+ * and a step is one call.
  *
  * Calls are synchronous and block; engine-thread.ts keeps them off the event loop. Everything native is released by
  * `close`, and every buffer that native code may touch is referenced from here for as long.
  */
-import { existsSync, readdirSync } from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
-import koffi, { type LibraryHandle } from "koffi";
-import { assert, present } from "../../core/assert.ts";
-import { RefusalError, refuse } from "../../core/result.ts";
+import koffi from "koffi";
+import { assert } from "../../core/assert.ts";
+import { type Api, type Native, type Pointer, apiOf } from "./ort-api.ts";
 
-/** A native address. Never dereferenced in here. */
-type Pointer = bigint;
-type Native = (...args: unknown[]) => unknown;
+export { keepLibrary } from "./ort-api.ts";
 
-/** The version of the OrtApi table asked for; any library from this minor version on has it. */
-const API_VERSION = 20;
-/** Older ones lack 8-bit MatMulNBits on the CPU. */
-const MINOR_VERSION_MIN = 22;
 /** Errors come back as statuses; the log would only say them twice. */
 const LOG_FATAL_ONLY = 4;
 const ARENA_ALLOCATOR = 1;
@@ -37,51 +27,21 @@ const SESSION_SETTINGS = [
   ["session.use_device_allocator_for_initializers", "1"],
 ] as const;
 
-const POINTER = "void *";
-const OUT_POINTER = "_Out_ void **";
+/** ONNX's TensorProto.DataType of what tensors hold. */
+export const ELEMENT_TYPES = { f32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, f16: 10 } as const;
+export type ElementType = keyof typeof ELEMENT_TYPES;
+export const ELEMENT_BYTES = { f32: 4, uint8: 1, int8: 1, int32: 4, int64: 8, f16: 2 } as const;
 
-/** Position in the OrtApi table, result, arguments. A result of POINTER is an OrtStatus, null where all went well. */
-const FUNCTIONS = {
-  GetErrorMessage: [2, "str", [POINTER]],
-  CreateSession: [7, POINTER, [POINTER, process.platform === "win32" ? "str16" : "str", POINTER, OUT_POINTER]],
-  CreateSessionOptions: [10, POINTER, [OUT_POINTER]],
-  CreateTensorWithDataAsOrtValue: [
-    49,
-    POINTER,
-    [POINTER, POINTER, "size_t", "int64_t *", "size_t", "int", OUT_POINTER],
-  ],
-  CreateCpuMemoryInfo: [69, POINTER, ["int", "int", OUT_POINTER]],
-  ReleaseEnv: [92, "void", [POINTER]],
-  ReleaseStatus: [93, "void", [POINTER]],
-  ReleaseMemoryInfo: [94, "void", [POINTER]],
-  ReleaseSession: [95, "void", [POINTER]],
-  ReleaseValue: [96, "void", [POINTER]],
-  ReleaseSessionOptions: [100, "void", [POINTER]],
-  CreateEnvWithGlobalThreadPools: [119, POINTER, ["int", "str", POINTER, OUT_POINTER]],
-  DisablePerSessionThreads: [120, POINTER, [POINTER]],
-  CreateThreadingOptions: [121, POINTER, [OUT_POINTER]],
-  ReleaseThreadingOptions: [122, "void", [POINTER]],
-  GetAvailableProviders: [125, POINTER, [OUT_POINTER, "_Out_ int *"]],
-  ReleaseAvailableProviders: [126, POINTER, [POINTER, "int"]],
-  CreateArenaCfg: [156, POINTER, ["size_t", "int", "int", "int", OUT_POINTER]],
-  ReleaseArenaCfg: [157, "void", [POINTER]],
-  CreateAndRegisterAllocator: [144, POINTER, [POINTER, POINTER, POINTER]],
-  AddSessionConfigEntry: [130, POINTER, [POINTER, "str", "str"]],
-  RunWithBinding: [133, POINTER, [POINTER, POINTER, POINTER]],
-  CreateIoBinding: [134, POINTER, [POINTER, OUT_POINTER]],
-  ReleaseIoBinding: [135, "void", [POINTER]],
-  BindInput: [136, POINTER, [POINTER, "str", POINTER]],
-  BindOutput: [137, POINTER, [POINTER, "str", POINTER]],
-  SetGlobalIntraOpNumThreads: [147, POINTER, [POINTER, "int"]],
-  SetGlobalSpinControl: [149, POINTER, [POINTER, "int"]],
-  GetBuildInfoString: [254, "str", []],
-} as const satisfies Record<string, readonly [number, string, readonly string[]]>;
+export type TensorArray = Float32Array | Int32Array | BigInt64Array | Uint16Array | Int8Array | Uint8Array;
 
-type FunctionName = keyof typeof FUNCTIONS;
-
-/** ONNX's TensorProto.DataType of the arrays we bind. */
-const elementType = (array: TensorArray): number => (array instanceof Float32Array ? 1 : 6);
-export type TensorArray = Float32Array | Int32Array;
+/** Halves lie in Uint16Array: their bits. */
+export function elementTypeOf(array: TensorArray): ElementType {
+  if (array instanceof Float32Array) return "f32";
+  if (array instanceof Int32Array) return "int32";
+  if (array instanceof BigInt64Array) return "int64";
+  if (array instanceof Uint16Array) return "f16";
+  return array instanceof Int8Array ? "int8" : "uint8";
+}
 
 export type OrtOptions = {
   readonly threadCount: number; // of the one pool that all sessions of the process share; the first caller decides
@@ -89,114 +49,12 @@ export type OrtOptions = {
   readonly libraryPath?: string; // the npm package's library where absent
 };
 
-/** The OrtApi table of a loaded library. */
-class Api {
-  readonly version: string;
-  readonly #functions = new Map<FunctionName, Native>();
-
-  constructor(path: string) {
-    const library = loadLibrary(path);
-    const base: unknown = library.func("OrtGetApiBase", POINTER, [])();
-    const [getApi, getVersion]: unknown[] = koffi.decode(base, koffi.array(POINTER, 2));
-    this.version = String(koffi.call(getVersion, koffi.proto("str", [])));
-    const [major, minor] = this.version.split(".").map(Number);
-    if (major !== 1 || (minor ?? 0) < MINOR_VERSION_MIN)
-      throw new RefusalError(
-        refuse(
-          "EngineUnavailable",
-          `${path} is ONNX Runtime ${this.version}; version 1.${MINOR_VERSION_MIN} or later is needed`,
-        ),
-      );
-    const table: unknown = koffi.call(getApi, koffi.proto(POINTER, ["uint32_t"]), API_VERSION);
-    const tableLength = 1 + Math.max(...Object.values(FUNCTIONS).map(([position]) => position));
-    const addresses: unknown[] = koffi.decode(table, koffi.array(POINTER, tableLength));
-    for (const name of Object.keys(FUNCTIONS) as FunctionName[]) {
-      const [position, result, args] = FUNCTIONS[name];
-      this.#functions.set(name, koffi.decode(addresses[position], koffi.proto(result, [...args])));
-    }
-  }
-
-  /** The function itself, for those that return no status. */
-  raw(name: FunctionName): Native {
-    return present(this.#functions.get(name), "every function of the table was decoded");
-  }
-
-  /** Calls a function that returns a status; a failure becomes an Error with the engine's own words. */
-  check(name: FunctionName, ...args: readonly unknown[]): void {
-    const status = this.raw(name)(...args);
-    if (status === null || status === 0n) return;
-    const message = String(this.raw("GetErrorMessage")(status));
-    this.raw("ReleaseStatus")(status);
-    throw new Error(`ONNX Runtime ${name}: ${message}`);
-  }
-
-  /** Calls a function whose last argument receives a pointer, and returns that. */
-  make(name: FunctionName, ...args: readonly unknown[]): Pointer {
-    const out: [Pointer | null] = [null];
-    this.check(name, ...args, out);
-    return present(out[0], `${name} fills its result`);
-  }
-}
-
-const loaded = new Map<string, Api>();
-
-function apiOf(path: string): Api {
-  const known = loaded.get(path);
-  if (known !== undefined) return known;
-  const api = new Api(path);
-  loaded.set(path, api);
-  return api;
-}
-
-function loadLibrary(path: string): LibraryHandle {
-  try {
-    return koffi.load(path);
-  } catch (cause) {
-    const detail = `cannot load ONNX Runtime from ${path}: ${String(cause)}; check the path, and that its platform is ${process.platform}/${process.arch}`;
-    throw new RefusalError(refuse("EngineUnavailable", detail));
-  }
-}
-
-const kept = new Map<string, LibraryHandle>();
-
-/**
- * Keeps the library in the process for good. A thread that ends lets go of its own handle; if that was the last one the
- * library would be unloaded under its process-wide state, and the next one to load it would crash. Whoever starts threads
- * calls this first; a path that cannot be loaded is for the thread to refuse.
- */
-export function keepLibrary(path: string = packagedLibrary()): void {
-  if (kept.has(path)) return;
-  try {
-    kept.set(path, koffi.load(path));
-  } catch {
-    // The thread meets the same failure and names it.
-  }
-}
-
-/** The library inside the npm package; refuses where the package has none for this platform. */
-function packagedLibrary(): string {
-  const folder = join(
-    dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json")),
-    "bin/napi-v6",
-    process.platform,
-    process.arch,
-  );
-  const file = existsSync(folder)
-    ? readdirSync(folder).find((name) => /^(lib)?onnxruntime\.(so\.1|dll|[\d.]*dylib)$/.test(name))
-    : undefined;
-  if (file === undefined)
-    throw new RefusalError(
-      refuse(
-        "EngineUnavailable",
-        `the package onnxruntime-node has no library for ${process.platform}/${process.arch}; give the path of one`,
-      ),
-    );
-  return join(folder, file);
-}
+/** Where a session's nodes go before the CPU: adds the provider to the session's options, or throws. */
+export type Provider = (api: Api, sessionOptions: Pointer) => void;
 
 /** One use of the native engine: its sessions, tensors and bindings live and end with it. */
 export class Ort {
-  readonly #api: Api;
+  readonly api: Api;
   readonly #environment: Pointer;
   readonly #memory: Pointer;
   readonly #releases: (() => void)[] = [];
@@ -206,8 +64,8 @@ export class Ort {
   readonly providers: readonly string[];
 
   constructor(options: OrtOptions) {
-    const api = apiOf(options.libraryPath ?? packagedLibrary());
-    this.#api = api;
+    const api = apiOf(options.libraryPath);
+    this.api = api;
     this.version = api.version;
     this.buildInfo = String(api.raw("GetBuildInfoString")());
     const threading = api.make("CreateThreadingOptions");
@@ -222,39 +80,50 @@ export class Ort {
 
   /** One arena for all sessions: dozens of graphs run one after the other, and each would keep its own working space. */
   #shareArena(): void {
-    const config = this.#api.make("CreateArenaCfg", UNLIMITED, EXTEND_AS_REQUESTED, DEFAULT, DEFAULT);
+    const config = this.api.make("CreateArenaCfg", UNLIMITED, EXTEND_AS_REQUESTED, DEFAULT, DEFAULT);
     try {
-      this.#api.check("CreateAndRegisterAllocator", this.#environment, this.#memory, config);
+      this.api.check("CreateAndRegisterAllocator", this.#environment, this.#memory, config);
     } catch (cause) {
       // The environment is the process's; another engine in it may have registered the arena before.
       if (!String(cause).includes("already")) throw cause;
     } finally {
-      this.#api.raw("ReleaseArenaCfg")(config);
+      this.api.raw("ReleaseArenaCfg")(config);
     }
   }
 
   #listProviders(): readonly string[] {
     const names: [unknown] = [null];
     const count: [number] = [0];
-    this.#api.check("GetAvailableProviders", names, count);
+    this.api.check("GetAvailableProviders", names, count);
     const listed: string[] = koffi.decode(names[0], koffi.array("str", count[0]));
-    this.#api.check("ReleaseAvailableProviders", names[0], count[0]);
+    this.api.check("ReleaseAvailableProviders", names[0], count[0]);
     return listed;
   }
 
-  /** Loads a graph; external data is found beside it. Throws an Error that names the file. */
-  session(path: string): OrtSession {
-    const options = this.#api.make("CreateSessionOptions");
+  /**
+   * Loads a graph from a file (external data is found beside it) or from its bytes. Nodes that `provider` cannot run go
+   * to the CPU. Throws an Error that names the file.
+   */
+  session(graph: string | Uint8Array, provider?: Provider): OrtSession {
+    const options = this.api.make("CreateSessionOptions");
     try {
-      this.#api.check("DisablePerSessionThreads", options);
-      for (const [key, value] of SESSION_SETTINGS) this.#api.check("AddSessionConfigEntry", options, key, value);
-      const session = this.#api.make("CreateSession", this.#environment, path, options);
-      this.#releases.push(() => this.#api.raw("ReleaseSession")(session));
-      return new OrtSession(this.#api, session);
+      this.api.check("DisablePerSessionThreads", options);
+      for (const [key, value] of SESSION_SETTINGS) this.api.check("AddSessionConfigEntry", options, key, value);
+      if (provider !== undefined) {
+        this.api.check("AddSessionConfigEntry", options, "session.record_ep_graph_assignment_info", "1");
+        provider(this.api, options);
+      }
+      const session =
+        typeof graph === "string"
+          ? this.api.make("CreateSession", this.#environment, graph, options)
+          : this.api.make("CreateSessionFromArray", this.#environment, graph, graph.byteLength, options);
+      this.#releases.push(() => this.api.raw("ReleaseSession")(session));
+      return new OrtSession(this.api, session, provider === undefined ? [] : onTheCpu(this.api, session));
     } catch (cause) {
-      throw new Error(`${path} cannot be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+      const name = typeof graph === "string" ? graph : "a graph of the engine's own";
+      throw new Error(`${name} cannot be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
     } finally {
-      this.#api.raw("ReleaseSessionOptions")(options);
+      this.api.raw("ReleaseSessionOptions")(options);
     }
   }
 
@@ -263,33 +132,63 @@ export class Ort {
    * heap, which `floats` and `integers` see to.
    */
   tensor(array: TensorArray, dims: readonly number[]): OrtTensor {
-    assert(dims.reduce((a, b) => a * b, 1) === array.length, "a tensor has as many values as its dimensions say");
-    const shape = BigInt64Array.from(dims, BigInt);
-    const args = [this.#memory, array, array.byteLength, shape, dims.length, elementType(array)];
-    return new OrtTensor(this.#api, this.#api.make("CreateTensorWithDataAsOrtValue", ...args), array);
+    assert(countOf(dims) === array.length, "a tensor has as many values as its dimensions say");
+    const value = tensorAt(this.api, this.#memory, array, array.byteLength, dims, elementTypeOf(array));
+    return new OrtTensor(this.api, value, array);
   }
 
   /** Releases sessions and environment. Tensors and bindings must be closed before. */
   close(): void {
     for (const release of this.#releases.splice(0).reverse()) release();
-    this.#api.raw("ReleaseMemoryInfo")(this.#memory);
-    this.#api.raw("ReleaseEnv")(this.#environment);
+    this.api.raw("ReleaseMemoryInfo")(this.#memory);
+    this.api.raw("ReleaseEnv")(this.#environment);
   }
 }
 
+const countOf = (dims: readonly number[]): number => dims.reduce((a, b) => a * b, 1);
+
+/** A tensor over memory that is there: our own array, or a device's address in the memory that `memory` tells of. */
+export function tensorAt(
+  api: Api,
+  memory: Pointer,
+  data: TensorArray | Pointer,
+  byteLength: number,
+  dims: readonly number[],
+  type: ElementType,
+): Pointer {
+  const shape = BigInt64Array.from(dims, BigInt);
+  return api.make("CreateTensorWithDataAsOrtValue", memory, data, byteLength, shape, dims.length, ELEMENT_TYPES[type]);
+}
+
+/** Operators of a session that its provider left to the CPU; none where the library is too old to tell (before 1.24). */
+function onTheCpu(api: Api, session: Pointer): readonly string[] {
+  if (!api.has("SessionGetAssignments")) return [];
+  return api
+    .list("SessionGetAssignments", session)
+    .filter((assignment) => api.text("AssignmentGetProvider", assignment) === "CPUExecutionProvider")
+    .flatMap((assignment) => api.list("AssignmentGetNodes", assignment))
+    .map((node) => api.text("NodeGetOperator", node));
+}
+
+/** What must happen around a run where a tensor is not the memory itself but a copy of it; see device-memory.ts. */
+export type TensorCopies = { readonly load: () => void; readonly store: () => void; readonly close: () => void };
+
 export class OrtTensor {
-  readonly array: TensorArray;
   readonly value: Pointer;
+  readonly copies: TensorCopies | undefined;
+  readonly memory: unknown; // referenced for as long as native code may touch it
   readonly #api: Api;
 
-  constructor(api: Api, value: Pointer, array: TensorArray) {
+  constructor(api: Api, value: Pointer, memory: unknown, copies?: TensorCopies) {
     this.#api = api;
     this.value = value;
-    this.array = array;
+    this.memory = memory;
+    this.copies = copies;
   }
 
   close(): void {
     this.#api.raw("ReleaseValue")(this.value);
+    this.copies?.close();
   }
 }
 
@@ -298,10 +197,17 @@ export type Bound = Readonly<Record<string, OrtTensor>>;
 export class OrtSession {
   readonly #api: Api;
   readonly #session: Pointer;
+  /** Operators that the session's provider left to the CPU; each costs copies at every run. */
+  readonly onTheCpu: readonly string[];
 
-  constructor(api: Api, session: Pointer) {
+  constructor(api: Api, session: Pointer, onCpu: readonly string[]) {
     this.#api = api;
     this.#session = session;
+    this.onTheCpu = onCpu;
+  }
+
+  get pointer(): Pointer {
+    return this.#session;
   }
 
   /** Ties every input and output of the graph to a tensor, once for many runs. */
@@ -309,7 +215,7 @@ export class OrtSession {
     const binding = this.#api.make("CreateIoBinding", this.#session);
     for (const [name, tensor] of Object.entries(inputs)) this.#api.check("BindInput", binding, name, tensor.value);
     for (const [name, tensor] of Object.entries(outputs)) this.#api.check("BindOutput", binding, name, tensor.value);
-    return new OrtBinding(this.#api, this.#session, binding, [...Object.values(inputs), ...Object.values(outputs)]);
+    return new OrtBinding(this.#api, this.#session, binding, Object.values(inputs), Object.values(outputs));
   }
 }
 
@@ -319,19 +225,31 @@ export class OrtBinding {
   readonly #binding: Pointer;
   readonly #run: Native;
   readonly tensors: readonly OrtTensor[]; // referenced for as long as native code may touch them
+  readonly #loads: readonly (() => void)[];
+  readonly #stores: readonly (() => void)[];
 
-  constructor(api: Api, session: Pointer, binding: Pointer, tensors: readonly OrtTensor[]) {
+  constructor(
+    api: Api,
+    session: Pointer,
+    binding: Pointer,
+    inputs: readonly OrtTensor[],
+    outputs: readonly OrtTensor[],
+  ) {
     this.#api = api;
     this.#session = session;
     this.#binding = binding;
     this.#run = api.raw("RunWithBinding");
-    this.tensors = tensors;
+    this.tensors = [...inputs, ...outputs];
+    this.#loads = inputs.flatMap(({ copies }) => copies?.load ?? []);
+    this.#stores = outputs.flatMap(({ copies }) => copies?.store ?? []);
   }
 
   /** Runs the graph to its end on the calling thread and the shared pool. */
   run(): void {
+    for (const load of this.#loads) load();
     const status = this.#run(this.#session, null, this.#binding);
     if (status !== null && status !== 0n) this.#failed(status);
+    for (const store of this.#stores) store();
   }
 
   #failed(status: unknown): never {
