@@ -42,6 +42,35 @@ export class Fields {
     return 1;
   }
 
+  /** As {@link integer}; undefined where the key is absent or null. */
+  optionalInteger(name: string): number | undefined {
+    return (this.json[name] ?? undefined) === undefined ? undefined : this.integer(name);
+  }
+
+  /** A whole number from 0. */
+  count(name: string, absent: number): number {
+    const value = this.json[name] ?? absent;
+    if (isCount(value)) return value;
+    this.refuse("MalformedConfig", `${name} is ${shown(value)}, expected a whole number from 0`);
+    return absent;
+  }
+
+  /** A list of whole numbers from 0; empty where the key is absent or null. */
+  counts(name: string): readonly number[] {
+    const value = this.json[name] ?? [];
+    if (Array.isArray(value) && value.every(isCount)) return value;
+    this.refuse("MalformedConfig", `${name} is ${shown(value)}, expected a list of whole numbers from 0`);
+    return [];
+  }
+
+  /** A list of `count` finite numbers above zero. */
+  positives(name: string, count: number): readonly number[] {
+    const value = this.json[name];
+    if (Array.isArray(value) && value.length === count && value.every(isPositive)) return value;
+    this.refuse("MalformedConfig", `${name} is ${shown(value)}, expected ${count} numbers above 0`);
+    return [];
+  }
+
   /** A finite number above zero. */
   positive(name: string, absent?: number): number {
     return this.optionalPositive(name) ?? absent ?? this.#noNumber(name);
@@ -51,7 +80,7 @@ export class Fields {
   optionalPositive(name: string): number | undefined {
     const value = this.json[name] ?? undefined;
     if (value === undefined) return undefined;
-    if (typeof value === "number" && Number.isFinite(value) && value > 0) return value;
+    if (isPositive(value)) return value;
     return this.#noNumber(name);
   }
 
@@ -68,7 +97,7 @@ export class Fields {
   }
 
   /** One id, several or none (null). An absent key means `absent`. Ids outside the vocabulary can never come, so they drop out. */
-  tokenIds(name: string, absent: number, vocabularySize: number): readonly number[] {
+  tokenIds(name: string, absent: number | null, vocabularySize: number): readonly number[] {
     const value = this.json[name] === undefined ? absent : this.json[name];
     const ids: readonly unknown[] = Array.isArray(value) ? value : value === null ? [] : [value];
     const whole = ids.filter((id): id is number => typeof id === "number" && Number.isInteger(id));
@@ -77,3 +106,9 @@ export class Fields {
     return whole.filter((id) => id >= 0 && id < vocabularySize);
   }
 }
+
+const isCount = (value: unknown): value is number =>
+  typeof value === "number" && Number.isInteger(value) && value >= 0 && value < 2 ** 31;
+
+const isPositive = (value: unknown): value is number =>
+  typeof value === "number" && Number.isFinite(value) && value > 0;

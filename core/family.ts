@@ -8,9 +8,11 @@ export type TensorPlace = {
   readonly shape: readonly number[]; // [outputs, inputs] or [length], as the engine sees it
   readonly stored: string; // the checkpoint's name
   readonly storedShape: readonly number[];
-  readonly plane?: number; // of a tensor of three axes
+  /** Index on the first of the stored axes; what is below holds of the axes after it: [experts, inputs, outputs] or [experts, outputs]. */
+  readonly plane?: number;
   readonly transposed?: boolean; // the stored matrix (or plane) is [inputs, outputs]
-  readonly rows?: { readonly start: number; readonly step: number }; // the role's rows among the stored ones
+  /** Row r of the role (output r, wherever outputs lie) is the stored one's row start + r × step. */
+  readonly rows?: { readonly start: number; readonly step: number };
   readonly add?: number; // to every value
 };
 

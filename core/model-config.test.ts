@@ -117,7 +117,8 @@ describe("config.json", () => {
   });
 
   const refused = [
-    { changes: { model_type: "qwen3" }, code: "UnknownModelType", names: ["model_type", "qwen3"] },
+    { changes: { model_type: "opt" }, code: "UnknownModelType", names: ["model_type", "opt", "llama, mistral"] },
+    { changes: { model_type: "gemma3" }, code: "UnknownModelType", names: ["gemma3", "pictures", "gemma3_text"] },
     { changes: { model_type: undefined }, code: "UnknownModelType", names: ["model_type", "nothing"] },
     {
       changes: { architectures: ["LlamaForSequenceClassification"] },
@@ -127,9 +128,9 @@ describe("config.json", () => {
     { changes: { hidden_act: "gelu" }, code: "UnsupportedOption", names: ["hidden_act", "gelu", "silu"] },
     { changes: { pretraining_tp: 2 }, code: "UnsupportedOption", names: ["pretraining_tp"] },
     {
-      changes: { quantization_config: { quant_method: "awq" } },
+      changes: { quantization_config: { quant_method: "bitsandbytes" } },
       code: "UnsupportedOption",
-      names: ["quantization_config", "unquantised"],
+      names: ["quantization_config.quant_method", "unquantised"],
     },
     { changes: { sliding_window: 4096 }, code: "UnsupportedOption", names: ["sliding_window", "4096"] },
     {
@@ -139,9 +140,9 @@ describe("config.json", () => {
     },
     { changes: { num_local_experts: 8 }, code: "UnsupportedOption", names: ["num_local_experts"] },
     {
-      changes: { rope_scaling: { rope_type: "yarn", factor: 4 } },
+      changes: { rope_scaling: { rope_type: "dynamic", factor: 4 } },
       code: "UnsupportedOption",
-      names: ["rope_scaling.rope_type", "yarn"],
+      names: ["rope_scaling.rope_type", "dynamic"],
     },
     { changes: { rope_scaling: { rope_type: "linear" } }, code: "MalformedConfig", names: ["rope_scaling.factor"] },
     { changes: { rope_scaling: "linear" }, code: "MalformedConfig", names: ["rope_scaling"] },

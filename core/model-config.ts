@@ -3,9 +3,10 @@
  * that the engine does not do is refused by name: a model that runs but answers differently from its makers' code is
  * worse than one that does not run. Each family of models reads its own config.json; see core/families.
  */
-import { FAMILIES } from "./families/all.ts";
+import { FAMILIES, NOT_SERVED } from "./families/all.ts";
 import { Fields } from "./config-fields.ts";
 import { type JsonObject, isJsonObject, parseJson, shown } from "./json.ts";
+import { parseSourceQuantization } from "./quantized-source.ts";
 import { type Refusal, type Result, ok, refuse } from "./result.ts";
 
 /** How rotary frequencies are stretched. `attentionFactor` multiplies cosines and sines. */
@@ -109,6 +110,9 @@ export type ModelConfigCode = "MalformedConfig" | "UnknownModelType" | "Unsuppor
 /** Characters of a config.json; real ones are under 10 Ki. */
 const TEXT_LENGTH_MAX = 1 << 20;
 
+/** Of all layers together; the largest open models have about 20,000. Attacker: each has six names to make. */
+const EXPERTS_MAX = 1 << 17;
+
 /**
  * The configuration in a config.json. Refusals name the field, what was found and what to do:
  * `MalformedConfig` (no JSON, a missing or impossible value), `UnknownModelType`, `UnsupportedOption`.
@@ -120,19 +124,23 @@ export function parseModelConfig(text: string): Result<ModelConfig, ModelConfigC
   if (!isJsonObject(json))
     return refuse("MalformedConfig", "config.json is no JSON object; fetch the checkpoint again");
   const family = FAMILIES.find(({ modelType }) => modelType === json["model_type"]);
-  if (family === undefined) {
-    const known = FAMILIES.map(({ modelType }) => modelType).join(", ");
-    return refuse(
-      "UnknownModelType",
-      `config.json: model_type is ${shown(json["model_type"])}, served are: ${known}; choose a checkpoint of one of these families`,
-    );
-  }
+  if (family === undefined) return unknownType(json["model_type"]);
   const unsupported = refusedArchitecture(json, family.architecture) ?? refusedOption(json, family.neutral);
   if (unsupported !== undefined) return unsupported;
+  const quantization = parseSourceQuantization(json);
+  if (!quantization.ok) return quantization;
   const fields = new Fields(json);
   const config = family.read(fields);
   if (fields.refusal !== undefined) return fields.refusal;
   return refusedShape(config) ?? ok(config);
+}
+
+function unknownType(modelType: unknown): Refusal<ModelConfigCode> {
+  const known = FAMILIES.map((family) => family.modelType).join(", ");
+  const named =
+    typeof modelType === "string" && Object.hasOwn(NOT_SERVED, modelType) ? NOT_SERVED[modelType] : undefined;
+  const hint = named ?? `served are: ${known}; choose a checkpoint of one of these families`;
+  return refuse("UnknownModelType", `config.json: model_type is ${shown(modelType)}; ${hint}`);
 }
 
 function refusedArchitecture(json: JsonObject, architecture: string): Refusal<ModelConfigCode> | undefined {
@@ -151,9 +159,8 @@ function refusedOption(
   for (const [option, neutral] of Object.entries(neutralOptions)) {
     const value = json[option];
     if (value === undefined || value === null || neutral.includes(value)) continue;
-    const hint = option.endsWith("tion_config")
-      ? "use the unquantised checkpoint and let spec.quantization shrink it"
-      : neutral.length > 0
+    const hint =
+      neutral.length > 0
         ? `only ${neutral.map(shown).join(" or ")} is honoured`
         : "it is not honoured, so the answers would differ from the model's own";
     return refuse("UnsupportedOption", `config.json: ${option} is ${shown(value)}; ${hint}`);
@@ -170,5 +177,11 @@ function refusedShape(config: ModelConfig): Refusal<ModelConfigCode> | undefined
     );
   if (config.headSize % 2 !== 0)
     return refuse("MalformedConfig", `config.json: head_dim ${config.headSize} is odd, rotary embeddings turn pairs`);
+  const expertCount = config.layerCount * (config.experts?.count ?? 0);
+  if (expertCount > EXPERTS_MAX)
+    return refuse(
+      "MalformedConfig",
+      `config.json: ${config.experts?.count} experts in ${config.layerCount} layers; at most ${EXPERTS_MAX} in all are read`,
+    );
   return undefined;
 }

@@ -1,0 +1,53 @@
+/** Options that change a decoder's arithmetic, whichever family has them, and the values under which they change nothing. */
+
+/** A family that honours one leaves it out by {@link neutralExcept}. Null counts as absent throughout. */
+export const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
+  add_cross_attention: [false],
+  add_bias_linear: [false],
+  alibi: [false],
+  attention_bias: [false],
+  attention_chunk_size: [],
+  attention_multiplier: [],
+  attention_sink: [false],
+  attn_logit_softcapping: [],
+  attn_temperature_tuning: [false, 0],
+  embedding_multiplier: [1],
+  encoder_no_repeat_ngram_size: [0],
+  final_logit_softcapping: [],
+  full_attn_mod: [1],
+  interpolate_factor: [1],
+  is_encoder_decoder: [false],
+  kv_lora_rank: [],
+  lm_head_bias: [false],
+  logit_scale: [1],
+  logits_scaling: [1],
+  mlp_bias: [false],
+  mlp_layer_types: [],
+  n_routed_experts: [0],
+  n_shared_experts: [0],
+  no_rope_layers: [],
+  num_experts: [0, 1],
+  num_kv_shared_layers: [0],
+  num_local_experts: [0, 1],
+  parallel_residual: [false],
+  partial_rotary_factor: [1],
+  per_layer_config: [],
+  pretraining_tp: [1],
+  q_lora_rank: [],
+  qk_layernorm: [false],
+  qkv_bias: [false],
+  residual_multiplier: [1],
+  rope_interleaved: [false],
+  scale_embedding: [false],
+  shared_expert_intermediate_size: [0],
+  sliding_window: [],
+  use_bidirectional_attention: [false],
+  use_mrope: [false],
+  use_qk_norm: [false],
+  use_sliding_window: [false],
+  vision_config: [],
+};
+
+/** The neutral options without those that a family reads itself. */
+export const neutralExcept = (...honoured: readonly string[]): Readonly<Record<string, readonly unknown[]>> =>
+  Object.fromEntries(Object.entries(NEUTRAL).filter(([option]) => !honoured.includes(option)));
