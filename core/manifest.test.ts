@@ -2,24 +2,31 @@ import { expect } from "chai";
 import fc from "fast-check";
 import {
   CHUNK_BYTES,
+  LEAF_BYTES,
   type ManifestFile,
+  areLeaves,
   chunkCountOf,
+  chunkHash,
   formatManifest,
   isChunk,
+  isLeaf,
   isSafePath,
+  leafHashes,
+  leafHashesRange,
+  leavesFileBytes,
   manifestOf,
   modelRoot,
   parseManifest,
 } from "./manifest.ts";
-import { merkleLeaf } from "./merkle.ts";
+import { merkleRoot } from "./merkle.ts";
 
 const CONFIG = `{"model_type": "llama"}`;
 
 function aFile(path: string, bytes: Uint8Array): ManifestFile {
-  const leaves = Array.from({ length: chunkCountOf(bytes.length) }, (_, index) =>
-    merkleLeaf(bytes.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES)),
+  const chunks = Array.from({ length: chunkCountOf(bytes.length) }, (_, index) =>
+    chunkHash(bytes.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES)),
   );
-  return { path, sizeBytes: bytes.length, chunks: new Uint8Array(Buffer.concat(leaves)) };
+  return { path, sizeBytes: bytes.length, chunks: new Uint8Array(Buffer.concat(chunks)) };
 }
 
 const weights = new Uint8Array(2 * CHUNK_BYTES + 5).fill(7);
@@ -121,6 +128,51 @@ describe("model manifest", () => {
         return !result.ok || formatManifest(result.value) === text; // white space between fields means nothing
       }),
     );
+  });
+
+  it("checks 16 KiB by themselves once the leaves of their chunk are checked", () => {
+    const [, , file] = manifest.files;
+    if (file === undefined) throw new Error("three files");
+    const hashes = new Uint8Array(Buffer.concat(leafHashes(weights.subarray(CHUNK_BYTES, 2 * CHUNK_BYTES))));
+    expect(areLeaves(file, 1, hashes)).to.equal(true);
+    expect(areLeaves(file, 2, hashes)).to.equal(false);
+    expect(areLeaves(file, 1, hashes.subarray(32))).to.equal(false);
+    expect(
+      areLeaves(
+        file,
+        1,
+        hashes.map((byte, at) => (at === 40 ? byte ^ 1 : byte)),
+      ),
+    ).to.equal(false);
+    const leaf = weights.subarray(CHUNK_BYTES + 3 * LEAF_BYTES, CHUNK_BYTES + 4 * LEAF_BYTES);
+    expect(isLeaf(hashes, 3, leaf)).to.equal(true);
+    expect(
+      isLeaf(
+        hashes,
+        3,
+        leaf.map((byte, at) => (at === 9 ? byte ^ 1 : byte)),
+      ),
+    ).to.equal(false);
+  });
+
+  it("has the file root of RFC 6962 over all leaves, whatever the chunks", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 3 * CHUNK_BYTES }), (sizeBytes) => {
+        const bytes = new Uint8Array(sizeBytes).fill(3);
+        const { chunks } = aFile("w", bytes);
+        const hashes = Array.from({ length: chunks.length / 32 }, (_, at) => chunks.subarray(at * 32, at * 32 + 32));
+        return Buffer.compare(merkleRoot(leafHashes(bytes)), merkleRoot(hashes)) === 0;
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  it("says where the leaves of a chunk lie in their own file", () => {
+    const leafCounts = [1, 0, 2 * 64 + 1]; // config.json, merges.txt, model.safetensors
+    expect(leavesFileBytes(manifest)).to.equal(leafCounts.reduce((a, b) => a + b, 0) * 32);
+    const at = (start: number, end: number) => leafHashesRange(manifest, "model.safetensors", { start, end });
+    expect(at(0, 1)).to.deep.equal({ start: 32, end: 65 * 32 });
+    expect(at(1, 3)).to.deep.equal({ start: 65 * 32, end: 130 * 32 });
   });
 
   it("takes no path that a file system or a URL could read in two ways", () => {

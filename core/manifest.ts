@@ -2,10 +2,16 @@
  * The model manifest: which bytes a model is. Every file that serving reads is listed with the hash of each 1 MiB chunk,
  * so that a rank can check any byte range by itself, without the rest of the file. The root names the whole model:
  *
- *   chunk leaf = SHA-256(0x00 || chunk)                                       (RFC 6962; the list is in the manifest)
- *   file root  = RFC 6962 over the file's chunk leaves
+ *   leaf       = SHA-256(0x00 || 16 KiB of the file, or the rest of it)       (RFC 6962)
+ *   chunk      = RFC 6962 over its 64 leaves                                  (the list is in the manifest)
+ *   file root  = RFC 6962 over all leaves of the file, which is the same over its chunks
  *   file leaf  = SHA-256(0x00 || path || 0x00 || size in decimal || 0x00 || file root)
  *   model root = RFC 6962 over the file leaves, sorted by path
+ *
+ * Why two sizes: a slice of a tensor begins and ends within chunks, and whole chunks at its edges would be a tenth of what
+ * a rank reads; leaves alone would make the manifest of 100 GB a file of 270 MB. So leaves lie in a file of their own,
+ * {@link LEAVES_FILE}, of which a rank reads the few that it needs; a chunk's leaves are checked by the chunk's hash, so
+ * nobody has to vouch for that file, and where it is missing whole chunks are read.
  *
  * The text of config.json is carried along (and checked against its own chunks), so that a planner needs nothing else.
  */
@@ -18,12 +24,26 @@ import { type Result, ok, refuse } from "./result.ts";
 
 export const MANIFEST_FILE = "tessellate-manifest.json";
 export const CHUNK_BYTES = 1 << 20;
+export const LEAF_BYTES = 16 << 10;
+export const LEAVES_PER_CHUNK = CHUNK_BYTES / LEAF_BYTES;
+/** The hashes of all leaves, 32 bytes each: the model's own files by path, then the added ones. Not listed, not needed. */
+export const LEAVES_FILE = "tessellate-leaves.bin";
+const COLUMNS_PREFIX = "tessellate-columns.";
+
+/**
+ * Where the matrices of a weights file that ranks cut by columns lie once more, rows for columns, in safetensors form and
+ * under the same names. Not called .safetensors: other programs load every file that is.
+ */
+export const columnsPathOf = (path: string): string => `${COLUMNS_PREFIX}${path.replace(/\.safetensors$/, "")}.bin`;
+
+/** Whether `tessellate pack` made the file, rather than found it. */
+export const isAddedFile = (path: string): boolean => path === LEAVES_FILE || path.startsWith(COLUMNS_PREFIX);
 /** Room for the chunk list of a model of about a tebibyte. */
 export const MANIFEST_BYTES_MAX = 64 << 20;
 
-const KIND = "tessellate/manifest/v1";
+const KIND = "tessellate/manifest/v2";
 const FILE_COUNT_MAX = 10_000;
-const HASH_BYTES = 32;
+export const HASH_BYTES = 32;
 
 export type ManifestFile = {
   readonly path: string; // relative, `/` between folders, printable ASCII
@@ -41,17 +61,64 @@ export type ManifestCode = "MalformedManifest" | "WrongRoot";
 
 export const chunkCountOf = (sizeBytes: number): number => Math.ceil(sizeBytes / CHUNK_BYTES);
 
+export const leafCountOf = (sizeBytes: number): number => Math.ceil(sizeBytes / LEAF_BYTES);
+
 /** The bytes of chunk `index` within its file. */
 export const chunkRange = (file: ManifestFile, index: number): Range => ({
   start: index * CHUNK_BYTES,
   end: Math.min((index + 1) * CHUNK_BYTES, file.sizeBytes),
 });
 
+/** The hashes of the leaves of `bytes`, which start where a leaf does; 32 bytes each. */
+export const leafHashes = (bytes: Uint8Array): readonly Uint8Array[] =>
+  Array.from({ length: leafCountOf(bytes.length) }, (_, index) =>
+    merkleLeaf(bytes.subarray(index * LEAF_BYTES, (index + 1) * LEAF_BYTES)),
+  );
+
+/** What the manifest lists for a chunk of these bytes, 32 bytes; at most {@link CHUNK_BYTES} go in. */
+export const chunkHash = (bytes: Uint8Array): Uint8Array => merkleRoot(leafHashes(bytes));
+
 /** Whether `bytes` are chunk `index` of `file`. */
 export function isChunk(file: ManifestFile, index: number, bytes: Uint8Array): boolean {
   const { start, end } = chunkRange(file, index);
-  return bytes.length === end - start && Buffer.compare(merkleLeaf(bytes), chunkLeaf(file, index)) === 0;
+  return bytes.length === end - start && Buffer.compare(chunkHash(bytes), listedHash(file, index)) === 0;
 }
+
+/** Whether `hashes`, 32 bytes each, are those of all the leaves of chunk `index`. */
+export function areLeaves(file: ManifestFile, index: number, hashes: Uint8Array): boolean {
+  const { start, end } = chunkRange(file, index);
+  if (hashes.length !== leafCountOf(end - start) * HASH_BYTES) return false;
+  return Buffer.compare(merkleRoot(split(hashes)), listedHash(file, index)) === 0;
+}
+
+/** Whether `bytes` are leaf `index` of a chunk whose leaves have these `hashes`. */
+export const isLeaf = (hashes: Uint8Array, index: number, bytes: Uint8Array): boolean =>
+  Buffer.compare(merkleLeaf(bytes), hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES)) === 0;
+
+/** Where the hashes of all leaves of `chunks` of a file lie in {@link LEAVES_FILE}. */
+export function leafHashesRange(manifest: Manifest, path: string, chunks: Range): Range {
+  let before = 0;
+  const own = manifest.files.filter((file) => !isAddedFile(file.path));
+  for (const file of [...own, ...manifest.files.filter((added) => isAddedFile(added.path))]) {
+    const leafCount = leafCountOf(file.sizeBytes);
+    if (file.path === path)
+      return {
+        start: (before + chunks.start * LEAVES_PER_CHUNK) * HASH_BYTES,
+        end: (before + Math.min(chunks.end * LEAVES_PER_CHUNK, leafCount)) * HASH_BYTES,
+      };
+    before += leafCount;
+  }
+  return { start: 0, end: 0 };
+}
+
+/** What {@link LEAVES_FILE} measures. */
+export const leavesFileBytes = (manifest: Pick<Manifest, "files">): number =>
+  manifest.files.reduce((total, { sizeBytes }) => total + leafCountOf(sizeBytes) * HASH_BYTES, 0);
+
+const split = (hashes: Uint8Array): readonly Uint8Array[] =>
+  Array.from({ length: hashes.length / HASH_BYTES }, (_, index) =>
+    hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES),
+  );
 
 export const fileOf = (manifest: Manifest, path: string): ManifestFile | undefined =>
   manifest.files.find((file) => file.path === path);
@@ -60,7 +127,7 @@ export const fileOf = (manifest: Manifest, path: string): ManifestFile | undefin
 export function modelRoot(files: readonly ManifestFile[]): string {
   const encoder = new TextEncoder();
   const leaves = sortedByPath(files).map((file) => {
-    const chunks = Array.from({ length: chunkCountOf(file.sizeBytes) }, (_, index) => chunkLeaf(file, index));
+    const chunks = Array.from({ length: chunkCountOf(file.sizeBytes) }, (_, index) => listedHash(file, index));
     return merkleLeaf(encoder.encode(`${file.path}\0${file.sizeBytes}\0`), merkleRoot(chunks));
   });
   return digestText(merkleRoot(leaves));
@@ -80,7 +147,14 @@ export function formatManifest(manifest: Manifest): string {
     sizeBytes: file.sizeBytes,
     chunks: base64Of(file.chunks),
   }));
-  const document = { kind: KIND, root: manifest.root, chunkBytes: CHUNK_BYTES, config: manifest.configText, files };
+  const document = {
+    kind: KIND,
+    root: manifest.root,
+    chunkBytes: CHUNK_BYTES,
+    leafBytes: LEAF_BYTES,
+    config: manifest.configText,
+    files,
+  };
   return `${JSON.stringify(document, undefined, 1)}\n`;
 }
 
@@ -95,8 +169,11 @@ export function parseManifest(text: string, expectedRoot?: string): Result<Manif
   const json = parseJson(text);
   if (!isJsonObject(json)) return malformed("no JSON object");
   if (json["kind"] !== KIND) return malformed(`kind is ${shown(json["kind"])}, expected ${shown(KIND)}`);
-  if (json["chunkBytes"] !== CHUNK_BYTES)
-    return malformed(`chunkBytes is ${shown(json["chunkBytes"])}, expected ${CHUNK_BYTES}`);
+  for (const [field, bytes] of [
+    ["chunkBytes", CHUNK_BYTES],
+    ["leafBytes", LEAF_BYTES],
+  ] as const)
+    if (json[field] !== bytes) return malformed(`${field} is ${shown(json[field])}, expected ${bytes}`);
   const configText = json["config"];
   if (typeof configText !== "string") return malformed("config is no text");
   const files = parseFiles(json["files"]);
@@ -161,7 +238,8 @@ function configUnlikeFile(manifest: Manifest): string | undefined {
   return bytes.length === file.sizeBytes ? undefined : "config is longer than the config.json that files lists";
 }
 
-const chunkLeaf = (file: ManifestFile, index: number): Uint8Array =>
+/** The hash that the manifest lists for a chunk, 32 bytes. */
+export const listedHash = (file: ManifestFile, index: number): Uint8Array =>
   file.chunks.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES);
 
 /** Paths are ASCII, so the order of code units is the order of bytes. */

@@ -1,14 +1,14 @@
 /** `tessellate pack`: makes the manifest of a checkpoint, once, so that every rank can check every byte it reads. */
 import type { Command } from "commander";
-import { MANIFEST_FILE, type Manifest } from "../../core/manifest.ts";
+import { LEAVES_FILE, MANIFEST_FILE } from "../../core/manifest.ts";
 import { parseModelConfig } from "../../core/model-config.ts";
 import { RefusalError, valueOrThrow } from "../../core/result.ts";
 import { formatBytes } from "../../core/units.ts";
 import { systemClock } from "../../core/wire/clock.ts";
-import { makeManifest, writeManifest } from "../../shard-runtime/weights/pack.ts";
+import { type PackedModel, packModel } from "../../shard-runtime/weights/pack.ts";
 import type { Progress } from "../../shard-runtime/weights/progress.ts";
 
-type Options = { readonly output: string; readonly withoutTokenizer?: boolean };
+type Options = { readonly output: string; readonly withoutTokenizer?: boolean; readonly columns: boolean };
 
 const BAR_WIDTH = 30;
 const REDRAW_MS = 100;
@@ -19,6 +19,7 @@ export function register(program: Command): void {
     .description("check a checkpoint in Hugging Face layout and write the manifest that ranks verify it by")
     .argument("<directory>", "folder with config.json, *.safetensors and tokenizer.json")
     .option("--without-tokenizer", "accept a checkpoint that has no tokenizer.json (it can be evaluated, not served)")
+    .option("--no-columns", "make no copies by column; tensor-parallel ranks then fetch half as much again")
     .option("-o, --output <form>", "text or json", "text")
     .action(async (directory: string, options: Options) => {
       if (options.output !== "text" && options.output !== "json") {
@@ -31,14 +32,15 @@ export function register(program: Command): void {
 async function pack(directory: string, options: Options): Promise<void> {
   const startedMs = systemClock.monotonicMs();
   const bar = process.stderr.isTTY ? new ProgressBar() : undefined;
-  const manifest = await makeManifest(directory, {
+  const result = await packModel(directory, {
     clock: systemClock,
     tokenizer: options.withoutTokenizer === true ? "optional" : "required",
+    columns: options.columns,
     ...(bar === undefined ? {} : { onProgress: (progress) => bar.show(progress) }),
   });
   bar?.clear();
-  const path = await writeManifest(directory, valueOrThrow(manifest));
-  const report = reportOf(valueOrThrow(manifest), path);
+  const packed = valueOrThrow(result);
+  const report = reportOf(packed);
   if (options.output === "json") {
     console.log(JSON.stringify(report));
     return;
@@ -47,16 +49,24 @@ async function pack(directory: string, options: Options): Promise<void> {
   console.log(
     `${report.root}\n${formatBytes(report.bytes)} in ${report.files.length} files, ${report.layerCount} layers, hashed in ${seconds} s`,
   );
-  console.log(`wrote ${path}: keep it beside the model's files; spec.model.digest may pin the root above`);
+  if (packed.addedBytes > 0)
+    console.log(
+      `of these, ${formatBytes(packed.addedBytes)} are copies by column, so that a rank of several fetches its columns ` +
+        "and not whole rows; --no-columns leaves them out",
+    );
+  console.log(
+    `wrote ${packed.manifestPath} and ${LEAVES_FILE}: keep them beside the model's files; spec.model.digest may pin the root above`,
+  );
 }
 
-function reportOf(manifest: Manifest, path: string) {
+function reportOf({ manifest, manifestPath, addedBytes }: PackedModel) {
   const config = valueOrThrow(parseModelConfig(manifest.configText));
   const files = manifest.files.map(({ path: name, sizeBytes }) => ({ path: name, sizeBytes }));
   const bytes = files.reduce((total, file) => total + file.sizeBytes, 0);
   return {
     root: manifest.root,
-    manifest: path,
+    manifest: manifestPath,
+    addedBytes,
     manifestFile: MANIFEST_FILE,
     layerCount: config.layerCount,
     bytes,

@@ -8,6 +8,7 @@ import type { ModelConfig } from "../../core/model-config.ts";
 import { present } from "../../core/assert.ts";
 import { tensorPlaces } from "../../core/tensor-places.ts";
 import type { TensorBlocks, TensorPart, TensorSource } from "../engine/tensor-source.ts";
+import { ColumnCopies } from "./column-copies.ts";
 import { type Encoding, type Format, refusal } from "./formats/encoding.ts";
 import { plainFormat } from "./formats/plain.ts";
 import type { TensorEntry } from "./safetensors.ts";
@@ -44,7 +45,8 @@ export class Checkpoint implements TensorSource {
   /** Refused (RefusalError): MissingFile, MalformedIndex, MissingTensor where the index lacks one that config.json implies. */
   static async open(reader: VerifiedReader, manifest: Manifest, config: ModelConfig): Promise<Checkpoint> {
     const index = await SafetensorsIndex.open(reader, manifest);
-    const checkpoint = new Checkpoint(new WindowReader(reader), {
+    const copies = new ColumnCopies(reader, manifest, (path) => index.headerOf(path));
+    const checkpoint = new Checkpoint(new WindowReader(reader, copies), {
       index,
       places: tensorPlaces(config),
       formats: [plainFormat],

@@ -40,9 +40,14 @@ export class FolderSource implements Source {
     const sizeBytes = await this.sizeOf(path);
     if (sizeBytes > limitBytes)
       throw new RefusalError(wrongLength(this.where(path), `${sizeBytes} bytes`, `at most ${limitBytes}`));
-    const bytes = new Uint8Array(sizeBytes);
+    return this.read(path, { start: 0, end: sizeBytes }, sizeBytes);
+  }
+
+  /** The bytes of `range`, in an array of their own. `fileBytes` is what the file should measure. */
+  async read(path: string, range: Range, fileBytes: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(lengthOf(range));
     let at = 0;
-    for await (const piece of this.stream(path, { start: 0, end: sizeBytes }, sizeBytes)) {
+    for await (const piece of this.stream(path, range, fileBytes)) {
       bytes.set(piece, at);
       at += piece.length;
     }

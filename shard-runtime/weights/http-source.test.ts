@@ -59,15 +59,18 @@ describe("models over HTTP", () => {
   let url: string;
   let requests: IncomingMessage[];
   let answers: Answer[]; // one per request; afterwards a good one
+  let answersFor: readonly (readonly [RegExp, Answer[]])[]; // the same for some paths alone; they go first
   let bodyOf: (path: string) => Promise<Uint8Array>;
 
   beforeEach(async () => {
     requests = [];
     answers = [];
+    answersFor = [];
     bodyOf = async () => BODY;
     server = createServer((request, response) => {
       requests.push(request);
-      const answer = answers.shift() ?? good;
+      const own = answersFor.find(([path]) => path.test(request.url ?? ""))?.[1];
+      const answer = (own ?? answers).shift() ?? good;
       bodyOf(request.url ?? "").then(
         (body) => answer(request, response, body),
         () => response.writeHead(404).end(),
@@ -270,12 +273,9 @@ describe("models over HTTP", () => {
       await new Promise<void>((resolve) => store.listen(0, "127.0.0.1", resolve));
       try {
         const { port } = store.address() as AddressInfo;
-        answers = [
-          good,
-          good,
-          (request, response) =>
-            void response.writeHead(302, { location: `http://127.0.0.1:${port}${request.url}` }).end(),
-        ];
+        const elsewhere: Answer = (request, response) =>
+          void response.writeHead(302, { location: `http://127.0.0.1:${port}${request.url}` }).end();
+        answersFor = [[/\.safetensors$/, [elsewhere]]];
         const huggingFace = { repo: "owner/name", revision: "v1", endpoint: new URL(url).origin };
         const model = valueOrThrow(await openModel({ huggingFace }, { clock, hubToken: "hf_secret" }));
         await model.tensors.read("norm");
@@ -297,7 +297,7 @@ describe("models over HTTP", () => {
           response,
           body.map((byte, at) => (at === 1_500_000 ? byte ^ 1 : byte)),
         );
-      answers = [good, good, good, garbled];
+      answersFor = [[/model-00001.*\.safetensors$/, [good, garbled]]];
       const model = valueOrThrow(await openModel({ url }, { clock }));
       const weightsBytes = model.manifest.files.find(({ path }) => path.startsWith("model-00001"))?.sizeBytes ?? 0;
       const first = await model.tensors.read("embedding.weight");
@@ -308,7 +308,7 @@ describe("models over HTTP", () => {
       ]);
 
       const again = valueOrThrow(await openModel({ url }, { clock }));
-      answers = [good, garbled, garbled];
+      answersFor = [[/model-00001.*\.safetensors$/, [good, garbled, garbled]]];
       const error = await failure(again.tensors.read("embedding.weight"));
       expect(error).to.be.instanceOf(RefusalError).and.include({ code: "CorruptChunk" });
       expect(String(error)).to.include("chunk 1 (bytes 1048576 to 2097152)");

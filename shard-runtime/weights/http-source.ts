@@ -20,6 +20,8 @@ type HttpPlace = Extract<Place, { kind: "http" }>;
 export class HttpSource implements Source {
   readonly #place: HttpPlace;
   readonly #options: SourceOptions & { readonly stallMs?: number };
+  /** Entity tags of what was read, strong ones; the second where it changed. */
+  readonly #tags = new Map<string, { readonly first: string; readonly other?: string }>();
 
   constructor(place: HttpPlace, options: SourceOptions & { readonly stallMs?: number }) {
     this.#place = place;
@@ -28,6 +30,17 @@ export class HttpSource implements Source {
 
   where(path: string): string {
     return shownFile(this.#place, path);
+  }
+
+  /**
+   * Not refused by itself: servers that share a load may tag one file unlike, and its bytes are checked anyway. Where they
+   * turn out wrong, this is why.
+   */
+  changeOf(path: string): string | undefined {
+    const { first, other } = this.#tags.get(path) ?? {};
+    return other === undefined
+      ? undefined
+      : `the file was replaced while it was read (ETag ${first?.slice(0, 80)}, then ${other.slice(0, 80)})`;
   }
 
   async *stream(path: string, range: Range, fileBytes: number): AsyncIterable<Uint8Array> {
@@ -61,8 +74,8 @@ export class HttpSource implements Source {
   }
 
   #patience(path: string): Patience {
-    const { clock, signal } = this.#options;
-    return new Patience({ clock, where: this.where(path), signal });
+    const { clock, signal, attemptCount } = this.#options;
+    return new Patience({ clock, where: this.where(path), signal, attemptCount });
   }
 
   async #whole(path: string, limitBytes: number): Promise<Uint8Array> {
@@ -89,6 +102,7 @@ export class HttpSource implements Source {
     using call = new Call(this.#options);
     const response = await this.#ask(call, path, range);
     this.#checkRange(path, response, range, fileBytes);
+    this.#noteTag(path, response);
     let left = lengthOf(range);
     for await (const piece of call.pieces(response)) {
       if (piece.length > left)
@@ -149,6 +163,14 @@ export class HttpSource implements Source {
       );
     if (total !== "*" && Number(total) !== fileBytes)
       throw new RefusalError(wrongLength(this.where(path), `${total} bytes`, `${fileBytes}`));
+  }
+
+  #noteTag(path: string, response: Response): void {
+    const tag = response.headers.get("etag");
+    if (tag === null || tag.startsWith("W/")) return;
+    const known = this.#tags.get(path);
+    if (known === undefined) this.#tags.set(path, { first: tag });
+    else if (known.first !== tag) this.#tags.set(path, { first: known.first, other: tag });
   }
 
   #refusal(path: string, code: string, detail: string): RefusalError {

@@ -18,8 +18,10 @@ import { placeOf } from "../../core/source.ts";
 import type { TensorSource } from "../engine/tensor-source.ts";
 import { Checkpoint, type TensorRead } from "./checkpoint.ts";
 import type { Progress } from "./progress.ts";
+import { ATTEMPT_COUNT_OF_SEVERAL } from "./patience.ts";
 import { type Source, openPlace } from "./source.ts";
-import { VerifiedReader } from "./verified-reader.ts";
+import { SourceList, type Trouble } from "./source-list.ts";
+import { type ReaderOptions, VerifiedReader } from "./verified-reader.ts";
 
 export type OpenOptions = {
   readonly clock: Clock;
@@ -27,7 +29,9 @@ export type OpenOptions = {
   readonly manifestUrl?: string; // URL or path of the manifest where it does not lie beside the model
   readonly hubToken?: string;
   readonly signal?: AbortSignal;
-  readonly onProgress?: (progress: Progress) => void; // after each chunk that comes for the first time
+  readonly onProgress?: (progress: Progress) => void; // after each piece that comes for the first time
+  readonly mirrors?: readonly ModelSource[]; // asked in order where the source fails
+  readonly onTrouble?: Trouble; // what went wrong with a source and was got over
 };
 
 export type OpenModel = {
@@ -50,18 +54,25 @@ export type OpenModel = {
  */
 export function openModel(source: ModelSource, options: OpenOptions): Promise<Result<OpenModel>> {
   return refusalsOf(async () => {
-    const files = openPlace(valueOrThrow(placeOf(source)), options);
-    const text = await manifestText(files, options);
-    const manifest = valueOrThrow(parseManifest(text, options.expectedRoot));
+    const all = [source, ...(options.mirrors ?? [])];
+    const several = all.length > 1 ? { attemptCount: ATTEMPT_COUNT_OF_SEVERAL } : {};
+    const sources = all.map((each) => openPlace(valueOrThrow(placeOf(each)), { ...options, ...several }));
+    const elsewhere = options.manifestUrl === undefined ? undefined : manifestAt(options.manifestUrl, options);
+    const files = new SourceList(sources, {
+      ...(elsewhere === undefined ? {} : { besideManifest: elsewhere.source }),
+      ...(options.onTrouble === undefined ? {} : { onTrouble: options.onTrouble }),
+    });
+    const { source: from, path } = elsewhere ?? { source: files, path: MANIFEST_FILE };
+    const manifest = valueOrThrow(parseManifest(await manifestText(from, path), options.expectedRoot));
     return openWith(files, manifest, options);
   });
 }
 
 /** A model whose manifest is already at hand. Throws RefusalError. */
 export async function openWith(
-  files: Source,
+  files: SourceList,
   manifest: Manifest,
-  options: Pick<OpenOptions, "clock" | "onProgress">,
+  options: ReaderOptions,
 ): Promise<OpenModel & { readonly tensors: Checkpoint }> {
   const config = valueOrThrow(parseModelConfig(manifest.configText));
   const reader = new VerifiedReader(files, manifest, options);
@@ -79,9 +90,7 @@ export async function openWith(
   };
 }
 
-async function manifestText(files: Source, options: OpenOptions): Promise<string> {
-  const beside = { source: files, path: MANIFEST_FILE };
-  const { source, path } = options.manifestUrl === undefined ? beside : manifestAt(options.manifestUrl, options);
+async function manifestText(source: Pick<Source, "where" | "readSmall">, path: string): Promise<string> {
   try {
     return new TextDecoder().decode(await source.readSmall(path, MANIFEST_BYTES_MAX));
   } catch (error) {

@@ -2,26 +2,29 @@
  * `tessellate pack`: hashes a checkpoint once and checks that it can be served, so that what is wrong with it is told to
  * the one who has it in hand and not to a hundred ranks.
  */
-import { rename, writeFile } from "node:fs/promises";
+import { type FileHandle, open, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../core/clock.ts";
 import { isJsonObject, parseJson, shown } from "../../core/json.ts";
 import {
-  CHUNK_BYTES,
+  LEAVES_FILE,
   MANIFEST_FILE,
   type Manifest,
   type ManifestFile,
   formatManifest,
+  isAddedFile,
   manifestOf,
 } from "../../core/manifest.ts";
-import { merkleLeaf } from "../../core/merkle.ts";
 import { parseModelConfig } from "../../core/model-config.ts";
 import { RefusalError, type Result, refuse, valueOrThrow } from "../../core/result.ts";
 import { placeOf } from "../../core/source.ts";
+import { ChunkHasher } from "./chunk-hasher.ts";
 import { INDEX_FILE, SINGLE_FILE, parseIndex } from "./checkpoint.ts";
 import { FolderSource } from "./folder-source.ts";
 import { type OpenModel, openWith, refusalsOf } from "./open-model.ts";
 import { type Progress, ProgressMeter } from "./progress.ts";
+import { SourceList } from "./source-list.ts";
+import { columnTensors, columnsBytes, copiedOf, writeColumns } from "./write-columns.ts";
 
 /** What serving may read besides weights. Other files of a folder (cards, other formats) are not part of the model. */
 const OPTIONAL_FILES = [
@@ -57,12 +60,52 @@ export async function writeManifest(directory: string, manifest: Manifest): Prom
   return path;
 }
 
+export type PackedModel = {
+  readonly manifest: Manifest;
+  readonly manifestPath: string;
+  readonly addedBytes: number; // of copies by column; 0 where there are none
+};
+
+/**
+ * As {@link makeManifest}, and writes what ranks read: the manifest, the leaves' hashes and, unless `columns` is false,
+ * copies of the matrices that tensor-parallel ranks cut by columns.
+ */
+export function packModel(
+  directory: string,
+  { columns = true, ...options }: PackOptions & { readonly columns?: boolean },
+): Promise<Result<PackedModel>> {
+  return refusalsOf(async () => {
+    const leaves = await LeavesFile.create(directory);
+    try {
+      const { model, meter } = await packedOf(directory, options, leaves);
+      for (const name of await readdir(directory))
+        if (isAddedFile(name) && name !== LEAVES_FILE) await rm(join(directory, name));
+      const copies = columns ? await writeCopies(directory, model, leaves, meter) : [];
+      const manifest = manifestOf([...model.manifest.files, ...copies], model.manifest.configText);
+      await leaves.finish();
+      const manifestPath = await writeManifest(directory, manifest);
+      return { manifest, manifestPath, addedBytes: copies.reduce((total, { sizeBytes }) => total + sizeBytes, 0) };
+    } finally {
+      await leaves.abandon();
+    }
+  });
+}
+
 /** A bare checkpoint folder as an open model, its manifest made in memory; a tokenizer is not needed. */
 export function openUnpacked(directory: string, options: PackOptions): Promise<Result<OpenModel>> {
   return refusalsOf(() => packed(directory, { tokenizer: "optional", ...options }));
 }
 
-async function packed(directory: string, options: PackOptions): Promise<OpenModel> {
+type Opened = Awaited<ReturnType<typeof openWith>>;
+
+const packed = async (directory: string, options: PackOptions): Promise<Opened> =>
+  (await packedOf(directory, options)).model;
+
+async function packedOf(
+  directory: string,
+  options: PackOptions,
+  leaves?: LeavesFile,
+): Promise<{ readonly model: Opened; readonly meter: ProgressMeter }> {
   const folder = folderSource(directory);
   const configText = new TextDecoder().decode(await folder.readSmall("config.json", SMALL_FILE_BYTES_MAX));
   const config = valueOrThrow(parseModelConfig(configText));
@@ -72,10 +115,72 @@ async function packed(directory: string, options: PackOptions): Promise<OpenMode
   const total = sizes.values().reduce((a, b) => a + b, 0);
   const meter = new ProgressMeter(options.clock, total, options.onProgress);
   const files: ManifestFile[] = [];
-  for (const [path, sizeBytes] of sizes) files.push(await hashed(folder, path, sizeBytes, meter));
-  const model = await openWith(folder, manifestOf(files, configText), { clock: options.clock });
+  for (const [path, sizeBytes] of [...sizes].toSorted(([a], [b]) => (a < b ? -1 : 1)))
+    files.push(await hashed(folder, path, sizeBytes, meter, leaves));
+  const model = await openWith(new SourceList([folder]), manifestOf(files, configText), { clock: options.clock });
   await model.tensors.checkAll();
-  return model;
+  return { model, meter };
+}
+
+/** Copies by column of all weights files that have matrices to copy, in the order of their paths. */
+async function writeCopies(
+  directory: string,
+  model: Opened,
+  leaves: LeavesFile,
+  meter: ProgressMeter,
+): Promise<readonly ManifestFile[]> {
+  const entries = await Promise.all([...columnTensors(model.config)].map((name) => model.tensors.find(name)));
+  const copied = copiedOf(entries.filter((entry) => entry !== undefined));
+  const hashedBytes = model.manifest.files.reduce((total, { sizeBytes }) => total + sizeBytes, 0);
+  meter.expect(hashedBytes + copied.reduce((total, [, entries]) => total + columnsBytes(entries), 0));
+  const files: ManifestFile[] = [];
+  for (const [path, entries] of copied) {
+    const options = {
+      directory,
+      folder: folderSource(directory),
+      onBytes: (byteCount: number) => meter.advance(byteCount),
+      onLeaves: (hashes: Uint8Array) => leaves.write(hashes),
+    };
+    files.push(await writeColumns(path, entries, options));
+  }
+  return files;
+}
+
+/** The leaves' hashes as they are made; in their place only when all are there. */
+class LeavesFile {
+  readonly #path: string;
+  readonly #file: FileHandle;
+  #open = true;
+
+  private constructor(path: string, file: FileHandle) {
+    this.#path = path;
+    this.#file = file;
+  }
+
+  static async create(directory: string): Promise<LeavesFile> {
+    const path = join(directory, LEAVES_FILE);
+    return new LeavesFile(path, await open(`${path}.new`, "w"));
+  }
+
+  async write(hashes: Uint8Array): Promise<void> {
+    if (hashes.length > 0) await this.#file.writeFile(hashes);
+  }
+
+  async finish(): Promise<void> {
+    await this.#close();
+    await rename(`${this.#path}.new`, this.#path);
+  }
+
+  /** After `finish` it does nothing. */
+  async abandon(): Promise<void> {
+    await this.#close();
+    await rm(`${this.#path}.new`, { force: true });
+  }
+
+  async #close(): Promise<void> {
+    if (this.#open) await this.#file.close();
+    this.#open = false;
+  }
 }
 
 function folderSource(directory: string): FolderSource {
@@ -105,24 +210,17 @@ async function hashed(
   path: string,
   sizeBytes: number,
   meter: ProgressMeter,
+  leaves: LeavesFile | undefined,
 ): Promise<ManifestFile> {
-  const leaves: Uint8Array[] = [];
-  const chunk = new Uint8Array(CHUNK_BYTES);
-  let filled = 0;
+  const hasher = new ChunkHasher();
   for await (const piece of folder.stream(path, { start: 0, end: sizeBytes }, sizeBytes)) {
-    for (let taken = 0; taken < piece.length; ) {
-      const part = piece.subarray(taken, taken + CHUNK_BYTES - filled);
-      chunk.set(part, filled);
-      filled += part.length;
-      taken += part.length;
-      if (filled < CHUNK_BYTES) continue;
-      leaves.push(merkleLeaf(chunk));
-      filled = 0;
-    }
+    hasher.update(piece);
+    await leaves?.write(hasher.takeLeaves());
     meter.advance(piece.length);
   }
-  if (filled > 0) leaves.push(merkleLeaf(chunk.subarray(0, filled)));
-  return { path, sizeBytes, chunks: new Uint8Array(Buffer.concat(leaves)) };
+  const file = hasher.finish(path);
+  await leaves?.write(hasher.takeLeaves());
+  return file;
 }
 
 /** A tokenizer that can say a token which the model does not have belongs to another model. */

@@ -19,7 +19,9 @@ export class Weather extends Error {
   }
 }
 
-const FAILURE_COUNT_MAX = 6;
+/** Failures in a row, and where another source can be asked instead. */
+const ATTEMPT_COUNT = 6;
+export const ATTEMPT_COUNT_OF_SEVERAL = 3;
 const FIRST_WAIT_MS = 250;
 const WAIT_MS_MAX = 10_000;
 const RETRY_AFTER_MS_MAX = 120_000;
@@ -31,6 +33,7 @@ export type PatienceOptions = {
   readonly where: string;
   readonly signal?: AbortSignal | undefined;
   readonly random?: () => number; // [0, 1)
+  readonly attemptCount?: number | undefined; // ATTEMPT_COUNT where absent
 };
 
 export class Patience {
@@ -43,11 +46,11 @@ export class Patience {
 
   /** Waits until the next attempt is due, or throws {@link SourceUnavailable}. `byteCount`: what the failed attempt brought. */
   async outlast(failure: unknown, byteCount: number): Promise<void> {
-    const { clock, where, signal, random = Math.random } = this.#options;
+    const { clock, where, signal, random = Math.random, attemptCount = ATTEMPT_COUNT } = this.#options;
     signal?.throwIfAborted();
     this.#failureCount = byteCount >= PROGRESS_BYTES ? 1 : this.#failureCount + 1;
     const wish = failure instanceof Weather ? failure.retryAfterMs : undefined;
-    if (this.#failureCount >= FAILURE_COUNT_MAX || (wish ?? 0) > RETRY_AFTER_MS_MAX)
+    if (this.#failureCount >= attemptCount || (wish ?? 0) > RETRY_AFTER_MS_MAX)
       throw new SourceUnavailable(
         `${where}: ${this.#failureCount} attempts failed, the last with: ${describe(failure)}; check the server and the way to it`,
         { cause: failure },

@@ -13,7 +13,7 @@ export const LENGTH_BYTES = 8;
 const HEADER_BYTES_MAX = 100_000_000;
 
 /** Bits per element of every dtype that the format knows. */
-const DTYPE_BITS: Readonly<Record<string, number>> = {
+export const DTYPE_BITS: Readonly<Record<string, number>> = {
   F4: 4,
   F6_E2M3: 6,
   F6_E3M2: 6,

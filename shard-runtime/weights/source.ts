@@ -18,6 +18,8 @@ export interface Source {
    * WrongContentRange, UnexpectedStatus.
    */
   stream(path: string, range: Range, fileBytes: number): AsyncIterable<Uint8Array>;
+  /** What tells that the file was replaced while it was read, in words; undefined where nothing does. */
+  changeOf?(path: string): string | undefined;
   /** A whole small file of unknown size; one above `limitBytes` is refused as WrongLength. */
   readSmall(path: string, limitBytes: number): Promise<Uint8Array>;
 }
@@ -26,6 +28,7 @@ export type SourceOptions = {
   readonly clock: Clock;
   readonly hubToken?: string;
   readonly signal?: AbortSignal; // ends every read
+  readonly attemptCount?: number; // failures in a row that are put up with; fewer where there is another source
 };
 
 export function openPlace(place: Place, options: SourceOptions): Source {

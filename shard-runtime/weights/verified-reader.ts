@@ -1,48 +1,57 @@
 /**
- * Reads byte ranges of a model's files and lets no byte out that is not the manifest's. Ranges are fetched in whole
- * chunks; each chunk is hashed before any of it is used. A chunk that does not match is fetched once more (a cut or
- * garbled transfer), then refused: from then on it is the source that is wrong.
+ * Reads byte ranges of a model's files and lets no byte out that is not the manifest's. Whole chunks are fetched where a
+ * range covers them, and leaves of 16 KiB at its edges; each is hashed before any of it is used.
  *
- * Memory: the bytes asked for, one chunk in flight, and {@link KEPT_CHUNK_COUNT} kept chunks. Kept are the first and last
- * chunk of each read, since the neighbouring tensors begin and end in them; what lies between is used up whole.
+ * Memory: the bytes asked for, what {@link Intake} holds, and {@link KEPT_COUNT} kept edges: the neighbouring tensors
+ * begin and end in them. Where the leaves' hashes are not to be had, edges are whole chunks.
  * PERF: one stream at a time. A far server's latency is paid per read, not per chunk.
  */
-import type { Clock } from "../../core/clock.ts";
-import { CHUNK_BYTES, type Manifest, type ManifestFile, chunkRange, fileOf, isChunk } from "../../core/manifest.ts";
 import { assert } from "../../core/assert.ts";
+import type { Clock } from "../../core/clock.ts";
+import { LEAVES_PER_CHUNK, type Manifest, type ManifestFile, fileOf } from "../../core/manifest.ts";
 import { type Range, lengthOf } from "../../core/ranges.ts";
 import { RefusalError, refuse } from "../../core/result.ts";
+import { Intake, type IntakeOptions } from "./intake.ts";
+import { LeafHashes } from "./leaf-hashes.ts";
+import { LeafSet } from "./leaf-set.ts";
+import { type Piece, chunkPiece, leafRange, leavesOf, leavesOfChunk } from "./piece.ts";
 import { type Progress, ProgressMeter } from "./progress.ts";
-import type { Source } from "./source.ts";
+import type { SourceList } from "./source-list.ts";
 
-const KEPT_CHUNK_COUNT = 32;
+const KEPT_COUNT = 32;
 
 export type ByteRange = { readonly path: string; readonly range: Range };
 
+export type ReaderOptions = IntakeOptions & {
+  readonly clock: Clock;
+  readonly onProgress?: (progress: Progress) => void;
+};
+
+type Kept = { readonly file: ManifestFile; readonly leaves: Range; readonly bytes: Uint8Array };
+
 export class VerifiedReader {
-  readonly #source: Source;
+  readonly #sources: SourceList;
+  readonly #intake: Intake;
+  readonly #hashes: LeafHashes;
   readonly #manifest: Manifest;
   readonly #meter: ProgressMeter;
+  readonly #seen = new LeafSet();
   /** Oldest first. */
-  readonly #kept = new Map<string, Uint8Array>();
-  readonly #seen = new Set<string>();
-  #fetchedBytes = 0;
+  #kept: readonly Kept[] = [];
   #tail: Promise<unknown> = Promise.resolve();
 
-  constructor(
-    source: Source,
-    manifest: Manifest,
-    options: { readonly clock: Clock; readonly onProgress?: (progress: Progress) => void },
-  ) {
-    this.#source = source;
+  constructor(sources: SourceList, manifest: Manifest, options: ReaderOptions) {
+    this.#sources = sources;
+    this.#intake = new Intake(sources, options);
+    this.#hashes = new LeafHashes(sources, manifest);
     this.#manifest = manifest;
     const totalBytes = manifest.files.reduce((total, file) => total + file.sizeBytes, 0);
     this.#meter = new ProgressMeter(options.clock, totalBytes, options.onProgress);
   }
 
-  /** Bytes that came from the source so far, chunks fetched again included. */
+  /** Bytes that came from sources so far: hashes of leaves and whatever was fetched again included. */
   get fetchedBytes(): number {
-    return this.#fetchedBytes;
+    return this.#sources.fetchedBytes;
   }
 
   get progress(): Progress {
@@ -50,7 +59,7 @@ export class VerifiedReader {
   }
 
   where(path: string): string {
-    return this.#source.where(path);
+    return this.#sources.where(path);
   }
 
   /** The manifest's entry; refused as MissingFile where the manifest lists no such file. */
@@ -65,16 +74,17 @@ export class VerifiedReader {
     );
   }
 
-  /** From here on, progress counts up to the chunks that hold these ranges. */
+  /** From here on, progress counts up to what was read already and these ranges. */
   expect(ranges: Iterable<ByteRange>): void {
-    const chunks = new Map(this.#seenSizes());
+    const expected = new LeafSet();
+    let leftBytes = 0;
     for (const { path, range } of ranges) {
       const file = this.fileOf(path);
-      const { start, end } = chunksOf(range);
-      for (let index = start; index < end; index += 1)
-        chunks.set(keyOf(path, index), lengthOf(chunkRange(file, index)));
+      const { start, end } = leavesOf(range);
+      for (let leaf = start; leaf < end; leaf += 1)
+        if (!this.#seen.has(file, leaf)) leftBytes += expected.add(file, { start: leaf, end: leaf + 1 });
     }
-    this.#meter.expect(chunks.values().reduce((a, b) => a + b, 0));
+    this.#meter.expect(this.#seen.byteCount + leftBytes);
   }
 
   /** A whole file. */
@@ -89,113 +99,82 @@ export class VerifiedReader {
     return turn;
   }
 
+  /** The pieces that hold `leaves` of a file: as small as the hashes at hand allow. */
+  async piecesOf(file: ManifestFile, leaves: Range): Promise<readonly Piece[]> {
+    const pieces: Piece[] = [];
+    for (let chunk = Math.floor(leaves.start / LEAVES_PER_CHUNK); chunk * LEAVES_PER_CHUNK < leaves.end; chunk += 1) {
+      const whole = leavesOfChunk(file, chunk);
+      const own = { start: Math.max(whole.start, leaves.start), end: Math.min(whole.end, leaves.end) };
+      const isWhole = own.start === whole.start && own.end === whole.end;
+      const hashes = isWhole ? undefined : await this.#hashes.of(file, chunk);
+      pieces.push(hashes === undefined ? chunkPiece(file, chunk) : { file, chunk, leaves: own, hashes });
+    }
+    return pieces;
+  }
+
   async #read(path: string, range: Range): Promise<Uint8Array> {
     const file = this.fileOf(path);
     assert(range.start >= 0 && range.start <= range.end && range.end <= file.sizeBytes, `a range within ${path}`);
     const out = new Uint8Array(lengthOf(range));
-    const wanted = chunksOf(range);
-    for (let index = wanted.start; index < wanted.end; ) {
-      const kept = this.#keptChunk(path, index);
+    const wanted = leavesOf(range);
+    const missing: Range[] = [];
+    for (let leaf = wanted.start; leaf < wanted.end; ) {
+      const kept = this.#kept.find((each) => each.file === file && isIn(each.leaves, leaf));
       if (kept !== undefined) {
-        copyOverlap(kept, chunkRange(file, index), out, range);
-        index += 1;
+        copyOverlap(kept.bytes, leafRange(file, kept.leaves), out, range);
+        leaf = kept.leaves.end;
         continue;
       }
-      let end = index + 1;
-      while (end < wanted.end && !this.#kept.has(keyOf(path, end))) end += 1;
-      for await (const chunk of this.#fetch(file, { start: index, end })) {
-        copyOverlap(chunk, chunkRange(file, index), out, range);
-        if (index === wanted.start || index === wanted.end - 1) this.#keep(path, index, chunk.slice());
-        index += 1;
-      }
+      const starts = this.#kept.filter(
+        (each) => each.file === file && isIn({ start: leaf, end: wanted.end }, each.leaves.start),
+      );
+      const end = Math.min(wanted.end, ...starts.map(({ leaves }) => leaves.start));
+      missing.push({ start: leaf, end });
+      leaf = end;
+    }
+    const pieces: Piece[] = [];
+    for (const leaves of missing) pieces.push(...(await this.piecesOf(file, leaves)));
+    for await (const { piece, bytes } of this.#intake.fetch(withoutRepeats(pieces))) {
+      copyOverlap(bytes, leafRange(file, piece.leaves), out, range);
+      this.#keepEdges(piece, bytes, wanted);
+      this.#meter.advance(this.#seen.add(file, piece.leaves));
     }
     return out;
   }
 
-  /** The chunks of `indexes` in order, each checked; each valid until the next. */
-  async *#fetch(file: ManifestFile, indexes: Range): AsyncIterable<Uint8Array> {
-    const buffer = new Uint8Array(Math.min(CHUNK_BYTES, file.sizeBytes));
-    const range = { start: chunkRange(file, indexes.start).start, end: chunkRange(file, indexes.end - 1).end };
-    let { start: index } = indexes;
-    let filled = 0;
-    for await (const piece of this.#source.stream(file.path, range, file.sizeBytes)) {
-      this.#fetchedBytes += piece.length;
-      for (let taken = 0; taken < piece.length; ) {
-        const wanted = lengthOf(chunkRange(file, index));
-        const part = piece.subarray(taken, taken + wanted - filled);
-        buffer.set(part, filled);
-        filled += part.length;
-        taken += part.length;
-        if (filled < wanted) continue;
-        const chunk = buffer.subarray(0, wanted);
-        yield isChunk(file, index, chunk) ? chunk : await this.#fetchAgain(file, index);
-        this.#count(file, index);
-        index += 1;
-        filled = 0;
-      }
+  /** Keeps of a piece what the reads before and after may want too: its first and last leaf, or what came unasked for. */
+  #keepEdges({ file, leaves }: Piece, bytes: Uint8Array, wanted: Range): void {
+    if (leaves.start < wanted.start || leaves.end > wanted.end) {
+      this.#keep({ file, leaves, bytes: bytes.slice() });
+      return;
     }
-    assert(index === indexes.end, "a source streams exactly the range it was asked for");
-  }
-
-  async #fetchAgain(file: ManifestFile, index: number): Promise<Uint8Array> {
-    const range = chunkRange(file, index);
-    const chunk = new Uint8Array(lengthOf(range));
-    let filled = 0;
-    for await (const piece of this.#source.stream(file.path, range, file.sizeBytes)) {
-      this.#fetchedBytes += piece.length;
-      chunk.set(piece, filled);
-      filled += piece.length;
+    for (const leaf of new Set([wanted.start, wanted.end - 1])) {
+      if (!isIn(leaves, leaf)) continue;
+      const at = leafRange(file, { start: leaf, end: leaf + 1 });
+      const { start } = leafRange(file, leaves);
+      const own = bytes.slice(at.start - start, at.end - start);
+      this.#keep({ file, leaves: { start: leaf, end: leaf + 1 }, bytes: own });
     }
-    if (isChunk(file, index, chunk)) return chunk;
-    throw new RefusalError(
-      refuse(
-        "CorruptChunk",
-        `${this.where(file.path)}: chunk ${index} (bytes ${range.start} to ${range.end}) is not the manifest's, fetched twice; ` +
-          `fetch the file again or serve the right revision; if it was changed on purpose, run "tessellate pack DIR" and use the new digest`,
-      ),
-    );
   }
 
-  #count(file: ManifestFile, index: number): void {
-    const key = keyOf(file.path, index);
-    if (this.#seen.has(key)) return;
-    this.#seen.add(key);
-    this.#meter.advance(lengthOf(chunkRange(file, index)));
-  }
-
-  *#seenSizes(): Iterable<readonly [string, number]> {
-    for (const file of this.#manifest.files)
-      for (let index = 0; index * CHUNK_BYTES < file.sizeBytes; index += 1)
-        if (this.#seen.has(keyOf(file.path, index))) yield [keyOf(file.path, index), lengthOf(chunkRange(file, index))];
-  }
-
-  #keptChunk(path: string, index: number): Uint8Array | undefined {
-    const key = keyOf(path, index);
-    const chunk = this.#kept.get(key);
-    if (chunk !== undefined) this.#keep(path, index, chunk);
-    return chunk;
-  }
-
-  #keep(path: string, index: number, chunk: Uint8Array): void {
-    const key = keyOf(path, index);
-    this.#kept.delete(key);
-    this.#kept.set(key, chunk);
-    const [oldest] = this.#kept.keys();
-    if (this.#kept.size > KEPT_CHUNK_COUNT && oldest !== undefined) this.#kept.delete(oldest);
+  #keep(kept: Kept): void {
+    this.#kept = [...this.#kept, kept].slice(-KEPT_COUNT);
   }
 }
 
-const keyOf = (path: string, index: number): string => `${index} ${path}`;
+const isIn = ({ start, end }: Range, index: number): boolean => index >= start && index < end;
 
-/** Chunks that a byte range touches. */
-const chunksOf = (range: Range): Range =>
-  range.start === range.end
-    ? { start: 0, end: 0 }
-    : { start: Math.floor(range.start / CHUNK_BYTES), end: Math.ceil(range.end / CHUNK_BYTES) };
+/** Two edges of one chunk become the whole chunk twice where its leaves are not known. */
+function withoutRepeats(pieces: readonly Piece[]): readonly Piece[] {
+  return pieces.filter(
+    ({ leaves, chunk }, index) =>
+      index === 0 || pieces[index - 1]?.chunk !== chunk || pieces[index - 1]?.leaves.start !== leaves.start,
+  );
+}
 
 /** Copies what `chunk`, lying at `at` of its file, and the wanted `range` have in common into `out`, which lies at `range`. */
 function copyOverlap(chunk: Uint8Array, at: Range, out: Uint8Array, range: Range): void {
   const start = Math.max(at.start, range.start);
   const end = Math.min(at.end, range.end);
-  out.set(chunk.subarray(start - at.start, end - at.start), start - range.start);
+  if (start < end) out.set(chunk.subarray(start - at.start, end - at.start), start - range.start);
 }

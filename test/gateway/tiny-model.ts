@@ -7,10 +7,10 @@ import {
   type ManifestFile,
   chunkRange,
   chunkCountOf,
+  chunkHash,
   formatManifest,
   manifestOf,
 } from "../../core/manifest.ts";
-import { merkleLeaf } from "../../core/merkle.ts";
 
 /** How byte-level BPE writes each byte as one printable character (GPT-2's table). */
 export const BYTE_LETTERS: readonly string[] = (() => {
@@ -123,7 +123,7 @@ function listed(path: string, bytes: Uint8Array): ManifestFile {
   const file = { path, sizeBytes: bytes.length, chunks: new Uint8Array(0) };
   const leaves = Array.from({ length: chunkCountOf(bytes.length) }, (_, index) => {
     const { start, end } = chunkRange(file, index);
-    return merkleLeaf(bytes.subarray(start, end));
+    return chunkHash(bytes.subarray(start, end));
   });
   return { ...file, chunks: new Uint8Array(Buffer.concat(leaves)) };
 }
