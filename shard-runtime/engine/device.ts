@@ -44,6 +44,8 @@ export interface Device {
   session(graph: string | Uint8Array): OrtSession;
   /** Memory of the device, zeroed. Throws where there is not enough. */
   buffer(rowCount: number, width: number, type?: ElementType): DeviceBuffer;
+  /** Values that never change, put on the device once: f32 there too, or rounded to f16. */
+  constant(values: Float32Array, width: number, type?: "f32" | "f16"): DeviceBuffer;
   /**
    * A buffer over `values`, which must lie outside the JavaScript heap (`floats`, `integers`, a SharedArrayBuffer):
    * native code copies them at each run where the device is elsewhere. Int32 and the like are for small inputs.
@@ -62,11 +64,6 @@ export function readRows(device: Device, buffer: DeviceBuffer, startRow: number,
   const values = new Float32Array(new ArrayBuffer(rowCount * buffer.width * 4));
   device.copyRows(buffer, startRow, device.shared(values, buffer.width), 0, rowCount);
   return values;
-}
-
-/** Puts f32 rows into `buffer` from `startRow` on, wherever it is. `values` must lie outside the JavaScript heap. */
-export function writeRows(device: Device, buffer: DeviceBuffer, startRow: number, values: Float32Array): void {
-  device.copyRows(device.shared(values, buffer.width), 0, buffer, startRow, values.length / buffer.width);
 }
 
 /** The rows' place among a buffer's values. Throws (a Bug) where they are not all in it. */
@@ -144,6 +141,11 @@ export class HostDevice implements Device {
   buffer(rowCount: number, width: number, type: ElementType = "f32"): DeviceBuffer {
     const values = new ARRAYS[type](new ArrayBuffer(rowCount * width * ELEMENT_BYTES[type]));
     return { type, rowCount, width, values };
+  }
+
+  constant(values: Float32Array, width: number, type: "f32" | "f16" = "f32"): DeviceBuffer {
+    assert(type === "f32", "attention on the host is f32");
+    return sharedBuffer(values, width);
   }
 
   shared(values: TensorArray, width: number): DeviceBuffer {

@@ -5,6 +5,8 @@
  */
 import { readFileSync } from "node:fs";
 import { arch, cpus, platform } from "node:os";
+import type { Device } from "./device.ts";
+import { probe } from "./device-probe.ts";
 import type { Ort } from "./ort.ts";
 import type { PackFormat } from "./shard.ts";
 
@@ -18,6 +20,21 @@ export type DriftFacts = {
 /** `ort-1.30.0-f2c39fe2f/cpu-x64-avx512vnni/f32/int4/tp2` */
 export const driftClass = (facts: DriftFacts): string =>
   `${facts.engine}/${facts.device}/f32/${facts.quantization}/tp${facts.rankCount}`;
+
+/** Receipts carry the class in 200 characters at most. */
+const DEVICE_CHARACTERS_MAX = 120;
+
+/**
+ * The device as it really runs a shard: its name; elsewhere than on the processor also what a probe on it gave, and the
+ * operators that were left to the processor, whose instructions count as well then. Call it when all graphs are loaded.
+ */
+export function deviceClass(device: Device): string {
+  if (device.kind === "cpu") return device.name;
+  const kernels = `${device.name}-${probe(device)}`;
+  const { onTheCpu } = device;
+  const all = onTheCpu.length === 0 ? kernels : `${kernels}+${cpuDevice()}-${onTheCpu.join("-")}`;
+  return all.slice(0, DEVICE_CHARACTERS_MAX);
+}
 
 export function engineBuild(ort: Ort): string {
   const commit = /git-commit-id=([0-9a-f]+)/.exec(ort.buildInfo)?.[1] ?? "unknown";

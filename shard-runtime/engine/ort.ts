@@ -118,7 +118,8 @@ export class Ort {
           ? this.api.make("CreateSession", this.#environment, graph, options)
           : this.api.make("CreateSessionFromArray", this.#environment, graph, graph.byteLength, options);
       this.#releases.push(() => this.api.raw("ReleaseSession")(session));
-      return new OrtSession(this.api, session, provider === undefined ? [] : onTheCpu(this.api, session));
+      const isElsewhere = provider !== undefined;
+      return new OrtSession(this.api, session, isElsewhere, isElsewhere ? onTheCpu(this.api, session) : []);
     } catch (cause) {
       const name = typeof graph === "string" ? graph : "a graph of the engine's own";
       throw new Error(`${name} cannot be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
@@ -199,10 +200,12 @@ export class OrtSession {
   readonly #session: Pointer;
   /** Operators that the session's provider left to the CPU; each costs copies at every run. */
   readonly onTheCpu: readonly string[];
+  readonly #isElsewhere: boolean;
 
-  constructor(api: Api, session: Pointer, onCpu: readonly string[]) {
+  constructor(api: Api, session: Pointer, isElsewhere: boolean, onCpu: readonly string[]) {
     this.#api = api;
     this.#session = session;
+    this.#isElsewhere = isElsewhere;
     this.onTheCpu = onCpu;
   }
 
@@ -215,9 +218,20 @@ export class OrtSession {
     const binding = this.#api.make("CreateIoBinding", this.#session);
     for (const [name, tensor] of Object.entries(inputs)) this.#api.check("BindInput", binding, name, tensor.value);
     for (const [name, tensor] of Object.entries(outputs)) this.#api.check("BindOutput", binding, name, tensor.value);
-    return new OrtBinding(this.#api, this.#session, binding, Object.values(inputs), Object.values(outputs));
+    // A device's session takes its copy of our memory when it is bound, not when it runs.
+    const again = this.#isElsewhere
+      ? Object.entries(inputs).filter(([, { memory }]) => ArrayBuffer.isView(memory))
+      : [];
+    return new OrtBinding(this.#api, this.#session, binding, { inputs, outputs, again });
   }
 }
+
+/** What a binding ties together, and the inputs that are tied anew before each run. */
+type Ties = {
+  readonly inputs: Bound;
+  readonly outputs: Bound;
+  readonly again: readonly (readonly [string, OrtTensor])[];
+};
 
 export class OrtBinding {
   readonly #api: Api;
@@ -225,28 +239,25 @@ export class OrtBinding {
   readonly #binding: Pointer;
   readonly #run: Native;
   readonly tensors: readonly OrtTensor[]; // referenced for as long as native code may touch them
+  readonly #again: Ties["again"];
   readonly #loads: readonly (() => void)[];
   readonly #stores: readonly (() => void)[];
 
-  constructor(
-    api: Api,
-    session: Pointer,
-    binding: Pointer,
-    inputs: readonly OrtTensor[],
-    outputs: readonly OrtTensor[],
-  ) {
+  constructor(api: Api, session: Pointer, binding: Pointer, { inputs, outputs, again }: Ties) {
     this.#api = api;
     this.#session = session;
     this.#binding = binding;
     this.#run = api.raw("RunWithBinding");
-    this.tensors = [...inputs, ...outputs];
-    this.#loads = inputs.flatMap(({ copies }) => copies?.load ?? []);
-    this.#stores = outputs.flatMap(({ copies }) => copies?.store ?? []);
+    this.tensors = [...Object.values(inputs), ...Object.values(outputs)];
+    this.#again = again;
+    this.#loads = Object.values(inputs).flatMap(({ copies }) => copies?.load ?? []);
+    this.#stores = Object.values(outputs).flatMap(({ copies }) => copies?.store ?? []);
   }
 
   /** Runs the graph to its end on the calling thread and the shared pool. */
   run(): void {
     for (const load of this.#loads) load();
+    for (const [name, tensor] of this.#again) this.#api.check("BindInput", this.#binding, name, tensor.value);
     const status = this.#run(this.#session, null, this.#binding);
     if (status !== null && status !== 0n) this.#failed(status);
     for (const store of this.#stores) store();

@@ -45,6 +45,7 @@ const root = protobuf.Root.fromJSON({
         dims: field(1, "int64", "repeated"),
         dataType: field(2, "int32"),
         name: field(8, "string"),
+        rawData: field(9, "bytes"),
         externalData: field(13, "StringStringEntryProto", "repeated"),
         dataLocation: field(14, "int32"),
       },
@@ -62,6 +63,7 @@ const root = protobuf.Root.fromJSON({
 export const FLOAT = 1;
 export const UINT8 = 2;
 export const INT32 = 6;
+const INT64 = 7;
 export const FLOAT16 = 10;
 
 const ATTRIBUTE_FLOAT = 1;
@@ -102,8 +104,8 @@ export class GraphBuilder {
     return name;
   }
 
-  output(name: string, dims: readonly (number | string)[]): void {
-    this.#outputs.push(valueInfo(name, FLOAT, dims));
+  output(name: string, dims: readonly (number | string)[], dataType = FLOAT): void {
+    this.#outputs.push(valueInfo(name, dataType, dims));
   }
 
   stored(tensor: StoredTensor): string {
@@ -119,6 +121,17 @@ export class GraphBuilder {
       dataLocation: LOCATION_EXTERNAL,
     });
     return tensor.name;
+  }
+
+  /** A small constant inside the graph. The same name is the same constant. */
+  constant(name: string, dims: readonly number[], values: Float32Array | BigInt64Array): string {
+    this.#initializers.set(name, {
+      dims,
+      dataType: values instanceof Float32Array ? FLOAT : INT64,
+      name,
+      rawData: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+    });
+    return name;
   }
 
   /** An operator of ONNX itself. An empty output name is an output that nobody reads. Returns the first output. */
