@@ -17,11 +17,17 @@ export type ModelSource =
     }
   | { readonly persistentVolumeClaim: { readonly claimName: string; readonly path?: string } };
 
-export const QUANTIZATIONS = ["f32", "int8", "int4"] as const;
+export const QUANTIZATIONS = ["f32", "f16", "int8", "int4"] as const;
 export type Quantization = (typeof QUANTIZATIONS)[number];
 
 export const HAND_OFF_DTYPES = ["f32", "f16"] as const;
 export type HandOffDtype = (typeof HAND_OFF_DTYPES)[number];
+
+/** A rank to ask for pieces of the model before its source is. */
+export type Fellow = {
+  readonly name: string; // <namespace>/<model>-<chain>-<segment>-<rank>
+  readonly address: string; // host:port, or file:PATH of a file that holds it once the rank listens
+};
 
 export type RankConfig = {
   readonly name: string; // <namespace>/<model>-<chain>-<segment>-<rank>
@@ -30,6 +36,7 @@ export type RankConfig = {
     readonly source: ModelSource;
     readonly root: string; // sha256:… of the manifest; nothing else is accepted
     readonly manifestUrl?: string; // where the manifest lies if not beside the model
+    readonly mirrors?: readonly ModelSource[]; // asked in order where the source fails; without the hub's token
   };
   readonly layers: LayerRange;
   readonly rankIndex: number; // within the segment
@@ -47,5 +54,7 @@ export type RankConfig = {
   readonly listen: { readonly host: string; readonly port: number; readonly metricsPort: number }; // port 0: any free one
   readonly tls: { readonly caFile: string; readonly certificateFile: string; readonly keyFile: string };
   readonly cacheDirectory: string; // content-addressed, shared by the node's ranks
+  readonly cacheBytes?: number; // what fetched pieces may take there; absent or 0: none are kept
+  readonly fellows?: readonly Fellow[]; // ranks of the model's other chains that hold some of the same layers
   readonly hubTokenFile?: string;
 };

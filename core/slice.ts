@@ -1,6 +1,6 @@
 /**
- * How the ranks of one tensor-parallel segment share each layer: query heads, FFN columns and vocabulary rows, in any
- * uneven proportion. Planner (bytes) and engine (tensors) call the same functions, so what was planned is what is loaded.
+ * How the ranks of one tensor-parallel segment share each layer: query heads, FFN columns or whole experts, and vocabulary
+ * rows, in any uneven proportion. Planner (bytes) and engine (tensors) call the same functions, so what was planned is what is loaded.
  */
 import { assert, present } from "./assert.ts";
 import type { ModelConfig } from "./model-config.ts";
@@ -18,7 +18,8 @@ export type Slice = {
    */
   readonly kvHeads: readonly number[];
   readonly headsPerKvHead: number;
-  readonly columns: Range; // FFN columns
+  readonly columns: Range; // FFN columns, of layers without experts
+  readonly experts: Range; // whole experts, of layers with them; may be empty
   readonly vocabulary: Range; // rows of embedding and head
   readonly shareMillionths: number; // of the segment's work; over the ranks they sum to exactly 1,000,000
 };
@@ -40,6 +41,7 @@ export type BlockSizes = {
   readonly hidden: number; // matrices that read the hidden state: QKV, gate and up, head
   readonly attention: number; // output projection; divides the head size, so that any cut falls between blocks
   readonly ffn: number; // down projection; FFN columns are cut between blocks
+  readonly expert: number; // down projection of an expert
 };
 
 /** Block sizes follow from the whole model alone: a block has the same values, and the same scale, in every slicing. */
@@ -50,8 +52,13 @@ export function blockSizes(config: ModelConfig): BlockSizes {
     hidden: dividing(config.hiddenSize) ?? ODD_BLOCK_SIZE,
     attention: dividing(paddedHeadSize(config)) ?? ODD_BLOCK_SIZE,
     ffn: dividing(config.ffnSize, COLUMN_UNIT_COUNT_MIN) ?? dividing(config.ffnSize) ?? ODD_BLOCK_SIZE,
+    expert: dividing(config.experts?.size ?? 0) ?? ODD_BLOCK_SIZE,
   };
 }
+
+/** Layers with experts among `layers`, of the whole model where absent. */
+const expertLayerCount = (config: ModelConfig, layers: LayerRange = { start: 0, end: config.layerCount }): number =>
+  config.layerKinds.slice(layers.start, layers.end).filter(({ experts }) => experts).length;
 
 /** The most ranks that a segment of this model can have: each needs a head, an FFN column and a row of the vocabulary. */
 export const rankCountMax = (config: ModelConfig): number =>
@@ -73,9 +80,13 @@ export function cutSlices(config: ModelConfig, weights: readonly number[]): read
   const heads = cutHeads(config, shares);
   const columns = cutColumns(config, shares, heads);
   const vocabulary = cutInUnits(config.vocabularySize, VOCABULARY_UNIT, shares);
-  const works = heads.map(
-    (range, rank) => (lengthOf(range) * 2 * config.headSize + lengthOf(at(columns, rank)) * 3) * config.hiddenSize,
-  );
+  const experts = cutExperts(config, shares, heads);
+  const works = heads.map((range, rank) => {
+    const expertColumns = expectedExpertColumns(config, lengthOf(at(experts, rank)));
+    const share = expertLayerCount(config) / config.layerCount;
+    const columnCount = lengthOf(at(columns, rank)) * (1 - share) + expertColumns * share;
+    return (lengthOf(range) * 2 * config.headSize + columnCount * 3) * config.hiddenSize;
+  });
   // Largest remainder, by the same function that deals out everything else; the least share is not nothing.
   const shareRanges = splitByWeights(1_000_000, works);
   return heads.map((range, rankIndex) => ({
@@ -84,6 +95,7 @@ export function cutSlices(config: ModelConfig, weights: readonly number[]): read
     heads: range,
     ...kvHeadsOf(config, range),
     columns: at(columns, rankIndex),
+    experts: at(experts, rankIndex),
     vocabulary: at(vocabulary, rankIndex),
     shareMillionths: lengthOf(at(shareRanges, rankIndex)),
   }));
@@ -156,14 +168,34 @@ function bestCuts(config: ModelConfig, shares: readonly number[], worstMax: numb
   return rows;
 }
 
+/** FFN columns that a token runs through on average, of so many experts. */
+const expectedExpertColumns = ({ experts }: ModelConfig, heldCount: number): number =>
+  experts === undefined ? 0 : (heldCount * experts.perToken * experts.size) / experts.count;
+
+/** Whole experts, so that each rank's share of the layer's bytes comes near its weight; some ranks may have none. */
+function cutExperts(config: ModelConfig, shares: readonly number[], heads: readonly Range[]): readonly Range[] {
+  const { count, size } = config.experts ?? { count: 0, size: 0 };
+  if (count === 0) return shares.map(() => ({ start: 0, end: 0 }));
+  return splitByWeights(count, wantedColumns(config, shares, heads, count * size), 0);
+}
+
 /** Columns in whole blocks, so that each rank's share of the layer comes near its weight though heads are coarse. */
 function cutColumns(config: ModelConfig, shares: readonly number[], heads: readonly Range[]): readonly Range[] {
+  return cutInUnits(config.ffnSize, blockSizes(config).ffn, wantedColumns(config, shares, heads, config.ffnSize));
+}
+
+/** What each rank lacks of its share of a layer once heads are cut, with so many columns to deal out. */
+function wantedColumns(
+  config: ModelConfig,
+  shares: readonly number[],
+  heads: readonly Range[],
+  columnCount: number,
+): readonly number[] {
   const attention = heads.map(
     (range) => (lengthOf(range) + kvHeadsOf(config, range).kvHeads.length) * 2 * config.headSize,
   );
-  const layer = attention.reduce((a, b) => a + b, 0) + 3 * config.ffnSize;
-  const wanted = shares.map((share, rank) => Math.max(share * layer - at(attention, rank), share * layer * 1e-3));
-  return cutInUnits(config.ffnSize, blockSizes(config).ffn, wanted);
+  const layer = attention.reduce((a, b) => a + b, 0) + 3 * columnCount;
+  return shares.map((share, rank) => Math.max(share * layer - at(attention, rank), share * layer * 1e-3));
 }
 
 /** Whole units where every rank gets at least one, else single items. The last unit may be short. */
@@ -194,28 +226,52 @@ export function shardBytes(
 ): ShardBytes {
   const blocks = blockSizes(config);
   const matrix = (outputs: number, inputs: number, block: number) => matrixBytes(outputs, inputs, block, quantization);
-  const headCount = lengthOf(slice.heads);
-  const kvHeadCount = slice.kvHeads.length;
-  const columnCount = lengthOf(slice.columns);
-  const rowCount = lengthOf(slice.vocabulary);
+  const gated = (columnCount: number, block: number) =>
+    matrix(2 * columnCount, config.hiddenSize, blocks.hidden) + matrix(config.hiddenSize, columnCount, block);
   const { hiddenSize } = config;
-  const headSize = paddedHeadSize(config);
-  const biasCount =
-    (config.qkvBias ? (headCount + 2 * kvHeadCount) * headSize : 0) +
-    (config.attentionOutBias ? hiddenSize : 0) +
-    (config.mlpBias ? 2 * columnCount + hiddenSize : 0);
-  const layerBytes =
-    matrix((headCount + 2 * kvHeadCount) * headSize, hiddenSize, blocks.hidden) +
-    matrix(hiddenSize, headCount * headSize, blocks.attention) +
-    matrix(2 * columnCount, hiddenSize, blocks.hidden) +
-    matrix(hiddenSize, columnCount, blocks.ffn) +
-    (2 * hiddenSize + biasCount) * 4;
+  const rowCount = lengthOf(slice.vocabulary);
+  const expertLayers = expertLayerCount(config, layers);
+  const layerCount = lengthOf(layers);
   const embeddingBytes = ends.first ? rowCount * hiddenSize * embeddingValueBytes(quantization) : 0;
   const headBytes = ends.last ? matrix(rowCount, hiddenSize, blocks.hidden) + hiddenSize * 4 : 0;
+  const ffnBytes =
+    gated(lengthOf(slice.columns), blocks.ffn) + (config.mlpBias ? (2 * lengthOf(slice.columns) + hiddenSize) * 4 : 0);
+  const { count, size, bias } = config.experts ?? { count: 0, size: 0, bias: false };
+  const oneExpert = gated(size, blocks.expert) + (bias ? (2 * size + hiddenSize) * 4 : 0);
+  const expertBytes = lengthOf(slice.experts) * oneExpert + count * (hiddenSize + 1) * 4;
   return {
-    weightBytes: lengthOf(layers) * layerBytes + embeddingBytes + headBytes,
-    kvBytesPerPosition: lengthOf(layers) * 2 * kvHeadCount * headSize * 4,
+    weightBytes:
+      layerCount * attentionBytes(config, slice, matrix) +
+      (layerCount - expertLayers) * ffnBytes +
+      expertLayers * expertBytes +
+      embeddingBytes +
+      headBytes,
+    kvBytesPerPosition: layerCount * 2 * slice.kvHeads.length * paddedHeadSize(config) * 4,
   };
+}
+
+/** Of one layer, norms included. */
+function attentionBytes(
+  config: ModelConfig,
+  slice: Slice,
+  matrix: (outputs: number, inputs: number, block: number) => number,
+): number {
+  const { hiddenSize } = config;
+  const blocks = blockSizes(config);
+  const headSize = paddedHeadSize(config);
+  const queries = lengthOf(slice.heads) * headSize;
+  const keys = slice.kvHeads.length * headSize;
+  const normCount = Object.values(config.norms).filter(Boolean).length;
+  const valueCount =
+    normCount * hiddenSize +
+    (config.qkvBias ? queries + 2 * keys : 0) +
+    (config.attentionOutBias ? hiddenSize : 0) +
+    (config.qkNorm === undefined ? 0 : config.qkNorm === "head" ? 2 * headSize : queries + keys);
+  return (
+    matrix(queries + 2 * keys, hiddenSize, blocks.hidden) +
+    matrix(hiddenSize, queries, blocks.attention) +
+    valueCount * 4
+  );
 }
 
 /** Embeddings are looked up, not multiplied: f32 as they are, or f16 where the matrices are quantised. */
@@ -223,6 +279,7 @@ export const embeddingValueBytes = (quantization: Quantization): number => (quan
 
 function matrixBytes(outputs: number, inputs: number, block: number, quantization: Quantization): number {
   if (quantization === "f32") return outputs * inputs * 4;
+  if (quantization === "f16") return outputs * inputs * 2;
   const blockCount = Math.ceil(inputs / block);
   return outputs * blockCount * ((block * (quantization === "int8" ? 8 : 4)) / 8 + 4);
 }

@@ -42,7 +42,7 @@ describe("readDocuments", () => {
       "a wrong choice",
       `${MODEL}  quantization: int3\n`,
       "InvalidDocument",
-      /model\.yaml:7: spec\.quantization: is "int3"; choose one of f32, int8, int4/,
+      /model\.yaml:7: spec\.quantization: is "int3"; choose one of f32, f16, int8, int4/,
     ],
     [
       "a wrong type",

@@ -1,5 +1,6 @@
 /**
- * Attention of a shard: KV cache, angles, and the one graph that every layer and session runs for itself.
+ * Attention of a shard: KV cache, angles, and the graphs that every layer and session runs for itself, one for each kind
+ * of attention in the model.
  *
  * A decoded token is run as two rows, itself twice. With one row the engine would take a matrix-vector kernel, which adds
  * in another order than the matrix kernel of a prompt's rows; with two it gives the bits that prefilling the same tokens
@@ -7,16 +8,16 @@
  * row is a copy of the first, not a neighbour's: its key and value meet the first row with weight zero, and zero times a
  * neighbour's NaN would be NaN. What it leaves in the cache lies at the next position, which the next step overwrites.
  */
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { present } from "../../core/assert.ts";
 import { lengthOf } from "../../core/ranges.ts";
 import { paddedHeadSize } from "../../core/slice.ts";
 import { BoundCache, type BoundGraphs } from "./bound-cache.ts";
-import { attentionWidths } from "./graph/llama.ts";
 import { rotaryTables } from "./graph/rotary.ts";
-import { type Bound, type Ort, type OrtSession, type OrtTensor, floats, integers } from "./ort.ts";
-import { GRAPHS } from "./pack-graphs.ts";
-import type { ShardDescription } from "./shard.ts";
+import { type Bound, type Ort, type OrtSession, type OrtTensor, type TensorArray, floats, integers } from "./ort.ts";
+import { GRAPHS, attentionWidths } from "./program.ts";
+import { SINKS_FILE, type ShardDescription } from "./shard.ts";
 
 /** The rows of one session among the rows of a batch. */
 export type PlacedRows = {
@@ -26,21 +27,26 @@ export type PlacedRows = {
   readonly rowCount: number;
 };
 
+type AttentionLayer = {
+  readonly session: OrtSession;
+  readonly inputs: Bound; // those that all slots share
+  readonly keys: Float32Array; // [slots, kvHeads, positions, headSize]
+  readonly values: Float32Array;
+};
+
 /** Prefill chunks come in few sizes at a time; each kept arrangement has one binding per layer. */
 const KEPT_CHUNK_COUNT = 16;
 
 export class Attention {
-  readonly qkv: Float32Array; // [rows, (heads + 2 × kvHeads) × headSize], filled by the caller
-  readonly attended: Float32Array; // [rows, heads × headSize]
-  readonly #session: OrtSession;
+  readonly #qkv: Float32Array; // [rows, (heads + 2 × kvHeads) × headSize], filled by the caller
+  readonly #attended: Float32Array; // [rows, heads × headSize]
+  readonly #layers: readonly AttentionLayer[];
   readonly #widths: { readonly qkv: number; readonly attended: number };
   readonly #pair: { readonly qkv: Float32Array; readonly attended: Float32Array }; // two rows each
-  readonly #keys: readonly Float32Array[]; // per layer [slots, kvHeads, positions, headSize]
-  readonly #values: readonly Float32Array[];
   readonly #slotDims: readonly number[];
   readonly #lastPosition = integers(1);
   readonly #positionCount = integers(1);
-  readonly #shared: Readonly<Record<"cosine" | "sine" | "last_position" | "position_count", OrtTensor>>;
+  readonly #tensors: OrtTensor[] = [];
   readonly #decoding: BoundCache; // by slot
   readonly #chunks: BoundCache; // by slot, start and length
 
@@ -51,34 +57,61 @@ export class Attention {
       readonly shardDirectory: string;
       readonly contextLength: number;
       readonly slotCount: number;
-      readonly rowCountMax: number;
+      readonly qkv: Float32Array;
+      readonly attended: Float32Array;
     },
   ) {
-    const { slice } = shard;
-    const config = { ...shard.config, headSize: paddedHeadSize(shard.config) };
+    const { slice, config } = shard;
     this.#widths = attentionWidths(config, slice);
-    this.qkv = floats(options.rowCountMax * this.#widths.qkv);
-    this.attended = floats(options.rowCountMax * this.#widths.attended);
+    this.#qkv = options.qkv;
+    this.#attended = options.attended;
     this.#pair = { qkv: floats(2 * this.#widths.qkv), attended: floats(2 * this.#widths.attended) };
-    this.#session = ort.session(join(options.shardDirectory, GRAPHS.attention));
     // One position more than the context, for the second row of its last token.
     const positionCount = options.contextLength + 1;
-    this.#slotDims = [1, slice.kvHeads.length, positionCount, config.headSize];
-    const valueCount = options.slotCount * this.#slotLength;
-    const buffers = () => Array.from({ length: lengthOf(shard.layers) }, () => floats(valueCount));
-    this.#keys = buffers();
-    this.#values = buffers();
-    const rope = present(shard.config.attentionKinds[0]?.rope, "one kind of attention, with positions");
-    const { cosine, sine } = rotaryTables(shard.config, rope, positionCount);
-    const tableDims = [positionCount, config.headSize / 2];
-    this.#shared = {
-      cosine: ort.tensor(cosine, tableDims),
-      sine: ort.tensor(sine, tableDims),
-      last_position: ort.tensor(this.#lastPosition, [1]),
-      position_count: ort.tensor(this.#positionCount, []),
-    };
+    this.#slotDims = [1, slice.kvHeads.length, positionCount, paddedHeadSize(config)];
+    this.#layers = this.#openLayers(ort, shard, options);
     this.#decoding = new BoundCache(ort, options.slotCount);
     this.#chunks = new BoundCache(ort, KEPT_CHUNK_COUNT);
+  }
+
+  #openLayers(
+    ort: Ort,
+    { config, layers, slice }: ShardDescription,
+    { shardDirectory, slotCount }: { readonly shardDirectory: string; readonly slotCount: number },
+  ): readonly AttentionLayer[] {
+    const keep = (array: TensorArray, dims: readonly number[]): OrtTensor => {
+      const tensor = ort.tensor(array, dims);
+      this.#tensors.push(tensor);
+      return tensor;
+    };
+    const [, , positionCount = 0, headSize = 0] = this.#slotDims;
+    const places = {
+      last_position: keep(this.#lastPosition, [1]),
+      position_count: keep(this.#positionCount, []),
+    };
+    const kindOf = (index: number) => {
+      const { rope } = present(config.attentionKinds[index], "a layer's kind of attention");
+      const session = ort.session(join(shardDirectory, GRAPHS.attention(index)));
+      if (rope === undefined) return { session, inputs: places };
+      const { cosine, sine } = rotaryTables(config, rope, positionCount);
+      const dims = [positionCount, headSize / 2];
+      return { session, inputs: { ...places, cosine: keep(cosine, dims), sine: keep(sine, dims) } };
+    };
+    const kinds = new Map<number, ReturnType<typeof kindOf>>();
+    const sinks = config.sinks ? readSinks(join(shardDirectory, SINKS_FILE)) : undefined;
+    const headCount = lengthOf(slice.heads);
+    return Array.from({ length: lengthOf(layers) }, (_, index) => {
+      const kindIndex = present(config.layerKinds[layers.start + index], "a layer has a kind").attention;
+      const kind = kinds.get(kindIndex) ?? kindOf(kindIndex);
+      kinds.set(kindIndex, kind);
+      const own = sinks?.subarray(index * headCount, (index + 1) * headCount);
+      return {
+        session: kind.session,
+        inputs: own === undefined ? kind.inputs : { ...kind.inputs, sinks: keep(own, [headCount]) },
+        keys: floats(slotCount * this.#slotLength),
+        values: floats(slotCount * this.#slotLength),
+      };
+    });
   }
 
   get #slotLength(): number {
@@ -96,19 +129,19 @@ export class Attention {
       const qkv = graphs.rows(this.#pair.qkv, 0, 2, this.#widths.qkv);
       this.#bind(graphs, slot, qkv, graphs.rows(this.#pair.attended, 0, 2, this.#widths.attended));
     });
-    const row = this.qkv.subarray(rowStart * this.#widths.qkv, (rowStart + 1) * this.#widths.qkv);
+    const row = this.#qkv.subarray(rowStart * this.#widths.qkv, (rowStart + 1) * this.#widths.qkv);
     this.#pair.qkv.set(row);
     this.#pair.qkv.set(row, this.#widths.qkv);
     this.#place(position + 1);
     present(bindings[index], "one binding per layer").run();
-    this.attended.set(this.#pair.attended.subarray(0, this.#widths.attended), rowStart * this.#widths.attended);
+    this.#attended.set(this.#pair.attended.subarray(0, this.#widths.attended), rowStart * this.#widths.attended);
   }
 
   #runChunk(index: number, { slot, position, rowStart, rowCount }: PlacedRows): void {
     const key = (slot * 2 ** 16 + rowStart) * 2 ** 16 + rowCount;
     const bindings = this.#chunks.of(key, (graphs) => {
-      const qkv = graphs.rows(this.qkv, rowStart, rowCount, this.#widths.qkv);
-      this.#bind(graphs, slot, qkv, graphs.rows(this.attended, rowStart, rowCount, this.#widths.attended));
+      const qkv = graphs.rows(this.#qkv, rowStart, rowCount, this.#widths.qkv);
+      this.#bind(graphs, slot, qkv, graphs.rows(this.#attended, rowStart, rowCount, this.#widths.attended));
     });
     this.#place(position + rowCount - 1);
     present(bindings[index], "one binding per layer").run();
@@ -124,17 +157,22 @@ export class Attention {
     const length = this.#slotLength;
     const view = (buffer: Float32Array) =>
       graphs.tensor(buffer.subarray(slot * length, (slot + 1) * length), this.#slotDims);
-    for (const [index, keys] of this.#keys.entries()) {
-      const key = view(keys);
-      const value = view(present(this.#values[index], "keys and values"));
-      const inputs: Bound = { ...this.#shared, qkv, past_key: key, past_value: value };
-      graphs.bind(this.#session, inputs, { attended, key, value });
+    for (const { session, inputs, keys, values } of this.#layers) {
+      const [key, value] = [view(keys), view(values)];
+      graphs.bind(session, { ...inputs, qkv, past_key: key, past_value: value }, { attended, key, value });
     }
   }
 
   close(): void {
     this.#decoding.close();
     this.#chunks.close();
-    for (const tensor of Object.values(this.#shared)) tensor.close();
+    for (const tensor of this.#tensors) tensor.close();
   }
+}
+
+function readSinks(path: string): Float32Array {
+  const bytes = readFileSync(path);
+  const sinks = floats(bytes.length / 4);
+  new Uint8Array(sinks.buffer).set(bytes);
+  return sinks;
 }

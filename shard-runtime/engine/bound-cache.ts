@@ -4,6 +4,9 @@
  */
 import type { Bound, Ort, OrtBinding, OrtSession, OrtTensor, TensorArray } from "./ort.ts";
 
+/** Graphs run over an even number of rows; see segment-runner.ts. */
+export const evenAbove = (count: number): number => count + (count % 2);
+
 /** The bindings of one arrangement, and the tensors made for them. */
 export class BoundGraphs {
   readonly #ort: Ort;

@@ -16,8 +16,17 @@ const BLOCK_BYTES = BLOCK_SIZE / 2;
 const ROW_COUNTS = [2, 40];
 const DIGEST_CHARACTERS = 8;
 
+/** A driver does not change under a process. */
+const known = new Map<string, string>();
+
 /** The first hexadecimal digits of a digest over what the device computed. */
 export function probe(device: Device): string {
+  const digest = known.get(device.name) ?? run(device);
+  known.set(device.name, digest);
+  return digest;
+}
+
+function run(device: Device): string {
   const session = device.session(probeGraph());
   const digest = createHash("sha256");
   const weights = new Uint8Array(new ArrayBuffer(WIDTH * BLOCK_COUNT * BLOCK_BYTES));

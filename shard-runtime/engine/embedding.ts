@@ -13,13 +13,24 @@ export class Embedding {
   readonly #vocabulary: Range;
   readonly #row: Float32Array | Float16Array;
   readonly #bytes: Uint8Array;
+  readonly #scale: number;
 
-  /** `path` holds rows [vocabulary] of `hiddenSize` values, f32 or f16, little-endian. */
-  constructor(path: string, vocabulary: Range, hiddenSize: number, dtype: "f32" | "f16") {
+  /** `path` holds rows [vocabulary] of `hiddenSize` values, little-endian; `scale` multiplies them when looked up. */
+  constructor(
+    path: string,
+    options: {
+      readonly vocabulary: Range;
+      readonly hiddenSize: number;
+      readonly dtype: "f32" | "f16";
+      readonly scale: number;
+    },
+  ) {
+    const { hiddenSize } = options;
     this.#path = path;
     this.#file = openSync(path, "r");
-    this.#vocabulary = vocabulary;
-    this.#row = dtype === "f32" ? new Float32Array(hiddenSize) : new Float16Array(hiddenSize);
+    this.#vocabulary = options.vocabulary;
+    this.#scale = Math.fround(options.scale);
+    this.#row = options.dtype === "f32" ? new Float32Array(hiddenSize) : new Float16Array(hiddenSize);
     this.#bytes = new Uint8Array(this.#row.buffer);
   }
 
@@ -37,6 +48,7 @@ export class Embedding {
       if (read !== byteCount)
         throw new Error(`${this.#path} ends before the row of token ${token}; remove it to pack anew`);
       target.set(this.#row);
+      if (this.#scale !== 1) for (let i = 0; i < width; i += 1) target[i] = (target[i] ?? 0) * this.#scale;
     }
   }
 

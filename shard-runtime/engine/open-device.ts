@@ -87,7 +87,8 @@ function missing(kind: string, ort: Ort, why: string): RefusalError {
 /** The engine's messages begin with where in its sources they were made. */
 function lastWords(cause: unknown): string {
   const [line = ""] = (cause instanceof Error ? cause.message : String(cause)).trim().split("\n");
-  return line.split(/ was false\. | : FAIL : |: ONNX Runtime \w+: /).at(-1) ?? line;
+  const said = line.split(/ was false\. | : FAIL : |: ONNX Runtime \w+: /).at(-1) ?? line;
+  return said.replace(/^Failed to load library (\S+) with error: \1: /, "$1: ");
 }
 
 /** What a device's kernels would compute wrongly or not at all; undefined where a model runs as it should. */

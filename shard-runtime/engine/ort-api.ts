@@ -1,7 +1,8 @@
 /**
  * The table of functions of a loaded libonnxruntime, called through koffi. Functions are found by their position in the
  * OrtApi table, which only ever grows at its end (the public header onnxruntime_c_api.h is the source of the positions
- * and signatures below). Any library can be loaded by path; the one inside the npm package is the default.
+ * and signatures below). Any library can be loaded by path, such as a build with CUDA; without one the environment's
+ * TESSELLATE_ENGINE_LIBRARY is taken, and without that the library inside the npm package.
  */
 import { existsSync, readdirSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -156,7 +157,7 @@ export class Api {
 
 const loaded = new Map<string, Api>();
 
-export function apiOf(path: string = packagedLibrary()): Api {
+export function apiOf(path: string = defaultLibrary()): Api {
   const known = loaded.get(path);
   if (known !== undefined) return known;
   const api = new Api(path);
@@ -180,7 +181,7 @@ const kept = new Map<string, LibraryHandle>();
  * library would be unloaded under its process-wide state, and the next one to load it would crash. Whoever starts threads
  * calls this first; a path that cannot be loaded is for the thread to refuse.
  */
-export function keepLibrary(path: string = packagedLibrary()): void {
+export function keepLibrary(path: string = defaultLibrary()): void {
   if (kept.has(path)) return;
   try {
     kept.set(path, koffi.load(path));
@@ -188,6 +189,8 @@ export function keepLibrary(path: string = packagedLibrary()): void {
     // The thread meets the same failure and names it.
   }
 }
+
+const defaultLibrary = (): string => process.env["TESSELLATE_ENGINE_LIBRARY"] || packagedLibrary();
 
 /** The library inside the npm package; refuses where the package has none for this platform. */
 function packagedLibrary(): string {

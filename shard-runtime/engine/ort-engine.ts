@@ -7,14 +7,14 @@ import { present } from "../../core/assert.ts";
 import { RefusalError, type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
 import { lengthOf } from "../../core/ranges.ts";
 import type { PlacedRows } from "./attention.ts";
-import { BoundCache } from "./bound-cache.ts";
+import { BoundCache, evenAbove } from "./bound-cache.ts";
 import { cpuDevice, driftClass, engineBuild } from "./drift-class.ts";
 import { Embedding } from "./embedding.ts";
 import type { Batch, EngineCode, EngineFacts, Output, ShardEngine } from "./engine.ts";
 import { KvSlots } from "./kv-slots.ts";
 import { Ort, type OrtSession, floats } from "./ort.ts";
-import { GRAPHS } from "./pack-graphs.ts";
-import { type SegmentRunner, evenAbove, segmentRunner } from "./segment-runner.ts";
+import { INPUT, LOGITS, ZEROS, headPlan } from "./program.ts";
+import { SegmentRunner } from "./segment-runner.ts";
 import { EMBEDDING_FILE, type ShardDescription, readShard } from "./shard.ts";
 
 /** A packed shard (see pack.ts) and how to run it. */
@@ -97,14 +97,14 @@ class OrtEngine implements ShardEngine {
     const directory = options.shardDirectory;
     const partials = (valueCount: number) =>
       options.shareMemory === true ? new Float32Array(new SharedArrayBuffer(valueCount * 4)) : floats(valueCount);
-    this.#runner = segmentRunner(ort, shard, { ...options, maxBatchRows: this.facts.maxBatchRows, partials });
+    this.#runner = new SegmentRunner(ort, shard, { ...options, maxBatchRows: this.facts.maxBatchRows, partials });
     this.#embedding = this.facts.first
-      ? new Embedding(
-          join(directory, EMBEDDING_FILE),
-          slice.vocabulary,
-          config.hiddenSize,
-          shard.quantization === "f32" ? "f32" : "f16",
-        )
+      ? new Embedding(join(directory, EMBEDDING_FILE), {
+          vocabulary: slice.vocabulary,
+          hiddenSize: config.hiddenSize,
+          dtype: shard.quantization === "f32" ? "f32" : "f16",
+          scale: config.embeddingScale,
+        })
       : undefined;
     this.#head = this.facts.last ? new Head(ort, this.facts, directory) : undefined;
   }
@@ -177,7 +177,7 @@ class Head {
   readonly #logits: Float32Array;
 
   constructor(ort: Ort, facts: EngineFacts, directory: string) {
-    this.#session = ort.session(join(directory, GRAPHS.head));
+    this.#session = ort.session(join(directory, headPlan.name));
     this.#bound = new BoundCache(ort, KEPT_SAMPLED_COUNTS);
     this.#hiddenSize = facts.hiddenSize;
     this.#width = lengthOf(facts.vocabulary);
@@ -196,10 +196,10 @@ class Head {
     const even = evenAbove(rows.length);
     const [binding] = this.#bound.of(even, (graphs) => {
       const inputs = {
-        delta: graphs.rows(this.#hidden, 0, even, width),
-        residual: graphs.rows(this.#zero, 0, even, width),
+        [INPUT]: graphs.rows(this.#hidden, 0, even, width),
+        [ZEROS]: graphs.rows(this.#zero, 0, even, width),
       };
-      graphs.bind(this.#session, inputs, { logits: graphs.rows(this.#logits, 0, even, this.#width) });
+      graphs.bind(this.#session, inputs, { [LOGITS]: graphs.rows(this.#logits, 0, even, this.#width) });
     });
     present(binding, "the head is one graph").run();
     return this.#logits.slice(0, rows.length * this.#width);

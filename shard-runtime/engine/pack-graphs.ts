@@ -1,106 +1,99 @@
-/// <reference lib="es2025.float16" />
 /**
- * Which tensors of a Hugging Face Llama checkpoint go where: the rows and columns of one slice, fused and quantised,
- * streamed into the weights file, and the graphs that point at them.
+ * Which tensors of a model go where: the rows and columns of one slice, fused and quantised, streamed into the weights
+ * file, and the graphs of the shard's program that point at them.
  */
+import { present } from "../../core/assert.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
 import { type Range, lengthOf } from "../../core/ranges.ts";
-import { type BlockSizes, type Slice, blockSizes } from "../../core/slice.ts";
-import {
-  type PackedHead,
-  type PackedLayer,
-  type PackedMatrix,
-  type PackedProjection,
-  attentionGraph,
-  attentionOutGraph,
-  enterGraph,
-  feedForwardGraph,
-  headGraph,
-  leaveGraph,
-  throughGraph,
-} from "./graph/llama.ts";
-import { FLOAT, FLOAT16, type StoredTensor, UINT8 } from "./graph/onnx.ts";
+import { type Slice, blockSizes, paddedHeadSize } from "../../core/slice.ts";
+import { attentionGraph } from "./graph/attention.ts";
+import { type GraphContext, expertGraph, graphOf, headGraph } from "./graph/pieces.ts";
 import type { HashedFile } from "./hashed-file.ts";
-import { withPaddedHeads } from "./padded-heads.ts";
-import { type BlockBits, quantizeRows } from "./quantize.ts";
+import { withHeadLayout } from "./head-layout.ts";
+import type { PackedFeedForward, PackedHead, PackedLayer } from "./packed-weights.ts";
+import { GRAPHS, type NormPlace, headPlan, programOf } from "./program.ts";
 import type { PackFormat, Shard } from "./shard.ts";
 import type { TensorSource } from "./tensor-source.ts";
-
-/** Native code maps weights from the file; a page's start suits every vector instruction. */
-const ALIGNMENT = 4096;
-
-/** Names of the graphs of a shard; see graph/llama.ts for what is in them. */
-export const GRAPHS = {
-  attention: "attention.onnx",
-  head: "head.onnx",
-  enter: (layer: number) => `enter-${layer}.onnx`,
-  through: (layer: number) => `through-${layer}.onnx`,
-  leave: (layer: number) => `leave-${layer}.onnx`,
-  attentionOut: (layer: number) => `attention-out-${layer}.onnx`,
-  feedForward: (layer: number) => `feed-forward-${layer}.onnx`,
-} as const;
+import { type Rectangle, WeightWriter } from "./weight-writer.ts";
 
 export type GraphFile = { readonly name: string; readonly bytes: Uint8Array };
 
-/** Rows (outputs) and columns (inputs) of one tensor of the checkpoint that go into a packed matrix. */
-type Piece = { readonly tensor: string; readonly rows: Range; readonly columns: Range };
-
+/** Writes the shard's matrices to `weights`, and returns the graphs over them. */
 export async function packGraphs(
   checkpoint: TensorSource,
-  model: ModelConfig,
+  config: ModelConfig,
   shard: Shard,
   format: PackFormat,
   weights: HashedFile,
   onProgress: (doneCount: number, totalCount: number) => void = () => {},
-): Promise<{ readonly graphs: readonly GraphFile[] }> {
+): Promise<readonly GraphFile[]> {
   const { slice, layers } = shard;
-  const { source, config } = withPaddedHeads(checkpoint, model);
   const last = layers.end === config.layerCount;
-  const writer = new MatrixWriter(source, format, weights);
+  const writer = new WeightWriter(withHeadLayout(checkpoint, config), format, weights);
   const totalCount = lengthOf(layers) + (last ? 1 : 0);
-  const packed: IndexedLayer[] = [];
+  const packed = new Map<number, PackedLayer>();
   for (let index = layers.start; index < layers.end; index += 1) {
-    packed.push([index, await packLayer(writer, config, slice, index)]);
-    onProgress(packed.length, totalCount);
+    packed.set(index, await packLayer(writer, config, slice, index));
+    onProgress(packed.size, totalCount);
   }
-  const graphs = [
-    { name: GRAPHS.attention, bytes: attentionGraph(config, slice, model.headSize) },
-    ...(slice.rankCount === 1 ? graphsOfOneRank(config, slice, packed) : graphsOfSeveral(config, slice, packed)),
+  const head = last ? await packHead(writer, config, slice) : undefined;
+  if (last) onProgress(totalCount, totalCount);
+  const program = programOf(config, shard);
+  const context: GraphContext = {
+    config,
+    slice,
+    weights: { layers: packed, ...(head === undefined ? {} : { head }) },
+    widths: program.widths,
+  };
+  return [
+    ...attentionGraphs(config, shard),
+    ...program.steps.flatMap((step) =>
+      step.step === "run" ? [{ name: step.graph.name, bytes: graphOf(step.graph, context) }] : [],
+    ),
+    ...expertGraphs(config, packed),
+    ...(head === undefined ? [] : [{ name: headPlan.name, bytes: headGraph(headPlan, context) }]),
   ];
-  if (!last) return { graphs };
-  const head = await packHead(writer, config, slice);
-  onProgress(totalCount, totalCount);
-  return { graphs: [...graphs, { name: GRAPHS.head, bytes: headGraph(config, slice, head) }] };
 }
 
-type IndexedLayer = readonly [index: number, layer: PackedLayer];
-
-function graphsOfOneRank(config: ModelConfig, slice: Slice, layers: readonly IndexedLayer[]): readonly GraphFile[] {
-  return layers.flatMap(([index, layer], at) => {
-    const next = layers[at + 1]?.[1];
-    const after =
-      next === undefined
-        ? { name: GRAPHS.leave(index), bytes: leaveGraph(config, slice, layer) }
-        : { name: GRAPHS.through(index), bytes: throughGraph(config, slice, layer, next) };
-    return at === 0 ? [{ name: GRAPHS.enter(index), bytes: enterGraph(config, slice, layer) }, after] : [after];
+function attentionGraphs(config: ModelConfig, { layers, slice }: Shard): readonly GraphFile[] {
+  const used = new Set(config.layerKinds.slice(layers.start, layers.end).map(({ attention }) => attention));
+  return [...used].map((index) => {
+    const kind = present(config.attentionKinds[index], "a layer's kind of attention");
+    return { name: GRAPHS.attention(index), bytes: attentionGraph(config, slice, kind) };
   });
 }
 
-function graphsOfSeveral(config: ModelConfig, slice: Slice, layers: readonly IndexedLayer[]): readonly GraphFile[] {
-  return layers.flatMap(([index, layer]) => [
-    { name: GRAPHS.enter(index), bytes: enterGraph(config, slice, layer) },
-    { name: GRAPHS.attentionOut(index), bytes: attentionOutGraph(config, slice, layer) },
-    { name: GRAPHS.feedForward(index), bytes: feedForwardGraph(config, layer) },
-  ]);
+const expertGraphs = (config: ModelConfig, layers: ReadonlyMap<number, PackedLayer>): readonly GraphFile[] =>
+  [...layers].flatMap(([layer, { experts = new Map<number, PackedFeedForward>() }]) =>
+    [...experts].map(([expert, packed]) => ({
+      name: GRAPHS.expert(layer, expert),
+      bytes: expertGraph(config, packed),
+    })),
+  );
+
+async function packLayer(writer: WeightWriter, config: ModelConfig, slice: Slice, index: number): Promise<PackedLayer> {
+  const norms: Partial<Record<NormPlace, PackedLayer["norms"][NormPlace]>> = {};
+  const hidden: Range = { start: 0, end: config.hiddenSize };
+  for (const place of ["attentionIn", "attentionOut", "ffnIn", "ffnOut"] as const)
+    if (config.norms[place])
+      norms[place] = await writer.vector(`layer_${index}_${place}_gain`, [
+        { tensor: `layers.${index}.${place}.norm`, rows: hidden },
+      ]);
+  return {
+    norms: norms as PackedLayer["norms"],
+    ...(await packAttention(writer, config, slice, index)),
+    ...(config.layerKinds[index]?.experts === true
+      ? await packExperts(writer, config, slice, index)
+      : { feedForward: await packFeedForward(writer, config, slice, index) }),
+  };
 }
 
-async function packLayer(writer: MatrixWriter, config: ModelConfig, slice: Slice, index: number): Promise<PackedLayer> {
+async function packAttention(writer: WeightWriter, config: ModelConfig, slice: Slice, index: number) {
   const prefix = `layers.${index}.`;
   const blocks = blockSizes(config);
   const hidden: Range = { start: 0, end: config.hiddenSize };
   const headRows = headsToRows(slice.heads, config);
   const kvRows = kvRowRanges(slice, config);
-  const attentionNorm = await writer.vector(`${prefix}attentionIn.norm`, [hidden]);
   const qkv = await writer.projection(
     `layer_${index}_qkv_weight`,
     [
@@ -108,63 +101,103 @@ async function packLayer(writer: MatrixWriter, config: ModelConfig, slice: Slice
       ...kvRows.map((rows) => ({ tensor: `${prefix}k`, rows, columns: hidden })),
       ...kvRows.map((rows) => ({ tensor: `${prefix}v`, rows, columns: hidden })),
     ],
-    blocks.hidden,
-    config.qkvBias,
+    { blockSize: blocks.hidden, biased: config.qkvBias },
   );
   // A bias after a partial sum must count once: rank 0 has it.
   const attentionOut = await writer.projection(
     `layer_${index}_attention_out_weight`,
     [{ tensor: `${prefix}o`, rows: hidden, columns: headRows }],
-    blocks.attention,
-    config.attentionOutBias && slice.rankIndex === 0,
+    { blockSize: blocks.attention, biased: config.attentionOutBias && slice.rankIndex === 0 },
   );
-  const ffnNorm = await writer.vector(`${prefix}ffnIn.norm`, [hidden]);
-  const { gateUp, down } = await packFeedForward(writer, config, slice, index, blocks);
-  return { attentionNorm, qkv, attentionOut, ffnNorm, gateUp, down };
+  if (config.qkNorm === undefined) return { qkv, attentionOut };
+  const oneHead = [{ start: 0, end: paddedHeadSize(config) }];
+  const [qRows, kRows] = config.qkNorm === "head" ? [oneHead, oneHead] : [[headRows], kvRows];
+  const gains = (letter: string, rows: readonly Range[]) =>
+    writer.vector(
+      `layer_${index}_${letter}_gain`,
+      rows.map((each) => ({ tensor: `${prefix}${letter}.norm`, rows: each })),
+    );
+  return { qkv, attentionOut, qNorm: await gains("q", qRows), kNorm: await gains("k", kRows) };
 }
 
 async function packFeedForward(
-  writer: MatrixWriter,
+  writer: WeightWriter,
   config: ModelConfig,
   slice: Slice,
   index: number,
-  blocks: BlockSizes,
-): Promise<Pick<PackedLayer, "gateUp" | "down">> {
-  const prefix = `layers.${index}.`;
+): Promise<PackedFeedForward> {
+  const blocks = blockSizes(config);
+  return packGated(writer, config, `layers.${index}.`, {
+    columns: slice.columns,
+    blockSizes: { gateUp: blocks.hidden, down: blocks.ffn },
+    biased: { gateUp: config.mlpBias, down: config.mlpBias && slice.rankIndex === 0 },
+  });
+}
+
+/** The router, which every rank holds whole and unrounded, and this rank's experts. */
+async function packExperts(writer: WeightWriter, config: ModelConfig, slice: Slice, index: number) {
+  const blocks = blockSizes(config);
+  const { count, size, bias, routerBias } = present(config.experts, "a layer with experts has some");
+  const router = await writer.projection(
+    `layer_${index}_router_weight`,
+    [
+      {
+        tensor: `layers.${index}.router`,
+        rows: { start: 0, end: count },
+        columns: { start: 0, end: config.hiddenSize },
+      },
+    ],
+    { blockSize: blocks.hidden, biased: routerBias, format: "f32" },
+  );
+  const experts = new Map<number, PackedFeedForward>();
+  for (let expert = slice.experts.start; expert < slice.experts.end; expert += 1)
+    experts.set(
+      expert,
+      await packGated(writer, config, `layers.${index}.experts.${expert}.`, {
+        columns: { start: 0, end: size },
+        blockSizes: { gateUp: blocks.hidden, down: blocks.expert },
+        biased: { gateUp: bias, down: bias },
+      }),
+    );
+  return { router, experts };
+}
+
+async function packGated(
+  writer: WeightWriter,
+  config: ModelConfig,
+  prefix: string,
+  options: {
+    readonly columns: Range;
+    readonly blockSizes: { readonly gateUp: number; readonly down: number };
+    readonly biased: { readonly gateUp: boolean; readonly down: boolean };
+  },
+): Promise<PackedFeedForward> {
+  const name = prefix.replaceAll(".", "_");
   const hidden: Range = { start: 0, end: config.hiddenSize };
   const gateUp = await writer.projection(
-    `layer_${index}_gate_up_weight`,
+    `${name}gate_up_weight`,
     [
-      { tensor: `${prefix}gate`, rows: slice.columns, columns: hidden },
-      { tensor: `${prefix}up`, rows: slice.columns, columns: hidden },
+      { tensor: `${prefix}gate`, rows: options.columns, columns: hidden },
+      { tensor: `${prefix}up`, rows: options.columns, columns: hidden },
     ],
-    blocks.hidden,
-    config.mlpBias,
+    { blockSize: options.blockSizes.gateUp, biased: options.biased.gateUp },
   );
-  const down = await writer.projection(
-    `layer_${index}_down_weight`,
-    [{ tensor: `${prefix}down`, rows: hidden, columns: slice.columns }],
-    blocks.ffn,
-    config.mlpBias && slice.rankIndex === 0,
-  );
-  return { gateUp, down };
+  const down: readonly Rectangle[] = [{ tensor: `${prefix}down`, rows: hidden, columns: options.columns }];
+  const downOptions = { blockSize: options.blockSizes.down, biased: options.biased.down };
+  return { gateUp, down: await writer.projection(`${name}down_weight`, down, downOptions) };
 }
 
-async function packHead(writer: MatrixWriter, config: ModelConfig, slice: Slice): Promise<PackedHead> {
+async function packHead(writer: WeightWriter, config: ModelConfig, slice: Slice): Promise<PackedHead> {
   const hidden: Range = { start: 0, end: config.hiddenSize };
-  const norm = await writer.vector("norm", [hidden]);
-  const matrix = await writer.matrix(
-    "head_weight",
-    [{ tensor: "head", rows: slice.vocabulary, columns: hidden }],
-    blockSizes(config).hidden,
-  );
-  return { norm, matrix };
+  const norm = await writer.vector("norm", [{ tensor: "norm", rows: hidden }]);
+  const rectangle = { tensor: "head", rows: slice.vocabulary, columns: hidden };
+  return { norm, matrix: await writer.matrix("head_weight", [rectangle], blockSizes(config).hidden) };
 }
 
-const headsToRows = (heads: Range, config: ModelConfig): Range => ({
-  start: heads.start * config.headSize,
-  end: heads.end * config.headSize,
-});
+function headsToRows(heads: Range, config: ModelConfig): Range {
+  const size = paddedHeadSize(config);
+  return { start: heads.start * size, end: heads.end * size };
+}
 
 /** Rows of k and v in the order of the rank's own KV heads; neighbours are read in one go. */
 function kvRowRanges(slice: Slice, config: ModelConfig): readonly Range[] {
@@ -178,118 +211,11 @@ function kvRowRanges(slice: Slice, config: ModelConfig): readonly Range[] {
   return ranges;
 }
 
-/** Reads, converts and appends to the weights file, a few rows at a time. */
-class MatrixWriter {
-  readonly #source: TensorSource;
-  readonly #format: PackFormat;
-  readonly #weights: HashedFile;
-
-  constructor(source: TensorSource, format: PackFormat, weights: HashedFile) {
-    this.#source = source;
-    this.#format = format;
-    this.#weights = weights;
-  }
-
-  /** Parts of a tensor of one axis, one after the other, f32. */
-  async vector(tensor: string, parts: readonly Range[]): Promise<StoredTensor> {
-    return this.#join(
-      tensor,
-      parts.map((rows) => ({ tensor, rows })),
-    );
-  }
-
-  async #join(name: string, parts: readonly { tensor: string; rows: Range }[]): Promise<StoredTensor> {
-    const values: Float32Array[] = [];
-    for (const { tensor, rows } of parts) values.push(await this.#source.read(tensor, { rows }));
-    const length = values.reduce((sum, part) => sum + part.length, 0);
-    const joined = new Float32Array(length);
-    let at = 0;
-    for (const part of values) {
-      joined.set(part, at);
-      at += part.length;
-    }
-    return this.#append(name, FLOAT, [length], joined);
-  }
-
-  /** The matrix of a linear layer (`<tensor>.weight`) and, where `biased`, its bias. */
-  async projection(
-    name: string,
-    pieces: readonly Piece[],
-    blockSize: number,
-    biased: boolean,
-  ): Promise<PackedProjection> {
-    const matrix = await this.matrix(name, pieces, blockSize);
-    if (!biased) return { matrix };
-    const parts = pieces.map(({ tensor, rows }) => ({ tensor: `${tensor}.bias`, rows }));
-    return { matrix, bias: await this.#join(`${name}_bias`, parts) };
-  }
-
-  /** Pieces stacked by rows; all have equally many columns. */
-  async matrix(name: string, pieces: readonly Piece[], blockSize: number): Promise<PackedMatrix> {
-    const outputCount = pieces.reduce((sum, piece) => sum + lengthOf(piece.rows), 0);
-    const inputCount = pieces[0] === undefined ? 0 : lengthOf(pieces[0].columns);
-    if (this.#format === "f32" || this.#format === "f16") {
-      const half = this.#format === "f16";
-      await this.#weights.align(ALIGNMENT);
-      const offset = this.#weights.sizeBytes;
-      for await (const block of this.#blocks(pieces))
-        await this.#weights.write(bytesOf(half ? new Float16Array(block) : block));
-      return {
-        format: "float",
-        values: this.#stored(name, half ? FLOAT16 : FLOAT, [outputCount, inputCount], offset),
-      };
-    }
-    return this.#quantized(name, pieces, { outputCount, inputCount, blockSize, bits: this.#format === "int4" ? 4 : 8 });
-  }
-
-  async #quantized(
-    name: string,
-    pieces: readonly Piece[],
-    shape: { outputCount: number; inputCount: number; blockSize: number; bits: BlockBits },
-  ): Promise<PackedMatrix> {
-    const blockCount = Math.ceil(shape.inputCount / shape.blockSize);
-    await this.#weights.align(ALIGNMENT);
-    const offset = this.#weights.sizeBytes;
-    const scales = new Float32Array(shape.outputCount * blockCount);
-    let at = 0;
-    for await (const block of this.#blocks(pieces)) {
-      const quantized = quantizeRows(block, shape.inputCount, shape.blockSize, shape.bits);
-      scales.set(quantized.scales, at);
-      at += quantized.scales.length;
-      await this.#weights.write(quantized.values);
-    }
-    const dims = [shape.outputCount, blockCount, (shape.blockSize * shape.bits) / 8];
-    const values = this.#stored(name, UINT8, dims, offset);
-    return { format: "blocks", ...shape, values, scales: await this.#append(`${name}_scales`, FLOAT, [at], scales) };
-  }
-
-  async *#blocks(pieces: readonly Piece[]): AsyncGenerator<Float32Array> {
-    for (const { tensor, rows, columns } of pieces)
-      for (const part of rowBlocks(rows, lengthOf(columns)))
-        yield await this.#source.read(`${tensor}.weight`, { rows: part, columns });
-  }
-
-  async #append(name: string, dataType: number, dims: readonly number[], values: Float32Array): Promise<StoredTensor> {
-    await this.#weights.align(ALIGNMENT);
-    const offset = this.#weights.sizeBytes;
-    await this.#weights.write(bytesOf(values));
-    return this.#stored(name, dataType, dims, offset);
-  }
-
-  /** The tensor that was written from `offset` to the file's end. */
-  #stored(name: string, dataType: number, dims: readonly number[], offset: number): StoredTensor {
-    return { name, dataType, dims, file: this.#weights.name, offset, length: this.#weights.sizeBytes - offset };
-  }
-}
-
-const bytesOf = (values: Float32Array | Float16Array): Uint8Array =>
-  new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-
-/** Values that are read, converted and written at once: 16 MiB of f32. */
-const BLOCK_VALUE_COUNT = 1 << 22;
-
-/** `rows` in pieces small enough that a model larger than memory can be packed. */
-export function* rowBlocks(rows: Range, columnCount: number): Generator<Range> {
-  const step = Math.max(1, Math.floor(BLOCK_VALUE_COUNT / columnCount));
-  for (let start = rows.start; start < rows.end; start += step) yield { start, end: Math.min(rows.end, start + step) };
+/** The learned logit of each query head of this rank that takes weight and gives nothing: f32 [layers, heads]. */
+export async function packSinks(source: TensorSource, { layers, slice }: Shard): Promise<Float32Array> {
+  const headCount = lengthOf(slice.heads);
+  const sinks = new Float32Array(lengthOf(layers) * headCount);
+  for (let layer = layers.start; layer < layers.end; layer += 1)
+    sinks.set(await source.read(`layers.${layer}.sinks`, { rows: slice.heads }), (layer - layers.start) * headCount);
+  return sinks;
 }

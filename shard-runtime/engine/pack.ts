@@ -13,19 +13,21 @@ import { digestOf } from "../../core/digest.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
 import type { Range } from "../../core/ranges.ts";
 import { HashedFile, type PackedFile } from "./hashed-file.ts";
-import { packGraphs, rowBlocks } from "./pack-graphs.ts";
+import { packGraphs, packSinks } from "./pack-graphs.ts";
 import {
   DESCRIPTION_FILE,
   EMBEDDING_FILE,
   type PackFormat,
+  SINKS_FILE,
   type Shard,
   type ShardDescription,
   WEIGHTS_FILE,
 } from "./shard.ts";
 import type { TensorSource } from "./tensor-source.ts";
+import { rowBlocks } from "./weight-writer.ts";
 
 /** Counts up when the same input is packed to other bytes. */
-const PACKER_VERSION = 3;
+const PACKER_VERSION = 4;
 
 export type PackOptions = {
   readonly modelRoot: string; // sha256:… of the manifest; part of the cache's key
@@ -114,8 +116,8 @@ async function packFiles(
   const files: PackedFile[] = [];
   const weights = await HashedFile.create(directory, WEIGHTS_FILE);
   try {
-    const packed = await packGraphs(source, config, shard, options.quantization, weights, options.onProgress);
-    for (const graph of packed.graphs) {
+    const graphs = await packGraphs(source, config, shard, options.quantization, weights, options.onProgress);
+    for (const graph of graphs) {
       const file = await HashedFile.create(directory, graph.name);
       await file.write(graph.bytes);
       files.push(await file.finish());
@@ -123,6 +125,12 @@ async function packFiles(
     files.push(await weights.finish());
   } finally {
     await weights.abandon();
+  }
+  if (config.sinks) {
+    const sinks = await HashedFile.create(directory, SINKS_FILE);
+    const values = await packSinks(source, shard);
+    await sinks.write(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    files.push(await sinks.finish());
   }
   if (shard.layers.start === 0)
     files.push(await packEmbedding(source, shard.slice.vocabulary, options, directory, config));

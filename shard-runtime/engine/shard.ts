@@ -27,6 +27,8 @@ export type ShardDescription = {
 
 export const DESCRIPTION_FILE = "shard.json";
 export const WEIGHTS_FILE = "weights.bin";
+/** f32 [layers, heads of the slice], only where the model has sinks. */
+export const SINKS_FILE = "sinks.bin";
 export const EMBEDDING_FILE = "embedding.bin";
 
 /** The description in a directory that {@link packShard} returned. */

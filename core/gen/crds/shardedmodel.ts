@@ -55,6 +55,26 @@ export interface ShardedModelSpecModelSource {
   readonly persistentVolumeClaim?: ShardedModelSpecModelSourcePersistentVolumeClaim;
 }
 
+/** A repository on a hub with Hugging Face's URL layout, readable without a token. */
+export interface ShardedModelSpecModelMirrorHuggingFace {
+  /** Owner and name, such as Qwen/Qwen3-8B. */
+  readonly repo: string;
+  /** Branch, tag or commit. */
+  readonly revision: string;
+  /** Another hub of the same URL layout. Left out, the public one. */
+  readonly endpoint?: string;
+}
+
+/** One place. Exactly one of path, url and huggingFace. */
+export interface ShardedModelSpecModelMirror {
+  /** A folder that every rank sees, as in source. */
+  readonly path?: string;
+  /** A folder on an HTTP server that answers range requests. */
+  readonly url?: string;
+  /** A repository on a hub with Hugging Face's URL layout, readable without a token. */
+  readonly huggingFace?: ShardedModelSpecModelMirrorHuggingFace;
+}
+
 /** The checkpoint. */
 export interface ShardedModelSpecModel {
   /**
@@ -62,6 +82,11 @@ export interface ShardedModelSpecModel {
    * persistentVolumeClaim.
    */
   readonly source: ShardedModelSpecModelSource;
+  /**
+   * More places with the same files. Where the source fails, they are asked in this order, and every byte is checked by
+   * the same manifest. Without tokens; a persistentVolumeClaim cannot be one.
+   */
+  readonly mirrors?: readonly ShardedModelSpecModelMirror[];
   /**
    * Digest of the model manifest, as `tessellate pack` prints it. Given, nothing else is served. Left out, the operator
    * takes what it finds at the source, once for each plan.
@@ -136,7 +161,7 @@ export interface ShardedModelSpec {
    * Form in which the ranks hold the weights. int4 takes an eighth of the memory of f32 and is the quickest where
    * memory bandwidth is the limit.
    */
-  readonly quantization: "f32" | "int8" | "int4";
+  readonly quantization: "f32" | "f16" | "int8" | "int4";
   /**
    * Positions that one session may take, prompt and answer together. Left out, the model's own limit, but at most 4096.
    */
@@ -347,6 +372,75 @@ export const shardedModelSchema: Schema = {
                 },
               },
             },
+            mirrors: {
+              type: "array",
+              "x-kubernetes-list-type": "atomic",
+              maxItems: 8,
+              items: {
+                type: "object",
+                rules: [
+                  {
+                    rule: "[has(self.path), has(self.url), has(self.huggingFace)].filter(given, given).size() == 1",
+                    message: "a mirror has exactly one of path, url and huggingFace",
+                  },
+                ],
+                properties: {
+                  path: {
+                    type: "string",
+                    minLength: 1,
+                    maxLength: 1024,
+                    rules: [
+                      {
+                        rule: "!self.split('/').exists(part, part == '..')",
+                        message: "path must not climb with '..'; name the folder itself",
+                      },
+                    ],
+                  },
+                  url: {
+                    type: "string",
+                    maxLength: 2048,
+                    rules: [
+                      {
+                        rule: "self.matches('^https?://[^/]+')",
+                        message: "url must start with http:// or https:// and name the folder with config.json",
+                      },
+                    ],
+                  },
+                  huggingFace: {
+                    type: "object",
+                    required: ["repo"],
+                    properties: {
+                      repo: {
+                        type: "string",
+                        maxLength: 200,
+                        rules: [
+                          {
+                            rule: "self.matches('^[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*$')",
+                            message: "repo is OWNER/NAME, such as Qwen/Qwen3-8B",
+                          },
+                        ],
+                      },
+                      revision: {
+                        type: "string",
+                        default: "main",
+                        minLength: 1,
+                        maxLength: 200,
+                      },
+                      endpoint: {
+                        type: "string",
+                        maxLength: 2048,
+                        rules: [
+                          {
+                            rule: "self.matches('^https?://[^/]+')",
+                            message: "endpoint must start with http:// or https://",
+                          },
+                        ],
+                      },
+                    },
+                  },
+                },
+              },
+            },
             digest: {
               type: "string",
               maxLength: 71,
@@ -369,7 +463,11 @@ export const shardedModelSchema: Schema = {
             },
           },
         },
-        quantization: { type: "string", enum: ["f32", "int8", "int4"], default: "int4" },
+        quantization: {
+          type: "string",
+          enum: ["f32", "f16", "int8", "int4"],
+          default: "int4",
+        },
         contextLength: { type: "integer", format: "int32", minimum: 16, maximum: 1048576 },
         replicas: {
           type: "integer",

@@ -22,6 +22,11 @@ export interface ShardNodeSpecCache {
    * with the rank.
    */
   readonly hostPath?: string;
+  /**
+   * How much of the disk fetched pieces of models may take, such as 200Gi; what was used longest ago goes first. Ranks
+   * of other chains get them from here instead of from the model's source. 0 keeps none. Packed shards are not counted.
+   */
+  readonly sizeBytes: number | string;
 }
 
 /** What the machine offers. */
@@ -197,6 +202,17 @@ export const shardNodeSchema: Schema = {
                 {
                   rule: "self.matches('^/[^/]') && !self.split('/').exists(part, part == '..')",
                   message: "hostPath is absolute and must not climb with '..'",
+                },
+              ],
+            },
+            sizeBytes: {
+              "x-kubernetes-int-or-string": true,
+              maxLength: 32,
+              default: "50Gi",
+              rules: [
+                {
+                  rule: "type(self) == int ? int(self) >= 0 : isQuantity(string(self)) && !quantity(string(self)).isLessThan(quantity('0'))",
+                  message: "sizeBytes is a quantity of bytes, such as 50Gi",
                 },
               ],
             },

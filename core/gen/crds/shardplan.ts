@@ -16,7 +16,7 @@ export interface ShardPlanSpecModel {
   /** The model's config.json as its manifest has it, so that planning goes on while the source is away. */
   readonly config: string;
   /** Form in which the ranks hold the weights. */
-  readonly quantization: "f32" | "int8" | "int4";
+  readonly quantization: "f32" | "f16" | "int8" | "int4";
   /** Positions that one session may take. */
   readonly contextLength: number;
   /** Sessions that one chain runs at once. */
@@ -175,7 +175,7 @@ export const shardPlanSchema: Schema = {
             revision: { type: "string" },
             sourceDigest: { type: "string" },
             config: { type: "string", maxLength: 1048576 },
-            quantization: { type: "string", enum: ["f32", "int8", "int4"] },
+            quantization: { type: "string", enum: ["f32", "f16", "int8", "int4"] },
             contextLength: { type: "integer", format: "int32", minimum: 1 },
             slots: { type: "integer", format: "int32", minimum: 1 },
             layerCount: { type: "integer", format: "int32", minimum: 1 },
