@@ -48,7 +48,7 @@ function ropesByType(fields: Fields, headSize: number, maxPositions: number): Re
     if (!isJsonObject(settings))
       fields.refuse("MalformedConfig", `rope_parameters.${type} is ${shown(settings)}, expected an object`);
     const inner = fields.within(isJsonObject(settings) ? { ...settings, ...scaling } : {}, `rope_parameters.${type}.`);
-    return readRope(fields, inner, headSize, maxPositions, { theta: fields.positive(thetaName, theta) });
+    return readRope(fields, inner, headSize, maxPositions, { theta, thetaName });
   };
   return {
     full_attention: ropeOfType("full_attention", "rope_theta", 1_000_000, objectIn(fields, "rope_scaling")),

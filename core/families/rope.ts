@@ -8,6 +8,7 @@ import type { Rope, RopeScaling } from "../model-config.ts";
 
 export type RopeHabits = {
   readonly theta?: number; // where config.json has none
+  readonly thetaName?: string; // of the outer option
   readonly partial?: boolean; // partial_rotary_factor is honoured
   readonly kinds?: Readonly<Record<string, string>>; // older names of a kind
   readonly settings?: JsonObject; // where config.json has none
@@ -35,7 +36,7 @@ export function readRope(
   maxPositions: number,
   habits: RopeHabits,
 ): Rope {
-  const said = inner.json["rope_theta"] == null ? outer : inner;
+  const { theta = 10_000, thetaName = "rope_theta" } = habits;
   const rotarySize = rotarySizeOf(outer, inner, headSize, habits.partial ?? false);
   const originalPositions =
     outer.optionalInteger("original_max_position_embeddings") ??
@@ -43,7 +44,7 @@ export function readRope(
     inner.optionalInteger("original_max_position_embeddings") ??
     maxPositions;
   return {
-    theta: said.positive("rope_theta", habits.theta ?? 10_000),
+    theta: inner.optionalPositive("rope_theta") ?? outer.positive(thetaName, theta),
     rotarySize,
     scaling: readScaling(inner, habits, { rotarySize, originalPositions, maxPositions }),
   };

@@ -11,7 +11,14 @@ import { ropeOf } from "./rope.ts";
 export const smollm3: Family = {
   modelType: "smollm3",
   architecture: "SmolLM3ForCausalLM",
-  neutral: neutralExcept("attention_bias", "mlp_bias", "no_rope_layers", "sliding_window", "use_sliding_window"),
+  neutral: neutralExcept(
+    "attention_bias",
+    "mlp_bias",
+    "pretraining_tp",
+    "no_rope_layers",
+    "sliding_window",
+    "use_sliding_window",
+  ),
   read(fields) {
     const decoder = decoderOf(fields, "smollm3", {
       kvHeadCount: 4,
