@@ -49,6 +49,10 @@ const TWINS: ReadonlyMap<string, (self: unknown) => boolean> = new Map<string, (
     "[has(self.path), has(self.url), has(self.huggingFace), has(self.persistentVolumeClaim)] .filter(given, given).size() == 1",
     (self) => ["path", "url", "huggingFace", "persistentVolumeClaim"].filter((field) => has(self, field)).length === 1,
   ],
+  [
+    "[has(self.path), has(self.url), has(self.huggingFace)].filter(given, given).size() == 1",
+    (self) => ["path", "url", "huggingFace"].filter((field) => has(self, field)).length === 1,
+  ],
   ["!self.split('/').exists(part, part == '..')", (self) => !climbs(self)],
   [
     "!self.startsWith('/') && !self.split('/').exists(part, part == '..')",

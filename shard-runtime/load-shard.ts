@@ -16,6 +16,8 @@ export type LoadOptions = {
   readonly clock: Clock;
   readonly signal: AbortSignal;
   onModel(model: OpenModel): void;
+  /** What went wrong with a source and was got over. */
+  onTrouble(event: string, fields: Readonly<Record<string, unknown>>): void;
   /** `done`: 0..1 of the stage. */
   onStage(stage: LoadStage, done: number): void;
 };
@@ -25,7 +27,7 @@ export type LoadedShard = { readonly engine: EngineThread; readonly facts: RankF
 /** Throws a RefusalError where a person must change something, weather (or the signal's reason) otherwise. */
 export async function loadShard(
   config: RankConfig,
-  { clock, signal, onModel, onStage }: LoadOptions,
+  { clock, signal, onModel, onTrouble, onStage }: LoadOptions,
 ): Promise<LoadedShard> {
   onStage("Fetching", 0);
   const hubToken = config.hubTokenFile === undefined ? undefined : (await readFile(config.hubTokenFile, "utf8")).trim();
@@ -34,6 +36,8 @@ export async function loadShard(
       clock,
       signal,
       expectedRoot: config.model.root,
+      ...(config.model.mirrors === undefined ? {} : { mirrors: config.model.mirrors }),
+      onTrouble,
       ...(config.model.manifestUrl === undefined ? {} : { manifestUrl: config.model.manifestUrl }),
       ...(hubToken === undefined ? {} : { hubToken }),
     }),

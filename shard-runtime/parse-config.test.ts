@@ -37,7 +37,12 @@ describe("a rank's configuration", () => {
       const config = {
         ...CONFIG,
         hubTokenFile: "/t",
-        model: { ...CONFIG.model, source, manifestUrl: "https://m.test/x.json" },
+        cacheBytes: 1 << 30,
+        fellows: [
+          { name: "default/chat-1-1-0", address: "chat-1-1-0.chat.default.svc:7301" },
+          { name: "default/chat-2-1-0", address: "file:/state/ranks/chat-2-1-0/address" },
+        ],
+        model: { ...CONFIG.model, source, mirrors: sources, manifestUrl: "https://m.test/x.json" },
       };
       expect(valueOrThrow(parseRankConfig(JSON.stringify(config)))).to.deep.equal(config);
     }
@@ -70,6 +75,10 @@ describe("a rank's configuration", () => {
     ["model.source", { model: { ...CONFIG.model, source: { path: "a", url: "https://b.test" } } }],
     ["model.source", { model: { ...CONFIG.model, source: { ftp: "b" } } }],
     ["model.source", { model: { ...CONFIG.model, source: { url: "ftp://b.test" } } }],
+    ["model.mirrors[1]", { model: { ...CONFIG.model, mirrors: [{ path: "a" }, { url: "ftp://b.test" }] } }],
+    ["cacheBytes", { cacheBytes: -1 }],
+    ["fellows[0].address", { fellows: [{ name: "default/chat-1-1-0", address: "http://chat/" }] }],
+    ["fellows[0].name", { fellows: [{ name: "somebody", address: "a:1" }] }],
     ["model.source.huggingFace", { model: { ...CONFIG.model, source: { huggingFace: { repo: "a/b" } } } }],
   ];
   for (const [field, change] of wrong)

@@ -11,7 +11,7 @@ import {
   textOf,
 } from "../core/fields.ts";
 import { type JsonObject, isJsonObject, parseJson, shown } from "../core/json.ts";
-import { type ModelSource, QUANTIZATIONS, type RankConfig } from "../core/rank-config.ts";
+import { type Fellow, type ModelSource, QUANTIZATIONS, type RankConfig } from "../core/rank-config.ts";
 import { type Result, refuse } from "../core/result.ts";
 import { placeOf } from "../core/source.ts";
 
@@ -40,6 +40,9 @@ const NAMES = [
   "cacheDirectory",
 ] as const;
 
+const OPTIONAL_NAMES = ["hubTokenFile", "cacheBytes", "fellows"] as const;
+const MIRRORS_MAX = 8;
+
 /** The configuration in a JSON text; refused as `MalformedField` (or `NotJson`), the path of the field first. */
 export function parseRankConfig(text: string): Result<RankConfig> {
   const json = parseJson(text);
@@ -48,7 +51,7 @@ export function parseRankConfig(text: string): Result<RankConfig> {
 }
 
 function readConfig(json: JsonObject): RankConfig {
-  const fields = objectWith(json, "config", [...NAMES, ...present(json, "hubTokenFile")]);
+  const fields = objectWith(json, "config", [...NAMES, ...OPTIONAL_NAMES.flatMap((name) => present(json, name))]);
   const name = textOf(fields["name"], "name", RANK_NAME_FORM);
   const sliceWeights = listOf(fields["sliceWeights"], "sliceWeights", RANKS_MAX, positive);
   if (sliceWeights.length === 0) misfit("sliceWeights", "is empty; one weight per rank of the segment");
@@ -87,6 +90,12 @@ function readConfig(json: JsonObject): RankConfig {
       keyFile: pathOf(tls["keyFile"], "tls.keyFile"),
     },
     cacheDirectory: pathOf(fields["cacheDirectory"], "cacheDirectory"),
+    ...(fields["cacheBytes"] === undefined
+      ? {}
+      : { cacheBytes: integerOf(fields["cacheBytes"], "cacheBytes", 0, Number.MAX_SAFE_INTEGER) }),
+    ...(fields["fellows"] === undefined
+      ? {}
+      : { fellows: listOf(fields["fellows"], "fellows", RANKS_MAX, readFellow) }),
     ...(fields["hubTokenFile"] === undefined ? {} : { hubTokenFile: pathOf(fields["hubTokenFile"], "hubTokenFile") }),
   };
 }
@@ -100,28 +109,31 @@ const RANK_NAME_FORM = {
 const present = (json: JsonObject, name: string): readonly string[] => (json[name] === undefined ? [] : [name]);
 
 function readModel(value: unknown): RankConfig["model"] {
-  const optional = isJsonObject(value) ? present(value, "manifestUrl") : [];
+  const optional = isJsonObject(value) ? [...present(value, "manifestUrl"), ...present(value, "mirrors")] : [];
   const model = objectWith(value, "model", ["name", "source", "root", ...optional]);
   return {
     name: textOf(model["name"], "model.name", NAME_FORM),
-    source: readSource(model["source"]),
+    source: readSource(model["source"], "model.source"),
     root: textOf(model["root"], "model.root", DIGEST_FORM),
+    ...(model["mirrors"] === undefined
+      ? {}
+      : { mirrors: listOf(model["mirrors"], "model.mirrors", MIRRORS_MAX, readSource) }),
     ...(model["manifestUrl"] === undefined ? {} : { manifestUrl: pathOf(model["manifestUrl"], "model.manifestUrl") }),
   };
 }
 
-function readSource(value: unknown): ModelSource {
-  if (!isJsonObject(value)) misfit("model.source", `must be an object, not ${shown(value)}`);
+function readSource(value: unknown, path: string): ModelSource {
+  if (!isJsonObject(value)) misfit(path, `must be an object, not ${shown(value)}`);
   const [kind, ...others] = Object.keys(value);
   if (kind === undefined || others.length > 0)
-    misfit("model.source", "must have exactly one of path, url, huggingFace, persistentVolumeClaim");
-  const source = sourceOf(kind, value[kind]);
-  fits(placeOf(source), "model.source");
+    misfit(path, "must have exactly one of path, url, huggingFace, persistentVolumeClaim");
+  const source = sourceOf(kind, value[kind], path);
+  fits(placeOf(source), path);
   return source;
 }
 
-function sourceOf(kind: string, value: unknown): ModelSource {
-  const at = `model.source.${kind}`;
+function sourceOf(kind: string, value: unknown, path: string): ModelSource {
+  const at = `${path}.${kind}`;
   switch (kind) {
     case "path":
       return { path: textOf(value, at) };
@@ -152,10 +164,7 @@ function sourceOf(kind: string, value: unknown): ModelSource {
       };
     }
     default:
-      return misfit(
-        "model.source",
-        `has the unknown kind ${shown(kind)}; use path, url, huggingFace or persistentVolumeClaim`,
-      );
+      return misfit(path, `has the unknown kind ${shown(kind)}; use path, url, huggingFace or persistentVolumeClaim`);
   }
 }
 
@@ -163,6 +172,17 @@ function readLayers(value: unknown): RankConfig["layers"] {
   const layers = objectWith(value, "layers", ["start", "end"]);
   const start = integerOf(layers["start"], "layers.start", 0, LAYERS_MAX - 1);
   return { start, end: integerOf(layers["end"], "layers.end", start + 1, LAYERS_MAX) };
+}
+
+function readFellow(value: unknown, path: string): Fellow {
+  const fellow = objectWith(value, path, ["name", "address"]);
+  return {
+    name: textOf(fellow["name"], `${path}.name`, RANK_NAME_FORM),
+    address: textOf(fellow["address"], `${path}.address`, {
+      pattern: /^(file:.+|[^/]+:[0-9]{1,5})$/,
+      is: "host:port, or file: and the path of a file that holds it",
+    }),
+  };
 }
 
 function readListen(value: unknown): RankConfig["listen"] {

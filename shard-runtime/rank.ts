@@ -103,6 +103,7 @@ export class Rank implements RankState {
         this.#fetchedBefore = this.fetchedBytes;
         this.#model = model;
       },
+      onTrouble: log,
       onStage: (stage, done) => {
         if (stage !== this.#stage) log("stage", { stage });
         this.#stage = stage;

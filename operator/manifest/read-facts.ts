@@ -1,6 +1,7 @@
 /** What a model is, from the manifest beside it: all that planning needs, without reading a weight. */
 import { createReadStream } from "node:fs";
 import { join } from "node:path";
+import { present } from "../../core/assert.ts";
 import { MANIFEST_BYTES_MAX, MANIFEST_FILE, parseManifest } from "../../core/manifest.ts";
 import { parseModelConfig } from "../../core/model-config.ts";
 import type { ModelSource } from "../../core/rank-config.ts";
@@ -12,6 +13,7 @@ const TIMEOUT_MS = 30_000;
 
 export type FactsRequest = {
   readonly source: ModelSource;
+  readonly mirrors?: readonly ModelSource[]; // read in order where the source has no manifest or does not answer
   readonly manifestUrl?: string; // where the manifest lies if not beside the model
   readonly digest?: string; // sha256:…; another root is refused
 };
@@ -23,14 +25,33 @@ export type ReadFacts = ModelFacts & { readonly configText: string };
  * Reads and checks the manifest. Refusals say what to do: `MissingManifest` (run `tessellate pack`), `Unreachable`,
  * `WrongRoot`, `MalformedManifest`, `UnknownModelType` and the other codes of core/model-config.ts.
  */
-export async function readFacts({ source, manifestUrl, digest }: FactsRequest): Promise<Result<ReadFacts>> {
-  const text = manifestUrl === undefined ? await readBeside(source) : await get(new URL(manifestUrl), {}, manifestUrl);
+export async function readFacts({
+  source,
+  mirrors = [],
+  manifestUrl,
+  digest,
+}: FactsRequest): Promise<Result<ReadFacts>> {
+  const text =
+    manifestUrl === undefined
+      ? await readBesideOne([source, ...mirrors])
+      : await get(new URL(manifestUrl), {}, manifestUrl);
   if (!text.ok) return text;
   const manifest = parseManifest(text.value, digest);
   if (!manifest.ok) return manifest;
   const config = parseModelConfig(manifest.value.configText);
   const { root, configText } = manifest.value;
   return config.ok ? ok({ root, config: config.value, configText }) : config;
+}
+
+/** From the first source that has it, else the first one's refusal. */
+async function readBesideOne(sources: readonly ModelSource[]): Promise<Result<string>> {
+  const refused: Result<string>[] = [];
+  for (const source of sources) {
+    const text = await readBeside(source);
+    if (text.ok) return text;
+    refused.push(text);
+  }
+  return present(refused[0], "a model has a source");
 }
 
 async function readBeside(source: ModelSource): Promise<Result<string>> {

@@ -47,6 +47,7 @@ export function modelSpecOf({ metadata, spec }: ShardedModel, config?: ModelConf
     source: modelSourceOf(model.source),
     ...(model.digest === undefined ? {} : { digest: model.digest }),
     ...(model.manifestUrl === undefined ? {} : { manifestUrl: model.manifestUrl }),
+    ...(model.mirrors === undefined ? {} : { mirrors: model.mirrors.map(modelSourceOf) }),
     ...(tokenSecret === undefined ? {} : { hubTokenSecret: tokenSecret }),
     quantization: spec.quantization,
     contextLength:
@@ -90,6 +91,7 @@ export function nodeFactsOf(node: ShardNode, providers: readonly Provider[], rea
     signer: spec.signer.target,
     ...(spec.nodeName === undefined ? {} : { machine: spec.nodeName }),
     ...(spec.cache.hostPath === undefined ? {} : { cachePath: spec.cache.hostPath }),
+    cacheBytes: quantityOf(spec.cache.sizeBytes),
   };
 }
 

@@ -15,6 +15,18 @@ export const fullRankName = (model: Pick<ModelSpec, "namespace" | "name">, place
 export const rankIdentity = (model: ModelSpec, assignment: Assignment): string =>
   identityUri({ kind: "rank", name: fullRankName(model, assignment) });
 
+/** More would be asked in vain more often than not. */
+const FELLOWS_MAX = 16;
+
+/** Ranks of the model's other chains that hold some of this rank's layers: they have bytes that this one wants. */
+export const fellowsOf = (own: Assignment, assignments: readonly Assignment[]): readonly Assignment[] =>
+  assignments
+    .filter(
+      ({ chain, layers }) => chain !== own.chain && layers.start < own.layers.end && own.layers.start < layers.end,
+    )
+    .toSorted((a, b) => a.chain - b.chain || a.segment - b.segment || a.rank - b.rank)
+    .slice(0, FELLOWS_MAX);
+
 /** Who may connect to this rank besides gateways and the operator: its group, and the segments before and after. */
 export function neighboursOf(model: ModelSpec, own: Assignment, assignments: readonly Assignment[]): readonly string[] {
   return assignments

@@ -1,11 +1,13 @@
 /** What a rank is told at start, from the plan: the rank's configuration less what only its host knows. */
 import type { RankConfig } from "../../core/rank-config.ts";
-import { fullRankName, neighboursOf } from "./names.ts";
+import { fellowsOf, fullRankName, neighboursOf, rankName } from "./names.ts";
 import type { Assignment, ModelFacts, ModelSpec, NodeFacts } from "./types.ts";
 
 /** Host matters: where the process listens, its files, its cache. Pods and local processes differ only in these. */
 export type RankHost = Pick<RankConfig, "listen" | "tls" | "cacheDirectory" | "signer"> & {
   readonly hubTokenFile?: string;
+  /** Where another rank of the model will listen, by the pod's name; see Fellow. Absent: ranks ask the source alone. */
+  readonly addressOf?: (rank: string) => string;
 };
 
 export function rankConfigOf(
@@ -14,8 +16,9 @@ export function rankConfigOf(
   assignment: Assignment,
   assignments: readonly Assignment[],
   node: NodeFacts,
-  host: RankHost,
+  { addressOf, ...host }: RankHost,
 ): RankConfig {
+  const fellows = addressOf === undefined ? [] : fellowsOf(assignment, assignments);
   return {
     name: fullRankName(model, assignment),
     model: {
@@ -23,6 +26,7 @@ export function rankConfigOf(
       source: model.source,
       root: facts.root,
       ...(model.manifestUrl === undefined ? {} : { manifestUrl: model.manifestUrl }),
+      ...(model.mirrors === undefined ? {} : { mirrors: model.mirrors }),
     },
     layers: assignment.layers,
     rankIndex: assignment.rank,
@@ -36,6 +40,15 @@ export function rankConfigOf(
     provider: assignment.provider,
     node: assignment.node,
     neighbours: neighboursOf(model, assignment, assignments),
+    ...(node.cacheBytes === undefined ? {} : { cacheBytes: node.cacheBytes }),
+    ...(fellows.length === 0
+      ? {}
+      : {
+          fellows: fellows.map((fellow) => ({
+            name: fullRankName(model, fellow),
+            address: addressOf?.(rankName(model, fellow)) ?? "",
+          })),
+        }),
     ...host,
   };
 }

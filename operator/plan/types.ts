@@ -15,6 +15,7 @@ export type ModelSpec = {
   readonly source: ModelSource;
   readonly digest?: string; // sha256:…, if the user pinned it
   readonly manifestUrl?: string; // where the manifest lies if not beside the model
+  readonly mirrors?: readonly ModelSource[]; // asked in order where the source fails
   readonly hubTokenSecret?: { readonly name: string; readonly key: string }; // mounted into ranks, never read by the operator
   readonly quantization: Quantization;
   readonly contextLength: number;
@@ -55,6 +56,7 @@ export type NodeFacts = {
   readonly signer: string; // gRPC target of the node's signer
   readonly machine?: string; // name of the Kubernetes Node, where it is not the node's own
   readonly cachePath?: string; // folder on the machine that outlives ranks
+  readonly cacheBytes?: number; // what fetched pieces of models may take on its disk
 };
 
 /** A rank as it is now: what it was told to hold, and how it is. */

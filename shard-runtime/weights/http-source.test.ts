@@ -114,6 +114,26 @@ describe("models over HTTP", () => {
     expect(starts[2]).to.be.within(starts[1] ?? 0, 1_500_000);
   });
 
+  it("may be tagged otherwise after a cut, and say so; another size is refused at once", async () => {
+    const tagged =
+      (etag: string, then: Answer): Answer =>
+      (request, response, body) => {
+        response.setHeader("etag", etag);
+        then(request, response, body);
+      };
+    answers = [tagged('"one"', cutAfter(1_000_000)), tagged('"two"', good)];
+    const source = sourceAt();
+    expect((await bytesOf(source, 0, BODY.length)).equals(BODY)).to.equal(true);
+    expect(source.changeOf("w.bin")).to.include('"one"').and.include('"two"');
+    const resized: Answer = (request, response, body) => {
+      const { start, end } = asked(request, body);
+      response.writeHead(206, { "content-range": `bytes ${start}-${end - 1}/${body.length + 1}` }).end();
+    };
+    answers = [cutAfter(1_000_000), resized];
+    const error = await failure(bytesOf(sourceAt(), 0, BODY.length));
+    expect(error).to.be.instanceOf(RefusalError).and.include({ code: "WrongLength" });
+  });
+
   it("may come as a shorter range than asked for; the rest is asked for then", async () => {
     answers = [
       (_, response, body) =>

@@ -56,8 +56,13 @@ export function openModel(source: ModelSource, options: OpenOptions): Promise<Re
   return refusalsOf(async () => {
     const all = [source, ...(options.mirrors ?? [])];
     const several = all.length > 1 ? { attemptCount: ATTEMPT_COUNT_OF_SEVERAL } : {};
-    const sources = all.map((each) => openPlace(valueOrThrow(placeOf(each)), { ...options, ...several }));
-    const elsewhere = options.manifestUrl === undefined ? undefined : manifestAt(options.manifestUrl, options);
+    const { hubToken, ...plain } = options;
+    const sources = all.map((each) => {
+      // The token is for the one hub that its owner named: a mirror could be anybody's.
+      const own = each === source && hubToken !== undefined ? { hubToken } : {};
+      return openPlace(valueOrThrow(placeOf(each)), { ...plain, ...several, ...own });
+    });
+    const elsewhere = options.manifestUrl === undefined ? undefined : manifestAt(options.manifestUrl, plain);
     const files = new SourceList(sources, {
       ...(elsewhere === undefined ? {} : { besideManifest: elsewhere.source }),
       ...(options.onTrouble === undefined ? {} : { onTrouble: options.onTrouble }),

@@ -36,6 +36,18 @@ export type PatienceOptions = {
   readonly attemptCount?: number | undefined; // ATTEMPT_COUNT where absent
 };
 
+/**
+ * How long to wait after a failure, milliseconds; undefined: give up. Pure. `random` is within [0, 1): ranks that failed
+ * together must not come back together.
+ */
+export function waitMsAfter(
+  failureCount: number,
+  { attemptCount, wishMs = 0, random }: { attemptCount: number; wishMs?: number | undefined; random: number },
+): number | undefined {
+  if (failureCount >= attemptCount || wishMs > RETRY_AFTER_MS_MAX) return undefined;
+  return Math.max(Math.min(WAIT_MS_MAX, FIRST_WAIT_MS * 2 ** failureCount) * (0.5 + random / 2), wishMs);
+}
+
 export class Patience {
   readonly #options: PatienceOptions;
   #failureCount = 0;
@@ -49,14 +61,14 @@ export class Patience {
     const { clock, where, signal, random = Math.random, attemptCount = ATTEMPT_COUNT } = this.#options;
     signal?.throwIfAborted();
     this.#failureCount = byteCount >= PROGRESS_BYTES ? 1 : this.#failureCount + 1;
-    const wish = failure instanceof Weather ? failure.retryAfterMs : undefined;
-    if (this.#failureCount >= attemptCount || (wish ?? 0) > RETRY_AFTER_MS_MAX)
+    const wishMs = failure instanceof Weather ? failure.retryAfterMs : undefined;
+    const waitMs = waitMsAfter(this.#failureCount, { attemptCount, wishMs, random: random() });
+    if (waitMs === undefined)
       throw new SourceUnavailable(
         `${where}: ${this.#failureCount} attempts failed, the last with: ${describe(failure)}; check the server and the way to it`,
         { cause: failure },
       );
-    const wait = Math.min(WAIT_MS_MAX, FIRST_WAIT_MS * 2 ** this.#failureCount) * (0.5 + random() / 2);
-    await clock.sleep(Math.max(wait, wish ?? 0), signal);
+    await clock.sleep(waitMs, signal);
   }
 }
 
