@@ -6,11 +6,14 @@
 import type { Manifest } from "../../core/manifest.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
 import { present } from "../../core/assert.ts";
+import { isJsonObject, parseJson } from "../../core/json.ts";
+import { type SourceQuantization, parseSourceQuantization } from "../../core/quantized-source.ts";
+import { type Result, valueOrThrow } from "../../core/result.ts";
 import { tensorPlaces } from "../../core/tensor-places.ts";
 import type { TensorBlocks, TensorPart, TensorSource } from "../engine/tensor-source.ts";
 import { ColumnCopies } from "./column-copies.ts";
 import { type Encoding, type Format, refusal } from "./formats/encoding.ts";
-import { plainFormat } from "./formats/plain.ts";
+import { formatsOf } from "./formats/formats.ts";
 import type { TensorEntry } from "./safetensors.ts";
 import { SafetensorsIndex } from "./safetensors-index.ts";
 import type { TensorIndex } from "./tensor-index.ts";
@@ -49,7 +52,7 @@ export class Checkpoint implements TensorSource {
     const checkpoint = new Checkpoint(new WindowReader(reader, copies), {
       index,
       places: tensorPlaces(config),
-      formats: [plainFormat],
+      formats: formatsOf(valueOrThrow(quantizationIn(manifest.configText))),
     });
     for (const { stored } of checkpoint.#places.values()) checkpoint.#assertListed(stored);
     return checkpoint;
@@ -120,7 +123,7 @@ export class Checkpoint implements TensorSource {
     if (entry === undefined) throw refusal("MissingTensor", this.#index.missing(place.stored));
     throw refusal(
       "UnsupportedDtype",
-      `${this.#index.where(entry)} has dtype ${entry.dtype}, expected F32, F16 or BF16; use the unquantised checkpoint`,
+      `${this.#index.where(entry)} has dtype ${entry.dtype}, expected F32, F16 or BF16 (or what its quantization_config says); use the unquantised checkpoint`,
     );
   }
 
@@ -128,4 +131,9 @@ export class Checkpoint implements TensorSource {
     if (this.#formats.some((format) => this.#index.mayHold(format.mainTensor(stored)))) return;
     throw refusal("MissingTensor", this.#index.missing(stored));
   }
+}
+
+function quantizationIn(configText: string): Result<SourceQuantization> {
+  const json = parseJson(configText);
+  return parseSourceQuantization(isJsonObject(json) ? json : {});
 }

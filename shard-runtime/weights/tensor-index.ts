@@ -4,6 +4,4 @@ import type { TensorLookup } from "./formats/encoding.ts";
 export interface TensorIndex extends TensorLookup {
   /** False where it is known, without reading any file's header, that no tensor of this name is there. */
   mayHold(name: string): boolean;
-  /** That a tensor is not there, and what to do. */
-  missing(name: string): string;
 }

@@ -54,6 +54,8 @@ export interface TensorLookup {
   find(name: string): Promise<TensorEntry | undefined>;
   /** The tensor as people are shown it: its file and name. */
   where(entry: TensorEntry): string;
+  /** That a tensor is not there, and what to do. */
+  missing(name: string): string;
 }
 
 export interface Format {

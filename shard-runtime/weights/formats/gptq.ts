@@ -1,0 +1,141 @@
+/**
+ * GPTQ as AutoGPTQ and its successors write it: `.qweight` [inputs / 8, outputs], 32-bit words of neighbouring inputs, the
+ * first one lowest; `.qzeros` [groups, outputs / 8]; `.scales` [groups, outputs]; `.g_idx` [inputs], each input's group,
+ * which is trivial unless desc_act sorted them. In the first format a stored zero point is one too low.
+ */
+import { lengthOf } from "../../../core/ranges.ts";
+import type { SourceQuantization } from "../../../core/quantized-source.ts";
+import type { TensorEntry } from "../safetensors.ts";
+import { type Format, type Rect, covering, refusal, windowOf } from "./encoding.ts";
+import {
+  FLOATS,
+  type GroupedIntegers,
+  type PackedIntegers,
+  floatsOf,
+  groupsFrom,
+  groupsOfNeighbours,
+  integerEncoding,
+  optionalPartOf,
+  partOf,
+  wordsOf,
+} from "./grouped-integers.ts";
+
+type Gptq = Extract<SourceQuantization, { kind: "gptq" }>;
+
+type Tensors = {
+  readonly weights: TensorEntry;
+  readonly zeros: TensorEntry;
+  readonly scales: TensorEntry;
+  readonly groups: TensorEntry | undefined;
+  readonly groupCount: number;
+  readonly groupSize: number;
+  readonly outputCount: number;
+  readonly whereGroups: string;
+};
+
+export const gptqFormat = (settings: Gptq): Format => ({
+  mainTensor: (name) => name.replace(/\.weight$/, ".qweight"),
+  async encodingOf({ name, extent: { rows: outputCount, columns: inputCount } }, lookup) {
+    const stem = name.replace(/\.weight$/, "");
+    const words = 32 / settings.bits;
+    if (stem === name || (await lookup.find(`${stem}.qweight`)) === undefined) return undefined;
+    if (inputCount % words !== 0 || outputCount % words !== 0)
+      throw refusal(
+        "WrongShape",
+        `tensor ${name}: [${outputCount},${inputCount}] does not fill words of ${words} values`,
+      );
+    const groupSize = settings.groupSize ?? inputCount;
+    const groupCount = Math.ceil(inputCount / groupSize);
+    const weights = await partOf(lookup, `${stem}.qweight`, ["I32"], [inputCount / words, outputCount]);
+    const zeros = await partOf(lookup, `${stem}.qzeros`, ["I32"], [groupCount, outputCount / words]);
+    const scales = await partOf(lookup, `${stem}.scales`, FLOATS, [groupCount, outputCount]);
+    const groups = await optionalPartOf(lookup, `${stem}.g_idx`, ["I32"], [inputCount]);
+    if (groups === undefined && settings.descAct)
+      throw refusal("MissingTensor", `${lookup.missing(`${stem}.g_idx`)}; desc_act needs it`);
+    const whereGroups = groups === undefined ? "" : lookup.where(groups);
+    const tensors = { weights, zeros, scales, groups, groupCount, groupSize, outputCount, whereGroups };
+    return integerEncoding(packedGptq(settings, tensors), inputCount);
+  },
+});
+
+function packedGptq({ bits, zeroPointOffset }: Gptq, tensors: Tensors): PackedIntegers {
+  const { weights, zeros, scales, groups, groupCount, groupSize, outputCount, whereGroups } = tensors;
+  const perWord = 32 / bits;
+  const scaleBytes = scales.dtype === "F32" ? 4 : 2;
+  const allGroups = { start: 0, end: groupCount };
+  return {
+    scattered: true,
+    windows({ rows, columns }) {
+      const zeroWords = covering(rows, perWord);
+      return [
+        windowOf(weights, { rowBytes: outputCount * 4, planeRows: 0 }, covering(columns, perWord), bytes(rows, 4)),
+        windowOf(zeros, { rowBytes: (outputCount / perWord) * 4, planeRows: 0 }, allGroups, bytes(zeroWords, 4)),
+        windowOf(scales, { rowBytes: outputCount * scaleBytes, planeRows: 0 }, allGroups, bytes(rows, scaleBytes)),
+        ...(groups === undefined ? [] : [windowOf(groups, { rowBytes: 4, planeRows: 0 }, columns)]),
+      ];
+    },
+    unpack(rect, [weightBytes = NONE, zeroBytes = NONE, scaleBytes_ = NONE, groupBytes]) {
+      const { rows } = rect;
+      const words = covering(rows, perWord);
+      const zeroWords = wordsOf(zeroBytes);
+      return {
+        bits,
+        integers: integersOf(rect, wordsOf(weightBytes), bits),
+        zeroPoints: turned(rows, groupCount, (group, output) => {
+          const word = zeroWords[group * lengthOf(words) + Math.floor(output / perWord) - words.start] ?? 0;
+          return ((word >>> ((output % perWord) * bits)) & ((1 << bits) - 1)) + zeroPointOffset;
+        }),
+        scales: transposed(floatsOf(scales, scaleBytes_), groupCount, lengthOf(rows)),
+        groupOf:
+          groupBytes === undefined
+            ? groupsOfNeighbours(rect, groupSize)
+            : groupsFrom(whereGroups, groupBytes, groupCount),
+      };
+    },
+  };
+}
+
+const NONE = new Uint8Array();
+const bytes = ({ start, end }: { start: number; end: number }, size: number) => ({
+  start: start * size,
+  end: end * size,
+});
+
+/** Words of 32 / bits neighbouring inputs of an output each, [words, outputs], as integers [outputs, inputs]. */
+function integersOf({ rows, columns }: Rect, words: Uint32Array, bits: 4 | 8): GroupedIntegers["integers"] {
+  const perWord = 32 / bits;
+  const mask = (1 << bits) - 1;
+  const width = lengthOf(columns);
+  const outputCount = lengthOf(rows);
+  const firstWord = Math.floor(columns.start / perWord);
+  const out = new Uint8Array(outputCount * width);
+  for (let input = 0; input < width; input += 1) {
+    const position = columns.start + input;
+    const from = (Math.floor(position / perWord) - firstWord) * outputCount;
+    const shift = (position % perWord) * bits;
+    for (let output = 0; output < outputCount; output += 1)
+      out[output * width + input] = ((words[from + output] ?? 0) >>> shift) & mask;
+  }
+  return out;
+}
+
+/** [outputs of `rows`, groups] of what is given by group and output (of the whole tensor). */
+export function turned(
+  rows: { readonly start: number; readonly end: number },
+  groupCount: number,
+  of: (group: number, output: number) => number,
+): Uint8Array {
+  const out = new Uint8Array(lengthOf(rows) * groupCount);
+  for (let output = rows.start, at = 0; output < rows.end; output += 1)
+    for (let group = 0; group < groupCount; group += 1, at += 1) out[at] = of(group, output);
+  return out;
+}
+
+/** [columns, rows] of [rows, columns]. */
+export function transposed(values: Float32Array, rowCount: number, columnCount: number): Float32Array {
+  const out = new Float32Array(values.length);
+  for (let row = 0; row < rowCount; row += 1)
+    for (let column = 0; column < columnCount; column += 1)
+      out[column * rowCount + row] = values[row * columnCount + column] ?? 0;
+  return out;
+}
