@@ -1,67 +1,99 @@
 /**
- * `npm run bench -- decode`: milliseconds per token of the 1.1-billion-parameter random checkpoint at int4, whole, in two
- * and three segments, and with two tensor-parallel ranks: first each rank on a thread of one process, then as it is
- * served, each rank a process of its own behind mTLS, signing receipts. `npm run bench -- decode 32` measures 32 tokens
- * instead of 64.
+ * `npm run bench -- decode [--spin]`: one stream, int4, beside llama.cpp Q4_0, turn by turn in one run; what share of the
+ * memory's bandwidth that is; and whether a longer KV buffer costs anything. `--spin`: waiting engine threads spin.
  */
-import { execFile } from "node:child_process";
-import { availableParallelism, cpus } from "node:os";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
+import { availableParallelism } from "node:os";
+import { type EngineSide, startEngineSide } from "./engine-side.ts";
+import { type BenchResult, atLeast, atMost, median, medianAndFastest, rounded } from "./figures.ts";
+import { type Peer, type Side, startPeer } from "./llama-cpp.ts";
+import { machineFacts } from "./machine.ts";
 import { randomCheckpoint } from "./random-checkpoint.ts";
-import { type Arrangement, startServedChain } from "./served-chain.ts";
+import { randomGguf } from "./random-gguf.ts";
 
-const ARRANGEMENTS = [
-  { segments: 1, tensorParallel: 1 },
-  { segments: 2, tensorParallel: 1 },
-  { segments: 3, tensorParallel: 1 },
-  { segments: 1, tensorParallel: 2 },
-];
-const CHAIN = fileURLToPath(new URL("./decode-chain.ts", import.meta.url));
-const TOKEN_COUNT = 64;
 const PROMPT_LENGTH = 128;
-const WARM_UP_COUNT = 10;
+const WARM_UP_COUNT = 6;
+const ROUND_COUNT = 8;
+const STEPS_A_ROUND = 16;
+const BUFFER_POSITIONS = [2000, 32_000] as const;
+const BUFFER_PROMPT_LENGTH = 1000;
+/** Two runs of the same thing differ by so much on a machine that nobody else uses. */
+const SAME_WITHIN = 1.05;
 
-/** Figures of every arrangement, medians over the tokens; `spin` says whether waiting engine threads spun. */
-export async function run(args: readonly string[]): Promise<object> {
+export async function run(args: readonly string[]): Promise<BenchResult> {
+  const facts = machineFacts();
   const say = (text: string) => console.error(text);
-  const directory = await randomCheckpoint(say);
-  const tokenCount = Number(args.find((arg) => /^\d+$/.test(arg)) ?? TOKEN_COUNT);
-  const spin = args.includes("--spin");
-  const results: object[] = [];
-  for (const { segments, tensorParallel } of ARRANGEMENTS) {
-    const command = [CHAIN, directory, segments, tensorParallel, tokenCount, spin ? 1 : 0].map(String);
-    const { stdout } = await promisify(execFile)(process.execPath, command, { maxBuffer: 1 << 24 });
-    const figures = JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as Readonly<Record<string, number>>;
-    console.log(
-      `${segments} segment${segments > 1 ? "s" : " "}  tensor parallel ${tensorParallel}  ${figures["msPerToken"]} ms/token` +
-        `  (fastest ${figures["fastestMs"]}, p90 ${figures["p90Ms"]}, CPU ${figures["cpuMsPerToken"]}; prompt ${figures["promptTokensPerSecond"]} tokens/s)`,
-    );
-    const served = await serve(directory, { segments, tensorParallel }, tokenCount);
-    console.log(
-      `${" ".repeat(11)}served over gRPC   ${served.msPerToken} ms/token  (fastest ${served.fastestMs}, p90 ${served.p90Ms})`,
-    );
-    results.push({ ...figures, served });
-  }
-  const model = { parameters: "1.1e9", quantization: "int4", layers: 22, hiddenSize: 2048 };
-  const machine = { cpu: cpus()[0]?.model ?? "unknown", cores: availableParallelism(), spin };
-  return { model, machine, tokenCount, results };
+  const [checkpoint, path] = [await randomCheckpoint(say), await randomGguf(say)];
+  const threads = availableParallelism();
+  const engineOptions = { checkpoint, threadCount: threads, spin: args.includes("--spin"), slotCount: 1 };
+  const peer = await startPeer({ path, context: 2048, streams: 1, threads }, say);
+  const ours = await startEngineSide({ ...engineOptions, contextLength: 2048 });
+  const bandwidth = Math.max(await peer.bandwidth(1), await peer.bandwidth(threads));
+  const [ourMs, peerMs] = await inTurns([ours, peer], PROMPT_LENGTH);
+  const lagMs = await ours.loopLagMs();
+  const read = bytesOfToken(ours, PROMPT_LENGTH + WARM_UP_COUNT + (ROUND_COUNT * STEPS_A_ROUND) / 2);
+  await Promise.all([ours.stop(), peer.stop()]);
+  const buffers = await compareBuffers(engineOptions);
+
+  const share = read / (median(ourMs) / 1000) / bandwidth;
+  return {
+    bench: "decode",
+    ...facts,
+    requirements: [
+      atLeast("one stream: tokens/s over llama.cpp's", median(peerMs) / median(ourMs), 1, ""),
+      atLeast("one stream: share of the memory's bandwidth", share, 0.8, ""),
+      atMost(
+        `a token in a buffer of ${BUFFER_POSITIONS[1]} positions over one of ${BUFFER_POSITIONS[0]}`,
+        ...buffers.ratio,
+      ),
+      atMost("event loop late, 99th percentile", lagMs, 10, "ms"),
+    ],
+    table: [
+      ["one stream after 128 tokens", "ms/token, median (fastest)", "weights and KV read, GB/s"],
+      ["Tessellate int4", medianAndFastest(ourMs), gigabytes(read, ourMs)],
+      ["llama.cpp Q4_0", medianAndFastest(peerMs), "–"],
+      ...buffers.rows,
+    ],
+    notes: notesOf(peer, bandwidth, ours),
+  };
 }
 
-/** The same arrangement as processes: milliseconds of each token as the gateway's wire sees them. */
-async function serve(directory: string, arrangement: Arrangement, tokenCount: number) {
-  const chain = await startServedChain(directory, arrangement, {
-    quantization: "int4",
-    contextLength: 512,
-    slotCount: 1,
-  });
-  try {
-    const prompt = Array.from({ length: PROMPT_LENGTH }, (_, index) => 3 + ((index * 7919) % 31_000));
-    const { tokenMs } = await chain.generate(prompt, WARM_UP_COUNT + tokenCount);
-    const sorted = tokenMs.slice(WARM_UP_COUNT).sort((a, b) => a - b);
-    const at = (share: number) => Math.round((sorted[Math.floor(share * (sorted.length - 1))] ?? 0) * 10) / 10;
-    return { msPerToken: at(0.5), fastestMs: at(0), p90Ms: at(0.9) };
-  } finally {
-    await chain.stop();
+/** Milliseconds of each token of either side. */
+async function inTurns(sides: readonly [Side, Side], promptLength: number) {
+  const times: [number[], number[]] = [[], []];
+  for (const side of sides) {
+    await side.prompt(1, promptLength);
+    await side.decode(WARM_UP_COUNT);
   }
+  for (let round = 0; round < ROUND_COUNT; round += 1) {
+    // Whoever goes first in one round goes last in the next.
+    const order = round % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const);
+    for (const index of order) times[index].push(...(await sides[index].decode(STEPS_A_ROUND)));
+  }
+  return times;
 }
+
+/** What one token must read: every packed matrix once, and the KV cache of the positions before it. */
+const bytesOfToken = (side: EngineSide, position: number): number =>
+  side.weightBytes + position * side.kvBytesPerPosition;
+
+const gigabytes = (bytes: number, ms: readonly number[]): string => String(rounded(bytes / median(ms) / 1e6));
+
+async function compareBuffers(options: Omit<Parameters<typeof startEngineSide>[0], "contextLength">) {
+  const short = await startEngineSide({ ...options, contextLength: BUFFER_POSITIONS[0] });
+  const long = await startEngineSide({ ...options, contextLength: BUFFER_POSITIONS[1] });
+  const times = await inTurns([short, long], BUFFER_PROMPT_LENGTH);
+  await Promise.all([short.stop(), long.stop()]);
+  return {
+    ratio: [median(times[1]) / median(times[0]), SAME_WITHIN, ""] as const,
+    rows: times.map((ms, index) => [
+      `Tessellate after ${BUFFER_PROMPT_LENGTH} tokens, buffer of ${BUFFER_POSITIONS[index]} positions`,
+      medianAndFastest(ms),
+      gigabytes(bytesOfToken(short, BUFFER_PROMPT_LENGTH), ms),
+    ]),
+  };
+}
+
+const notesOf = (peer: Peer, bandwidth: number, { driftClass }: EngineSide): readonly string[] => [
+  `Memory read by numpy at ${rounded(bandwidth / 1e9)} GB/s, the better of one thread and of all.`,
+  `llama-cpp-python ${peer.version} (${peer.system.trim()}); ours is \`${driftClass}\`.`,
+];

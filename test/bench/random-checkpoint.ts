@@ -22,7 +22,7 @@ export const BENCH_CONFIG = {
   num_attention_heads: 32,
   num_key_value_heads: 4,
   vocab_size: 32_000,
-  max_position_embeddings: 2048,
+  max_position_embeddings: 32_768,
   rms_norm_eps: 1e-5,
   rope_theta: 10_000,
   tie_word_embeddings: false,
@@ -38,7 +38,7 @@ export const benchCache = (): string =>
 
 /** The folder of the checkpoint, made first where it is not there (2.2 GB). */
 export async function randomCheckpoint(say: (text: string) => void): Promise<string> {
-  const directory = join(benchCache(), "llama-1.1b-random-1");
+  const directory = join(benchCache(), "llama-1.1b-random-2");
   if (existsSync(directory)) return directory;
   const partial = `${directory}.${process.pid}.partial`;
   await mkdir(partial, { recursive: true });

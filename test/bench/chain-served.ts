@@ -147,7 +147,7 @@ const nodesOf = (assignments: readonly Assignment[], threads: number): readonly 
       memoryBytesPerSecond: 0,
       threads,
       signer: { target: "unix:/unused/signer.sock" },
-      cache: {},
+      cache: { sizeBytes: 0 },
     },
   }));
 

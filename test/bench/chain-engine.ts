@@ -1,6 +1,6 @@
 /**
  * One arrangement of the bench, in a process of its own because a process has one pool of engine threads:
- * `node decode-chain.ts CHECKPOINT SEGMENTS TENSOR_PARALLEL TOKENS`. Every rank is an engine on its own thread, as it
+ * `node chain-engine.ts CHECKPOINT SEGMENTS TENSOR_PARALLEL TOKENS`. Every rank is an engine on its own thread, as it
  * serves; between them the sums and hand-offs that gRPC would carry. Prints the figures as one JSON line.
  */
 import { availableParallelism } from "node:os";
