@@ -126,8 +126,8 @@ export class Attention {
 
   #runPair(index: number, { slot, position, rowStart }: PlacedRows): void {
     const bindings = this.#decoding.of(slot, (graphs) => {
-      const qkv = graphs.rows(this.#pair.qkv, 0, 2, this.#widths.qkv);
-      this.#bind(graphs, slot, qkv, graphs.rows(this.#pair.attended, 0, 2, this.#widths.attended));
+      const qkv = graphs.rows(this.#pair.qkv, 0, 2, this.#widths.qkv, true);
+      this.#bind(graphs, slot, qkv, graphs.rows(this.#pair.attended, 0, 2, this.#widths.attended, true));
     });
     const row = this.#qkv.subarray(rowStart * this.#widths.qkv, (rowStart + 1) * this.#widths.qkv);
     this.#pair.qkv.set(row);
@@ -140,8 +140,8 @@ export class Attention {
   #runChunk(index: number, { slot, position, rowStart, rowCount }: PlacedRows): void {
     const key = (slot * 2 ** 16 + rowStart) * 2 ** 16 + rowCount;
     const bindings = this.#chunks.of(key, (graphs) => {
-      const qkv = graphs.rows(this.#qkv, rowStart, rowCount, this.#widths.qkv);
-      this.#bind(graphs, slot, qkv, graphs.rows(this.#attended, rowStart, rowCount, this.#widths.attended));
+      const qkv = graphs.rows(this.#qkv, rowStart, rowCount, this.#widths.qkv, true);
+      this.#bind(graphs, slot, qkv, graphs.rows(this.#attended, rowStart, rowCount, this.#widths.attended, true));
     });
     this.#place(position + rowCount - 1);
     present(bindings[index], "one binding per layer").run();

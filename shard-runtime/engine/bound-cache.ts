@@ -21,9 +21,10 @@ export class BoundGraphs {
     return this.#bindings;
   }
 
-  /** Rows [start, start + rowCount) of a row-major buffer as [1, rowCount, width]. */
-  rows(buffer: Float32Array, start: number, rowCount: number, width: number): OrtTensor {
-    return this.tensor(buffer.subarray(start * width, (start + rowCount) * width), [1, rowCount, width]);
+  /** Rows [start, start + rowCount) of a row-major buffer as [rowCount, width], or as one batch of them. */
+  rows(buffer: Float32Array, start: number, rowCount: number, width: number, asBatch = false): OrtTensor {
+    const dims = asBatch ? [1, rowCount, width] : [rowCount, width];
+    return this.tensor(buffer.subarray(start * width, (start + rowCount) * width), dims);
   }
 
   tensor(values: TensorArray, dims: readonly number[]): OrtTensor {

@@ -79,10 +79,10 @@ export function normQueriesAndKeys(
   const headSize = paddedHeadSize(config);
   const each = (input: string, gain: StoredTensor): string => {
     if (config.qkNorm === "row") return norm(graph, input, gain, paddedEpsilon(config), `${input}_normed`);
-    const heads = shape(graph, `${input}_heads_shape`, [0, 0, -1, headSize]);
+    const heads = shape(graph, `${input}_heads_shape`, [0, -1, headSize]);
     const apart = graph.node("Reshape", [input, heads], [`${input}_heads`]);
     const normed = norm(graph, apart, gain, paddedEpsilon(config), `${input}_heads_normed`);
-    return graph.node("Reshape", [normed, shape(graph, "row_shape", [0, 0, -1])], [`${input}_normed`]);
+    return graph.node("Reshape", [normed, shape(graph, "row_shape", [0, -1])], [`${input}_normed`]);
   };
   const queries = each(q, present(layer.qNorm, "gains of queries"));
   const keys = each(k, present(layer.kNorm, "gains of keys"));
@@ -107,7 +107,7 @@ export function countedKvHeads(config: ModelConfig, { kvHeads, heads }: Slice): 
   return kvHeads.map((head, index) => head !== kvHeads[index - 1] && head * groupSize >= heads.start);
 }
 
-/** This rank's sums of squares of queries and of keys, [1, S, 2]. */
+/** This rank's sums of squares of queries and of keys, [S, 2]. */
 export function squares(
   graph: GraphBuilder,
   config: ModelConfig,

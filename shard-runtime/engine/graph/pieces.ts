@@ -1,4 +1,4 @@
-/** The pieces of a program as nodes of a graph. Values keep the program's names; all have a leading axis of 1. */
+/** The pieces of a program as nodes of a graph. Values keep the program's names and are [S, width]. */
 import { present } from "../../../core/assert.ts";
 import type { ModelConfig } from "../../../core/model-config.ts";
 import type { Slice } from "../../../core/slice.ts";
@@ -20,7 +20,7 @@ export type GraphContext = {
 /** One graph of a program, encoded. */
 export function graphOf(plan: GraphPlan, context: GraphContext): Uint8Array {
   const graph = new GraphBuilder(plan.name);
-  const dims = (name: string) => [1, "S", present(context.widths[name], `${name} has a width`)];
+  const dims = (name: string) => ["S", present(context.widths[name], `${name} has a width`)];
   for (const name of plan.inputs) graph.input(name, dims(name));
   for (const piece of plan.pieces) addPiece(graph, context, piece);
   for (const name of plan.outputs) graph.output(name, dims(name));
@@ -30,16 +30,16 @@ export function graphOf(plan: GraphPlan, context: GraphContext): Uint8Array {
 export const EXPERT_INPUT = "normed";
 export const EXPERT_OUTPUT = "delta";
 
-/** (normed) → (delta) [1, S, hidden]: one expert over the rows that chose it. */
+/** (normed) → (delta) [S, hidden]: one expert over the rows that chose it. */
 export function expertGraph(config: ModelConfig, packed: PackedFeedForward): Uint8Array {
   const graph = new GraphBuilder("expert");
-  graph.input(EXPERT_INPUT, [1, "S", config.hiddenSize]);
+  graph.input(EXPERT_INPUT, ["S", config.hiddenSize]);
   feedForward(graph, config.activation, packed, { input: EXPERT_INPUT, output: EXPERT_OUTPUT });
-  graph.output(EXPERT_OUTPUT, [1, "S", config.hiddenSize]);
+  graph.output(EXPERT_OUTPUT, ["S", config.hiddenSize]);
   return graph.encode();
 }
 
-/** (hidden, zeros) → (logits) [1, S, vocabulary slice]: final norm and this rank's rows of the head. */
+/** (hidden, zeros) → (logits) [S, vocabulary slice]: final norm and this rank's rows of the head. */
 export function headGraph(plan: GraphPlan, context: GraphContext): Uint8Array {
   const { slice, config } = context;
   const widths = { input: config.hiddenSize, zeros: config.hiddenSize, [LOGITS]: lengthOf(slice.vocabulary) };

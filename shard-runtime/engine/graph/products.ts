@@ -13,7 +13,7 @@ export function project(graph: GraphBuilder, input: string, projection: PackedPr
   return graph.node("Add", [product, graph.stored(projection.bias)], [output]);
 }
 
-/** input [1, S, inputs] times the matrix's transpose: [1, S, outputs]. */
+/** input [S, inputs] times the matrix's transpose: [S, outputs]. */
 export function multiply(graph: GraphBuilder, input: string, matrix: PackedMatrix, output: string): string {
   if (matrix.format === "float")
     return matrix.values.dataType === FLOAT16
@@ -31,7 +31,7 @@ export function multiply(graph: GraphBuilder, input: string, matrix: PackedMatri
 }
 
 const floatProduct = (graph: GraphBuilder, input: string, values: string, output: string): string =>
-  graph.contrib("FusedMatMul", [input, values], [output], { transA: 0, transB: 1, alpha: { float: 1 } });
+  graph.node("Gemm", [input, values], [output], { transB: 1 });
 
 /**
  * Weights stay f16 in memory: each run widens them, a part at a time, so that what is widened still lies in the
