@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Step, report, runStep } from "./run.ts";
 import { setUp } from "./setup.ts";
+import { setUpSwiftShader } from "./swiftshader.ts";
 
 type Tally = { readonly passed: number; readonly failed: number; readonly pending: number };
 type Tier = { readonly name: string; readonly files: readonly string[]; readonly timeoutSeconds: number };
@@ -39,6 +40,7 @@ const chosen = (name: string) => wanted.length === 0 || wanted.includes(name);
 const scratch = mkdtempSync(join(tmpdir(), "tessellate-test-"));
 const tallies: Tally[] = [];
 try {
+  if (chosen("golden")) await setUpSwiftShader();
   if (chosen("cluster") || chosen("e2e")) await setUp();
   if (chosen("check")) tallies.push(...(await check()));
   for (const tier of TIERS.filter(({ name }) => chosen(name))) tallies.push(await run(tier));

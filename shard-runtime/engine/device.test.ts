@@ -1,5 +1,4 @@
 import { expect } from "chai";
-import { present } from "../../core/assert.ts";
 import { RefusalError } from "../../core/result.ts";
 import { slug } from "./adapters.ts";
 import { type Device, floatsOf, readRows } from "./device.ts";
@@ -105,6 +104,5 @@ describe("an adapter's name", () => {
     ["AMD Radeon RX 7900 XTX (RADV NAVI31)", "amd-radeon-rx-7900-xtx-radv-navi31"],
   ] as const)
     it(`${name}: ${expected}`, () => expect(slug(name)).to.equal(expected));
-  it("is words and numbers only", () =>
-    expect(present(/^[a-z0-9-]*$/.exec(slug(" Ünïcode™ GPU/2 ")))[0]).to.equal("n-code-gpu-2"));
+  it("is words and numbers only", () => expect(slug(" Ünïcode™ GPU/2 ")).to.equal("n-code-gpu-2"));
 });
