@@ -1,0 +1,131 @@
+/**
+ * Every family against Hugging Face transformers, on tiny random checkpoints: at least two unlike configurations each, one
+ * with every option on. Weights follow a rule (families/random-weights.ts); goldens are made by tools/goldens. The same
+ * session must give the same bits however it is cut and chunked, in every number format.
+ */
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect } from "chai";
+import { present } from "../../core/assert.ts";
+import { splitByWeights } from "../../core/ranges.ts";
+import { valueOrThrow } from "../../core/result.ts";
+import { systemClock } from "../../core/wire/clock.ts";
+import { LocalChain, type LocalModel } from "../../shard-runtime/engine/local-chain.ts";
+import type { PackFormat } from "../../shard-runtime/engine/shard.ts";
+import { openUnpacked } from "../../shard-runtime/weights/pack.ts";
+import { type RandomWeights, randomCheckpoint, randomTensors } from "./families/random-weights.ts";
+
+const GOLDEN = fileURLToPath(new URL("./families/", import.meta.url));
+const CHECKPOINTS = ["llama-2", "llama-3-all", "llama-linear"] as const;
+
+type Golden = {
+  readonly tokenIds: readonly number[];
+  readonly greedy: readonly number[];
+  readonly lastLogits: readonly number[];
+  readonly allLogits?: readonly (readonly number[])[];
+};
+
+const readJson = async (...path: readonly string[]) => JSON.parse(await readFile(join(GOLDEN, ...path), "utf8"));
+const indexOfLargest = (values: Float32Array): number => values.indexOf(Math.max(...values));
+const distance = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
+  Array.from(a).reduce((worst, value, index) => Math.max(worst, Math.abs(value - (b[index] ?? Number.NaN))), 0);
+
+for (const name of CHECKPOINTS)
+  describe(`family: ${name}`, () => {
+    const folders: string[] = [];
+    const chains: LocalChain[] = [];
+    let model: LocalModel;
+    let cacheDirectory: string;
+    let goldens: readonly Golden[];
+
+    before(async () => {
+      const checkpoint = await randomCheckpoint(join(GOLDEN, name));
+      cacheDirectory = await mkdtemp(join(tmpdir(), "tessellate-families-"));
+      folders.push(checkpoint, cacheDirectory);
+      model = valueOrThrow(await openUnpacked(checkpoint, { clock: systemClock, tokenizer: "optional" }));
+      goldens = (await readJson(name, "goldens.json")).prompts;
+    });
+    afterEach(() => {
+      for (const chain of chains.splice(0)) chain.close();
+    });
+    after(async () => {
+      for (const folder of folders) await rm(folder, { recursive: true });
+    });
+
+    /** One segment for each list of weights, equal runs of layers. */
+    async function cut(weights: readonly (readonly number[])[], quantization: PackFormat): Promise<LocalChain> {
+      const layers = splitByWeights(model.config.layerCount, new Array<number>(weights.length).fill(1));
+      const plan = layers.map((range, index) => ({ layers: range, sliceWeights: weights[index] ?? [1] }));
+      const options = { slotCount: 1, threadCount: 2, contextLength: 128, spin: false, quantization, cacheDirectory };
+      const chain = await LocalChain.load(model, plan, options);
+      chains.push(chain);
+      return chain;
+    }
+
+    function answer(chain: LocalChain, tokenIds: readonly number[], count: number, chunkLength?: number) {
+      chain.acquire("answer");
+      const logits = chain.feed("answer", tokenIds, chunkLength);
+      const tokens = [indexOfLargest(logits)];
+      while (tokens.length < count) tokens.push(indexOfLargest(chain.feed("answer", tokens.slice(-1))));
+      chain.release("answer");
+      return { logits, tokens };
+    }
+
+    it("its weights are those that the goldens were made with", async () => {
+      const weights: RandomWeights = await readJson(name, "weights.json");
+      const { sample } = weights;
+      expect(randomTensors(weights).map((tensor) => tensor.name)).to.include(sample.name);
+      const role = sample.name === "lm_head.weight" ? "head.weight" : "embedding.weight";
+      const row = await model.tensors.read(role, { rows: { start: 0, end: 1 } });
+      expect([...row.subarray(0, sample.values.length)]).to.deep.equal(sample.values);
+    });
+
+    it("64 greedy tokens equal the reference's, logits within 1e-3", async () => {
+      const whole = await cut([[1]], "f32");
+      expect(goldens).to.have.lengthOf(5);
+      for (const golden of goldens) {
+        const { logits, tokens } = answer(whole, golden.tokenIds, golden.greedy.length);
+        expect(distance(logits, golden.lastLogits)).to.be.below(1e-3);
+        expect(tokens).to.deep.equal(golden.greedy);
+      }
+    });
+
+    it("logits at every position equal the reference's, one token at a time", async () => {
+      const { tokenIds, allLogits } = present(
+        goldens.find((golden) => golden.allLogits !== undefined),
+        "one prompt has all logits",
+      );
+      const whole = await cut([[1]], "f32");
+      whole.acquire("each");
+      const distances = (allLogits ?? []).map((logits, position) =>
+        distance(whole.feed("each", tokenIds.slice(position, position + 1)), logits),
+      );
+      expect(distances).to.have.lengthOf(tokenIds.length);
+      expect(Math.max(...distances)).to.be.below(1e-3);
+    });
+
+    for (const quantization of ["f32", "int8", "int4"] as const)
+      it(`${quantization}: the same bits in 2, 3 and N segments, and in chunks of any length`, async () => {
+        const bits = (chain: LocalChain, chunkLength?: number) =>
+          goldens.slice(2, 4).map(({ tokenIds }) => answer(chain, tokenIds, 8, chunkLength));
+        const whole = await cut([[1]], quantization);
+        const expected = bits(whole);
+        for (const chunkLength of [1, 7, 8]) expect(bits(whole, chunkLength)).to.deep.equal(expected);
+        for (const count of [2, 3, model.config.layerCount])
+          expect(bits(await cut(new Array<number[]>(count).fill([1]), quantization)), `${count}`).to.deep.equal(
+            expected,
+          );
+      });
+
+    for (const weights of [[[1, 1]], [[1, 2, 3]], [[2, 1], [1]]])
+      it(`tensor parallel ${JSON.stringify(weights)} stays within 1e-4 and gives the same tokens`, async () => {
+        const [whole, sliced] = [await cut([[1]], "f32"), await cut(weights, "f32")];
+        for (const { tokenIds, greedy } of goldens.slice(1, 4)) {
+          const { logits, tokens } = answer(sliced, tokenIds, greedy.length);
+          expect(distance(logits, answer(whole, tokenIds, 1).logits)).to.be.below(1e-4);
+          expect(tokens).to.deep.equal(greedy);
+        }
+      });
+  });

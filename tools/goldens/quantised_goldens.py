@@ -1,0 +1,107 @@
+"""Goldens of quantised checkpoints: the model that the stored codes mean, as plain f32 weights, answered by transformers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+import gguf_checkpoints
+import quantised_checkpoints
+from family_checkpoints import FamilyCheckpoint
+from family_goldens import ALL_POSITIONS_INDEX, DIGITS, clear_prompt, published_tensors
+from gguf_checkpoints import GgufCheckpoint
+from quantised_checkpoints import QuantisedCheckpoint
+from random_weights import RandomTensor, as_patterns, of_patterns, write_safetensors
+from reference import golden, load, model_header, write
+
+PROMPT_LENGTHS = (3, 9, 17, 24)
+CHECKPOINTS = (*quantised_checkpoints.CHECKPOINTS, *gguf_checkpoints.CHECKPOINTS)
+
+
+def make_quantised(checkpoint: QuantisedCheckpoint | GgufCheckpoint, folder: Path) -> dict:
+    """Writes weights.json, and config.json or the GGUF header in it; returns the goldens."""
+    is_gguf = isinstance(checkpoint, GgufCheckpoint)
+    base = FamilyCheckpoint(
+        checkpoint.name, checkpoint.about, checkpoint.seed, "F16" if is_gguf else checkpoint.plain_dtype,
+        checkpoint.config, "hub", PROMPT_LENGTHS,
+    )
+    with tempfile.TemporaryDirectory() as scratch_name:
+        scratch = Path(scratch_name)
+        (scratch / "config.json").write_text(json.dumps(checkpoint.config), encoding="utf-8")
+        plain = published_tensors(base, scratch)
+        rules, values = (gguf_numbers if is_gguf else numbers)(checkpoint, plain)
+        write_safetensors(scratch / "model.safetensors",
+                          [(name, "F32", value.shape, value.astype("<f4").tobytes()) for name, value in values.items()])
+        model, exact = load(scratch), load(scratch, torch.float64)
+        random = torch.Generator().manual_seed(checkpoint.seed)
+        prompts = []
+        for index, length in enumerate(base.prompt_lengths):
+            token_ids, _ = clear_prompt(base, model, length, random)
+            prompts.append(golden(model, exact, token_ids, index == ALL_POSITIONS_INDEX, DIGITS))
+    folder.mkdir(parents=True, exist_ok=True)
+    sample = values["model.layers.0.self_attn.q_proj.weight"][:2, :6].astype(np.float64)
+    about = "a rule for every tensor: see tools/goldens/random_weights.py"
+    made = {"about": about, "seed": checkpoint.seed,
+            "sample": {"role": "layers.0.q.weight", "rows": sample.tolist()}, "tensors": rules}
+    if is_gguf:
+        header = gguf_checkpoints.gguf_header(checkpoint, of_patterns(rules))
+        made |= {"ggufHeader": base64.b64encode(header).decode()}
+    else:
+        config = checkpoint.config | {"quantization_config": checkpoint.quantization_config}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write(folder / "weights.json", made)
+    return model_header(checkpoint.about) | {"prompts": prompts}
+
+
+def numbers(checkpoint: QuantisedCheckpoint, plain: list[RandomTensor]) -> tuple[list[list], dict[str, np.ndarray]]:
+    """The rules of what is stored, and the plain numbers that it means."""
+    tensors: list[RandomTensor] = []
+    values: dict[str, np.ndarray] = {}
+    for tensor in plain:
+        if not checkpoint.is_quantised(tensor.name):
+            tensors.append(tensor)
+            values[tensor.name] = widened(tensor.stored(checkpoint.seed), tensor.dtype).reshape(tensor.shape)
+            continue
+        stored = checkpoint.matrix(tensor.name, tensor.shape, checkpoint.seed)
+        tensors += stored.tensors
+        data = [one.stored(checkpoint.seed) for one in stored.tensors]
+        value = np.ascontiguousarray(stored.meaning(data), dtype=np.float32)
+        if value.shape != tensor.shape:
+            raise SystemExit(f"{tensor.name}: means {value.shape}, should be {tensor.shape}")
+        compare(checkpoint, stored.tensors, data, value)
+        values[tensor.name] = value
+    return as_patterns(tensors), values
+
+
+def gguf_numbers(checkpoint: GgufCheckpoint, plain: list[RandomTensor]) -> tuple[list[list], dict[str, np.ndarray]]:
+    stored = {tensor.name: gguf_checkpoints.gguf_tensor(checkpoint, tensor) for tensor in plain}
+    values = {tensor.name: gguf_checkpoints.plain_values(checkpoint, tensor, stored[tensor.name]) for tensor in plain}
+    return as_patterns(list(stored.values())), values
+
+
+def widened(data: bytes, dtype: str) -> np.ndarray:
+    if dtype == "BF16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(data, "<f2" if dtype == "F16" else "<f4").astype(np.float32)
+
+
+def compare(checkpoint: QuantisedCheckpoint, tensors: list[RandomTensor], data: list[bytes], value: np.ndarray) -> None:
+    """Our reading of a format against another's, where one is at hand."""
+    if checkpoint.quantization_config["quant_method"] == "mxfp4":
+        blocks, scales = (torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape(tensor.shape)
+                          for raw, tensor in zip(data, tensors, strict=True))
+        theirs = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32).numpy()
+        if not np.array_equal(theirs, value):
+            raise SystemExit(f"{tensors[0].name}: transformers reads these blocks otherwise")
+    for tensor, raw in zip(tensors, data, strict=True):
+        if tensor.dtype != "F8_E4M3":
+            continue
+        theirs = torch.frombuffer(bytearray(raw), dtype=torch.float8_e4m3fn).float().numpy()
+        if not np.array_equal(theirs, quantised_checkpoints.e4m3(raw)):
+            raise SystemExit(f"{tensor.name}: torch reads these codes otherwise")
