@@ -14,8 +14,10 @@ import { present } from "../../core/assert.ts";
 import { lengthOf } from "../../core/ranges.ts";
 import { paddedHeadSize } from "../../core/slice.ts";
 import { BoundCache, type BoundGraphs } from "./bound-cache.ts";
+import type { Device, DeviceBuffer } from "./device.ts";
+import { attentionGraph } from "./graph/attention.ts";
 import { rotaryTables } from "./graph/rotary.ts";
-import { type Bound, type Ort, type OrtSession, type OrtTensor, type TensorArray, floats, integers } from "./ort.ts";
+import { type Bound, type OrtSession, type OrtTensor, floats, integers } from "./ort.ts";
 import { GRAPHS, attentionWidths } from "./program.ts";
 import { SINKS_FILE, type ShardDescription } from "./shard.ts";
 
@@ -30,19 +32,18 @@ export type PlacedRows = {
 type AttentionLayer = {
   readonly session: OrtSession;
   readonly inputs: Bound; // those that all slots share
-  readonly keys: Float32Array; // [slots, kvHeads, positions, headSize]
-  readonly values: Float32Array;
+  readonly caches: readonly { readonly keys: DeviceBuffer; readonly values: DeviceBuffer }[]; // by slot
 };
 
 /** Prefill chunks come in few sizes at a time; each kept arrangement has one binding per layer. */
 const KEPT_CHUNK_COUNT = 16;
 
 export class Attention {
-  readonly #qkv: Float32Array; // [rows, (heads + 2 × kvHeads) × headSize], filled by the caller
-  readonly #attended: Float32Array; // [rows, heads × headSize]
+  readonly #device: Device;
+  readonly #qkv: DeviceBuffer; // [rows, (heads + 2 × kvHeads) × headSize], filled by the caller
+  readonly #attended: DeviceBuffer; // [rows, heads × headSize]
   readonly #layers: readonly AttentionLayer[];
-  readonly #widths: { readonly qkv: number; readonly attended: number };
-  readonly #pair: { readonly qkv: Float32Array; readonly attended: Float32Array }; // two rows each
+  readonly #pair: { readonly qkv: DeviceBuffer; readonly attended: DeviceBuffer }; // two rows each
   readonly #slotDims: readonly number[];
   readonly #lastPosition = integers(1);
   readonly #positionCount = integers(1);
@@ -51,52 +52,52 @@ export class Attention {
   readonly #chunks: BoundCache; // by slot, start and length
 
   constructor(
-    ort: Ort,
+    device: Device,
     shard: ShardDescription,
     options: {
       readonly shardDirectory: string;
       readonly contextLength: number;
       readonly slotCount: number;
-      readonly qkv: Float32Array;
-      readonly attended: Float32Array;
+      readonly qkv: DeviceBuffer;
+      readonly attended: DeviceBuffer;
     },
   ) {
     const { slice, config } = shard;
-    this.#widths = attentionWidths(config, slice);
+    const widths = attentionWidths(config, slice);
+    this.#device = device;
     this.#qkv = options.qkv;
     this.#attended = options.attended;
-    this.#pair = { qkv: floats(2 * this.#widths.qkv), attended: floats(2 * this.#widths.attended) };
+    this.#pair = { qkv: device.buffer(2, widths.qkv), attended: device.buffer(2, widths.attended) };
     // One position more than the context, for the second row of its last token.
     const positionCount = options.contextLength + 1;
     this.#slotDims = [1, slice.kvHeads.length, positionCount, paddedHeadSize(config)];
-    this.#layers = this.#openLayers(ort, shard, options);
-    this.#decoding = new BoundCache(ort, options.slotCount);
-    this.#chunks = new BoundCache(ort, KEPT_CHUNK_COUNT);
+    this.#layers = this.#openLayers(shard, options);
+    this.#decoding = new BoundCache(device, options.slotCount);
+    this.#chunks = new BoundCache(device, KEPT_CHUNK_COUNT);
   }
 
   #openLayers(
-    ort: Ort,
     { config, layers, slice }: ShardDescription,
     { shardDirectory, slotCount }: { readonly shardDirectory: string; readonly slotCount: number },
   ): readonly AttentionLayer[] {
-    const keep = (array: TensorArray, dims: readonly number[]): OrtTensor => {
-      const tensor = ort.tensor(array, dims);
-      this.#tensors.push(tensor);
-      return tensor;
-    };
-    const [, , positionCount = 0, headSize = 0] = this.#slotDims;
+    const device = this.#device;
+    const type = device.attentionType;
+    const [, kvHeadCount = 0, positionCount = 0, headSize = 0] = this.#slotDims;
     const places = {
-      last_position: keep(this.#lastPosition, [1]),
-      position_count: keep(this.#positionCount, []),
+      last_position: this.#keep(device.shared(this.#lastPosition, 1), [1]),
+      position_count: this.#keep(device.shared(this.#positionCount, 1), []),
     };
     const kindOf = (index: number) => {
-      const { rope } = present(config.attentionKinds[index], "a layer's kind of attention");
-      const session = ort.session(join(shardDirectory, GRAPHS.attention(index)));
-      if (rope === undefined) return { session, inputs: places };
-      const { cosine, sine } = rotaryTables(config, rope, positionCount);
-      const dims = [positionCount, headSize / 2];
-      return { session, inputs: { ...places, cosine: keep(cosine, dims), sine: keep(sine, dims) } };
+      const kind = present(config.attentionKinds[index], "a layer's kind of attention");
+      const packed = join(shardDirectory, GRAPHS.attention(index));
+      const session = device.session(type === "f32" ? packed : attentionGraph(config, slice, kind, type));
+      if (kind.rope === undefined) return { session, inputs: places };
+      const { cosine, sine } = rotaryTables(config, kind.rope, positionCount);
+      const table = (angles: Float32Array) =>
+        this.#keep(device.constant(angles, headSize / 2, type), [positionCount, headSize / 2]);
+      return { session, inputs: { ...places, cosine: table(cosine), sine: table(sine) } };
     };
+    const cache = () => device.buffer(kvHeadCount * positionCount, headSize, type);
     const kinds = new Map<number, ReturnType<typeof kindOf>>();
     const sinks = config.sinks ? readSinks(join(shardDirectory, SINKS_FILE)) : undefined;
     const headCount = lengthOf(slice.heads);
@@ -107,15 +108,19 @@ export class Attention {
       const own = sinks?.subarray(index * headCount, (index + 1) * headCount);
       return {
         session: kind.session,
-        inputs: own === undefined ? kind.inputs : { ...kind.inputs, sinks: keep(own, [headCount]) },
-        keys: floats(slotCount * this.#slotLength),
-        values: floats(slotCount * this.#slotLength),
+        inputs:
+          own === undefined
+            ? kind.inputs
+            : { ...kind.inputs, sinks: this.#keep(device.constant(own, headCount, type), [headCount]) },
+        caches: Array.from({ length: slotCount }, () => ({ keys: cache(), values: cache() })),
       };
     });
   }
 
-  get #slotLength(): number {
-    return this.#slotDims.reduce((a, b) => a * b, 1);
+  #keep(buffer: DeviceBuffer, dims: readonly number[]): OrtTensor {
+    const tensor = this.#device.tensor(buffer, 0, dims);
+    this.#tensors.push(tensor);
+    return tensor;
   }
 
   /** From `qkv` to `attended` for the rows of one session in the layer at `index` of this shard. */
@@ -126,22 +131,20 @@ export class Attention {
 
   #runPair(index: number, { slot, position, rowStart }: PlacedRows): void {
     const bindings = this.#decoding.of(slot, (graphs) => {
-      const qkv = graphs.rows(this.#pair.qkv, 0, 2, this.#widths.qkv, true);
-      this.#bind(graphs, slot, qkv, graphs.rows(this.#pair.attended, 0, 2, this.#widths.attended, true));
+      const qkv = graphs.rows(this.#pair.qkv, 0, 2, true);
+      this.#bind(graphs, slot, qkv, graphs.rows(this.#pair.attended, 0, 2, true));
     });
-    const row = this.#qkv.subarray(rowStart * this.#widths.qkv, (rowStart + 1) * this.#widths.qkv);
-    this.#pair.qkv.set(row);
-    this.#pair.qkv.set(row, this.#widths.qkv);
+    for (const copy of [0, 1]) this.#device.copyRows(this.#qkv, rowStart, this.#pair.qkv, copy, 1);
     this.#place(position + 1);
     present(bindings[index], "one binding per layer").run();
-    this.#attended.set(this.#pair.attended.subarray(0, this.#widths.attended), rowStart * this.#widths.attended);
+    this.#device.copyRows(this.#pair.attended, 0, this.#attended, rowStart, 1);
   }
 
   #runChunk(index: number, { slot, position, rowStart, rowCount }: PlacedRows): void {
     const key = (slot * 2 ** 16 + rowStart) * 2 ** 16 + rowCount;
     const bindings = this.#chunks.of(key, (graphs) => {
-      const qkv = graphs.rows(this.#qkv, rowStart, rowCount, this.#widths.qkv, true);
-      this.#bind(graphs, slot, qkv, graphs.rows(this.#attended, rowStart, rowCount, this.#widths.attended, true));
+      const qkv = graphs.rows(this.#qkv, rowStart, rowCount, true);
+      this.#bind(graphs, slot, qkv, graphs.rows(this.#attended, rowStart, rowCount, true));
     });
     this.#place(position + rowCount - 1);
     present(bindings[index], "one binding per layer").run();
@@ -154,11 +157,9 @@ export class Attention {
 
   /** One binding per layer, over the same rows and the layer's own cache of the slot. */
   #bind(graphs: BoundGraphs, slot: number, qkv: OrtTensor, attended: OrtTensor): void {
-    const length = this.#slotLength;
-    const view = (buffer: Float32Array) =>
-      graphs.tensor(buffer.subarray(slot * length, (slot + 1) * length), this.#slotDims);
-    for (const { session, inputs, keys, values } of this.#layers) {
-      const [key, value] = [view(keys), view(values)];
+    for (const { session, inputs, caches } of this.#layers) {
+      const { keys, values } = present(caches[slot], "a slot has a cache");
+      const [key, value] = [graphs.tensor(keys, 0, this.#slotDims), graphs.tensor(values, 0, this.#slotDims)];
       graphs.bind(session, { ...inputs, qkv, past_key: key, past_value: value }, { attended, key, value });
     }
   }

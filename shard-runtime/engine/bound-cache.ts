@@ -2,33 +2,33 @@
  * Bindings tie a graph to views of our buffers for one arrangement of rows. Making one costs more calls than running it,
  * so arrangements that come back are kept, up to a number; the least recently used goes first.
  */
-import type { Bound, Ort, OrtBinding, OrtSession, OrtTensor, TensorArray } from "./ort.ts";
+import type { Device, DeviceBuffer } from "./device.ts";
+import type { Bound, OrtBinding, OrtSession, OrtTensor } from "./ort.ts";
 
 /** Graphs run over an even number of rows; see segment-runner.ts. */
 export const evenAbove = (count: number): number => count + (count % 2);
 
 /** The bindings of one arrangement, and the tensors made for them. */
 export class BoundGraphs {
-  readonly #ort: Ort;
+  readonly #device: Device;
   readonly #tensors: OrtTensor[] = [];
   readonly #bindings: OrtBinding[] = [];
 
-  constructor(ort: Ort) {
-    this.#ort = ort;
+  constructor(device: Device) {
+    this.#device = device;
   }
 
   get bindings(): readonly OrtBinding[] {
     return this.#bindings;
   }
 
-  /** Rows [start, start + rowCount) of a row-major buffer as [rowCount, width], or as one batch of them. */
-  rows(buffer: Float32Array, start: number, rowCount: number, width: number, asBatch = false): OrtTensor {
-    const dims = asBatch ? [1, rowCount, width] : [rowCount, width];
-    return this.tensor(buffer.subarray(start * width, (start + rowCount) * width), dims);
+  /** Rows [start, start + rowCount) of a buffer as [rowCount, width], or as one batch of them. */
+  rows(buffer: DeviceBuffer, start: number, rowCount: number, asBatch = false): OrtTensor {
+    return this.tensor(buffer, start, asBatch ? [1, rowCount, buffer.width] : [rowCount, buffer.width]);
   }
 
-  tensor(values: TensorArray, dims: readonly number[]): OrtTensor {
-    const tensor = this.#ort.tensor(values, dims);
+  tensor(buffer: DeviceBuffer, startRow: number, dims: readonly number[]): OrtTensor {
+    const tensor = this.#device.tensor(buffer, startRow, dims);
     this.#tensors.push(tensor);
     return tensor;
   }
@@ -44,13 +44,13 @@ export class BoundGraphs {
 }
 
 export class BoundCache {
-  readonly #ort: Ort;
+  readonly #device: Device;
   readonly #countMax: number;
   readonly #kept = new Map<number, BoundGraphs>();
 
   /** Keeps at most `countMax` arrangements. */
-  constructor(ort: Ort, countMax: number) {
-    this.#ort = ort;
+  constructor(device: Device, countMax: number) {
+    this.#device = device;
     this.#countMax = countMax;
   }
 
@@ -63,7 +63,7 @@ export class BoundCache {
         this.#kept.delete(oldest[0]);
         oldest[1].close();
       }
-      graphs = new BoundGraphs(this.#ort);
+      graphs = new BoundGraphs(this.#device);
       make(graphs);
     } else this.#kept.delete(key);
     this.#kept.set(key, graphs);

@@ -6,8 +6,9 @@ import { join } from "node:path";
 import { present } from "../../core/assert.ts";
 import type { Experts } from "../../core/model-config.ts";
 import { BoundCache, evenAbove } from "./bound-cache.ts";
+import type { Device, DeviceBuffer } from "./device.ts";
 import { EXPERT_INPUT, EXPERT_OUTPUT } from "./graph/pieces.ts";
-import { type Ort, type OrtSession, floats } from "./ort.ts";
+import { type OrtSession, floats } from "./ort.ts";
 import { GRAPHS } from "./program.ts";
 import { type Routed, routeRows } from "./routing.ts";
 import type { ShardDescription } from "./shard.ts";
@@ -24,9 +25,10 @@ export class ExpertLayers {
   readonly #experts = new Map<string, Expert>();
   readonly #input: Float32Array; // the rows of one expert, [rows, hiddenSize]
   readonly #output: Float32Array;
+  readonly #buffers: { readonly input: DeviceBuffer; readonly output: DeviceBuffer }; // the same, to bind
 
   constructor(
-    ort: Ort,
+    device: Device,
     shard: ShardDescription,
     options: { readonly shardDirectory: string; readonly rowCountMax: number },
   ) {
@@ -35,12 +37,16 @@ export class ExpertLayers {
     this.#width = shard.config.hiddenSize;
     this.#input = floats(options.rowCountMax * this.#width);
     this.#output = floats(options.rowCountMax * this.#width);
+    this.#buffers = {
+      input: device.shared(this.#input, this.#width),
+      output: device.shared(this.#output, this.#width),
+    };
     const { layers, slice, config } = shard;
     for (let layer = layers.start; layer < layers.end; layer += 1) {
       if (config.layerKinds[layer]?.experts !== true) continue;
       for (let expert = slice.experts.start; expert < slice.experts.end; expert += 1) {
-        const session = ort.session(join(options.shardDirectory, GRAPHS.expert(layer, expert)));
-        this.#experts.set(`${layer}/${expert}`, { session, bound: new BoundCache(ort, KEPT_ROW_COUNTS) });
+        const session = device.session(join(options.shardDirectory, GRAPHS.expert(layer, expert)));
+        this.#experts.set(`${layer}/${expert}`, { session, bound: new BoundCache(device, KEPT_ROW_COUNTS) });
       }
     }
   }
@@ -61,8 +67,8 @@ export class ExpertLayers {
     const [binding] = bound.of(even, (graphs) =>
       graphs.bind(
         session,
-        { [EXPERT_INPUT]: graphs.rows(this.#input, 0, even, width) },
-        { [EXPERT_OUTPUT]: graphs.rows(this.#output, 0, even, width) },
+        { [EXPERT_INPUT]: graphs.rows(this.#buffers.input, 0, even) },
+        { [EXPERT_OUTPUT]: graphs.rows(this.#buffers.output, 0, even) },
       ),
     );
     present(binding, "an expert is one graph").run();

@@ -20,6 +20,7 @@ export type LocalSegment = { readonly layers: LayerRange; readonly sliceWeights:
 
 export type LocalChainOptions = {
   readonly quantization: PackFormat;
+  readonly device?: string; // default cpu
   readonly cacheDirectory: string;
   readonly contextLength: number;
   readonly slotCount: number;
@@ -116,7 +117,7 @@ async function loadShard(model: LocalModel, shard: Shard, options: LocalChainOpt
     cacheDirectory: options.cacheDirectory,
     onProgress: (doneCount, totalCount) => options.onProgress?.(`${what}: packed ${doneCount} of ${totalCount}`),
   });
-  return loadEngine({ ...options, shardDirectory: directory, device: "cpu" });
+  return loadEngine({ device: "cpu", ...options, shardDirectory: directory });
 }
 
 /** Advances every rank to its next exchange, adds, and goes on, until all are done. */

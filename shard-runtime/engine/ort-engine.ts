@@ -8,10 +8,12 @@ import { RefusalError, type Result, ok, refuse, valueOrThrow } from "../../core/
 import { lengthOf } from "../../core/ranges.ts";
 import type { PlacedRows } from "./attention.ts";
 import { BoundCache, evenAbove } from "./bound-cache.ts";
-import { cpuDevice, driftClass, engineBuild } from "./drift-class.ts";
+import { type Device, type DeviceBuffer } from "./device.ts";
+import { deviceClass, driftClass, engineBuild } from "./drift-class.ts";
 import { Embedding } from "./embedding.ts";
 import type { Batch, EngineCode, EngineFacts, Output, ShardEngine } from "./engine.ts";
 import { KvSlots } from "./kv-slots.ts";
+import { openDevice, whyNotOn } from "./open-device.ts";
 import { Ort, type OrtSession, floats } from "./ort.ts";
 import { INPUT, LOGITS, ZEROS, headPlan } from "./program.ts";
 import { SegmentRunner } from "./segment-runner.ts";
@@ -20,7 +22,7 @@ import { EMBEDDING_FILE, type ShardDescription, readShard } from "./shard.ts";
 /** A packed shard (see pack.ts) and how to run it. */
 export type EngineOptions = {
   readonly shardDirectory: string; // as packShard returned it
-  readonly device: string; // cpu; others are refused as DeviceMissing
+  readonly device: string; // cpu, webgpu, cuda, …; refused as DeviceMissing where the node lacks it
   readonly contextLength: number;
   readonly slotCount: number;
   readonly threadCount: number;
@@ -47,33 +49,30 @@ export async function loadEngine(options: EngineOptions): Promise<ShardEngine> {
     );
   const ort = new Ort(options);
   try {
-    refuseOtherDevices(options.device, ort);
-    return new OrtEngine(ort, description, digest, options);
+    const device = openDevice(options.device, ort);
+    const why = whyNotOn(device, description.config);
+    if (why !== undefined) throw new RefusalError(refuse("DeviceMissing", why));
+    return new OrtEngine(ort, device, description, digest, options);
   } catch (cause) {
     ort.close();
     throw cause;
   }
 }
 
-function refuseOtherDevices(device: string, ort: Ort): void {
-  if (device === "cpu") return;
-  const built = ort.providers.map((provider) => provider.replace("ExecutionProvider", "").toLowerCase());
-  const detail = `device ${JSON.stringify(device)} is not served yet, only "cpu"; the loaded ONNX Runtime ${ort.version} was built for ${built.join(", ")}`;
-  throw new RefusalError(refuse("DeviceMissing", detail));
-}
-
 class OrtEngine implements ShardEngine {
   readonly facts: EngineFacts;
   readonly #ort: Ort;
+  readonly #device: Device;
   readonly #slots: KvSlots;
   readonly #runner: SegmentRunner;
   readonly #embedding: Embedding | undefined;
   readonly #head: Head | undefined;
 
-  constructor(ort: Ort, shard: ShardDescription, digest: string, options: EngineOptions) {
+  constructor(ort: Ort, device: Device, shard: ShardDescription, digest: string, options: EngineOptions) {
     const { config, slice, layers } = shard;
     this.#ort = ort;
-    this.facts = {
+    this.#device = device;
+    const facts = {
       layers,
       first: layers.start === 0,
       last: layers.end === config.layerCount,
@@ -86,19 +85,13 @@ class OrtEngine implements ShardEngine {
       slotCount: options.slotCount,
       maxBatchRows: options.maxBatchRows ?? MAX_BATCH_ROWS,
       shardDigest: digest,
-      driftClass: driftClass({
-        engine: engineBuild(ort),
-        device: cpuDevice(),
-        quantization: shard.quantization,
-        rankCount: slice.rankCount,
-      }),
     };
     this.#slots = new KvSlots(options.slotCount);
     const directory = options.shardDirectory;
     const partials = (valueCount: number) =>
       options.shareMemory === true ? new Float32Array(new SharedArrayBuffer(valueCount * 4)) : floats(valueCount);
-    this.#runner = new SegmentRunner(ort, shard, { ...options, maxBatchRows: this.facts.maxBatchRows, partials });
-    this.#embedding = this.facts.first
+    this.#runner = new SegmentRunner(device, shard, { ...options, maxBatchRows: facts.maxBatchRows, partials });
+    this.#embedding = facts.first
       ? new Embedding(join(directory, EMBEDDING_FILE), {
           vocabulary: slice.vocabulary,
           hiddenSize: config.hiddenSize,
@@ -106,7 +99,12 @@ class OrtEngine implements ShardEngine {
           scale: config.embeddingScale,
         })
       : undefined;
-    this.#head = this.facts.last ? new Head(ort, this.facts, directory) : undefined;
+    this.#head = facts.last ? new Head(device, facts, directory) : undefined;
+    const { quantization } = shard;
+    const { rankCount } = slice;
+    // Only now it is known which operators the device took.
+    const parts = { engine: engineBuild(ort), device: deviceClass(device), quantization, rankCount };
+    this.facts = { ...facts, driftClass: driftClass(parts) };
   }
 
   get freeSlotCount(): number {
@@ -162,6 +160,7 @@ class OrtEngine implements ShardEngine {
     this.#runner.close();
     this.#head?.close();
     this.#embedding?.close();
+    this.#device.close();
     this.#ort.close();
   }
 }
@@ -173,18 +172,22 @@ class Head {
   readonly #hiddenSize: number;
   readonly #width: number;
   readonly #hidden: Float32Array;
-  readonly #zero: Float32Array;
   readonly #logits: Float32Array;
+  readonly #buffers: Readonly<Record<"hidden" | "zeros" | "logits", DeviceBuffer>>;
 
-  constructor(ort: Ort, facts: EngineFacts, directory: string) {
-    this.#session = ort.session(join(directory, headPlan.name));
-    this.#bound = new BoundCache(ort, KEPT_SAMPLED_COUNTS);
+  constructor(device: Device, facts: Pick<EngineFacts, "hiddenSize" | "vocabulary" | "slotCount">, directory: string) {
+    this.#session = device.session(join(directory, headPlan.name));
+    this.#bound = new BoundCache(device, KEPT_SAMPLED_COUNTS);
     this.#hiddenSize = facts.hiddenSize;
     this.#width = lengthOf(facts.vocabulary);
     const rowCountMax = evenAbove(facts.slotCount);
     this.#hidden = floats(rowCountMax * facts.hiddenSize);
-    this.#zero = floats(rowCountMax * facts.hiddenSize);
     this.#logits = floats(rowCountMax * this.#width);
+    this.#buffers = {
+      hidden: device.shared(this.#hidden, facts.hiddenSize),
+      zeros: device.buffer(rowCountMax, facts.hiddenSize),
+      logits: device.shared(this.#logits, this.#width),
+    };
   }
 
   /** Logits [rows, vocabulary slice] of the given rows of `hidden`. */
@@ -196,10 +199,10 @@ class Head {
     const even = evenAbove(rows.length);
     const [binding] = this.#bound.of(even, (graphs) => {
       const inputs = {
-        [INPUT]: graphs.rows(this.#hidden, 0, even, width),
-        [ZEROS]: graphs.rows(this.#zero, 0, even, width),
+        [INPUT]: graphs.rows(this.#buffers.hidden, 0, even),
+        [ZEROS]: graphs.rows(this.#buffers.zeros, 0, even),
       };
-      graphs.bind(this.#session, inputs, { [LOGITS]: graphs.rows(this.#logits, 0, even, this.#width) });
+      graphs.bind(this.#session, inputs, { [LOGITS]: graphs.rows(this.#buffers.logits, 0, even) });
     });
     present(binding, "the head is one graph").run();
     return this.#logits.slice(0, rows.length * this.#width);

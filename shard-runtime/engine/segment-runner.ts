@@ -10,8 +10,9 @@ import { join } from "node:path";
 import { present } from "../../core/assert.ts";
 import { Attention, type PlacedRows } from "./attention.ts";
 import { BoundCache, type BoundGraphs, evenAbove } from "./bound-cache.ts";
+import { type Device, type DeviceBuffer, floatsOf } from "./device.ts";
 import { ExpertLayers } from "./experts.ts";
-import { type Ort, type OrtSession, type OrtTensor, floats } from "./ort.ts";
+import { type OrtSession, type OrtTensor, floats } from "./ort.ts";
 import { type BufferPlan, INPUT, OUTPUT, type Program, type Step, programOf } from "./program.ts";
 import type { ShardDescription } from "./shard.ts";
 
@@ -30,37 +31,40 @@ export class SegmentRunner {
   readonly #program: Program;
   readonly #layerStart: number;
   readonly #isRankZero: boolean;
-  readonly #buffers: readonly Float32Array[]; // as the program plans them, [rowCountMax, width] each
+  readonly #buffers: readonly DeviceBuffer[]; // as the program plans them, [rowCountMax, width] each
   readonly #sessions: readonly OrtSession[]; // of the program's run steps, in order
   readonly #attention: Attention;
   readonly #experts: ExpertLayers | undefined;
   readonly #bound: BoundCache;
 
-  constructor(ort: Ort, shard: ShardDescription, options: RunnerOptions) {
+  constructor(device: Device, shard: ShardDescription, options: RunnerOptions) {
     this.#program = programOf(shard.config, shard);
     this.#layerStart = shard.layers.start;
     this.#isRankZero = shard.slice.rankIndex === 0;
     const rowCountMax = evenAbove(options.maxBatchRows);
-    this.#buffers = this.#program.buffers.map(({ width, place }: BufferPlan) =>
-      place === "shared" ? options.partials(rowCountMax * width) : floats(rowCountMax * width),
-    );
-    this.#sessions = graphsOf(this.#program).map(({ name }) => ort.session(join(options.shardDirectory, name)));
+    const room = ({ width, place }: BufferPlan): DeviceBuffer => {
+      if (place === "device") return device.buffer(rowCountMax, width);
+      const values = place === "shared" ? options.partials(rowCountMax * width) : floats(rowCountMax * width);
+      return device.shared(values, width);
+    };
+    this.#buffers = this.#program.buffers.map(room);
+    this.#sessions = graphsOf(this.#program).map(({ name }) => device.session(join(options.shardDirectory, name)));
     const attend = present(
       this.#program.steps.find((step) => step.step === "attend"),
       "a shard attends",
     );
-    this.#attention = new Attention(ort, shard, {
+    this.#attention = new Attention(device, shard, {
       ...options,
       qkv: this.#buffer(attend.qkv),
       attended: this.#buffer(attend.attended),
     });
-    this.#experts = shard.config.experts && new ExpertLayers(ort, shard, { ...options, rowCountMax });
-    this.#bound = new BoundCache(ort, KEPT_ROW_COUNTS);
+    this.#experts = shard.config.experts && new ExpertLayers(device, shard, { ...options, rowCountMax });
+    this.#bound = new BoundCache(device, KEPT_ROW_COUNTS);
   }
 
   /** Where the caller puts the hidden rows, f32 [rows, hiddenSize]. */
   get input(): Float32Array {
-    return this.#buffer(INPUT);
+    return floatsOf(this.#buffer(INPUT));
   }
 
   /**
@@ -69,7 +73,8 @@ export class SegmentRunner {
    */
   *run(sessions: readonly PlacedRows[], rowCount: number): Generator<Float32Array, Float32Array, void> {
     const even = evenAbove(rowCount);
-    const rows = (name: string, count = rowCount) => this.#buffer(name).subarray(0, count * this.#width(name));
+    const rows = (name: string, count = rowCount) =>
+      floatsOf(this.#buffer(name)).subarray(0, count * this.#width(name));
     // The row that makes the count even.
     rows(INPUT, even).fill(0, rows(INPUT).length);
     const bindings = this.#bound.of(even, (graphs) => this.#bind(graphs, even)).values();
@@ -94,7 +99,7 @@ export class SegmentRunner {
     return rows(OUTPUT);
   }
 
-  #buffer(name: string): Float32Array {
+  #buffer(name: string): DeviceBuffer {
     return present(this.#buffers[present(this.#program.bufferOf[name], `${name} has a buffer`)], "a planned buffer");
   }
 
@@ -106,7 +111,7 @@ export class SegmentRunner {
     const tensors = new Map<string, OrtTensor>();
     const tensor = (name: string): OrtTensor => {
       const key = `${this.#program.bufferOf[name]}`;
-      const made = tensors.get(key) ?? graphs.rows(this.#buffer(name), 0, rowCount, this.#width(name));
+      const made = tensors.get(key) ?? graphs.rows(this.#buffer(name), 0, rowCount);
       tensors.set(key, made);
       return made;
     };
