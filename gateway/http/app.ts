@@ -95,7 +95,7 @@ async function serve(
   reply: FastifyReply,
 ): Promise<FastifyReply> {
   const { desk, catalog } = api;
-  const { log, clock } = desk.house.doors;
+  const { log, clock, unixMs } = desk.house.doors;
   const arrivedMs = clock.monotonicMs();
   const picture = api.picture();
   if (picture === undefined)
@@ -115,7 +115,7 @@ async function serve(
   if (known === undefined && readyChains(model).length === 0) return refused(api, reply, key, apiError(noChain(model)));
   const files = await catalog.get(model, desk.house.limits.filesWaitMs, signal);
   if (!files.ok) return refused(api, reply, key, apiError(files));
-  const prepared = prepare(wanted, model, files.value);
+  const prepared = prepare(wanted, model, files.value, new Date(unixMs()));
   if (!prepared.ok) {
     const error =
       prepared.code === "MalformedField" ? fieldError(prepared) : apiError(prepared, promptParam(wanted.prompt));

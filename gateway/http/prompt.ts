@@ -13,8 +13,8 @@ export type Prepared = {
  * Refused with `ContextLengthExceeded` (how long, how much room), `EmptyPrompt`, `MalformedField` (an id that the model
  * does not have), or because the model lacks the tokenizer or template that the prompt needs.
  */
-export function prepare(wanted: Wanted, model: ModelFacts, files: ModelFiles): Result<Prepared> {
-  const tokenIds = encode(wanted.prompt, model, files);
+export function prepare(wanted: Wanted, model: ModelFacts, files: ModelFiles, now: Date): Result<Prepared> {
+  const tokenIds = encode(wanted.prompt, model, files, now);
   if (!tokenIds.ok) return tokenIds;
   const promptCount = tokenIds.value.length;
   if (promptCount === 0) return refuse("EmptyPrompt", "the prompt is empty; send at least one token");
@@ -32,6 +32,7 @@ function encode(
   prompt: Prompt,
   model: ModelFacts,
   { config, tokenizer, chatTemplate }: ModelFiles,
+  now: Date,
 ): Result<readonly number[]> {
   if (prompt.kind === "tokens") {
     const wrong = prompt.tokenIds.findIndex((id) => id >= config.vocabularySize);
@@ -50,7 +51,7 @@ function encode(
   if (prompt.kind === "text") text = prompt.text;
   else {
     if (!chatTemplate.ok) return chatTemplate;
-    const rendered = chatTemplate.value.render(prompt.messages, prompt.settings);
+    const rendered = chatTemplate.value.render(prompt.messages, prompt.settings, now);
     if (!rendered.ok) return rendered;
     text = rendered.value;
   }

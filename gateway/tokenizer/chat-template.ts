@@ -1,13 +1,17 @@
 /** Messages to the one text that a chat model was trained on: the model's own Jinja template. */
-import { Template } from "@huggingface/jinja";
 import { type JsonObject, isJsonObject, parseJson, shown } from "../../core/json.ts";
 import { type Result, ok, refuse } from "../../core/result.ts";
+import { type CompiledTemplate, compileTemplate } from "./jinja.ts";
 
 export type Message = { readonly role: string; readonly content: string; readonly name?: string };
 
 export type ChatTemplate = {
-  /** The prompt's text, special tokens in it. `TemplateRefused`: the template's own word about these messages. */
-  render(messages: readonly Message[], settings: JsonObject): Result<string, "TemplateRefused">;
+  /**
+   * The prompt's text, special tokens in it, up to where the answer begins. `settings`: what the request passes to the
+   * template (chat_template_kwargs); `now`: for templates that write the date. `TemplateRefused`: the template's own
+   * word about these messages.
+   */
+  render(messages: readonly Message[], settings: JsonObject, now: Date): Result<string, "TemplateRefused">;
 };
 
 /**
@@ -27,21 +31,22 @@ export function parseChatTemplate(
       "the model has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); use /v1/completions",
     );
   }
-  let template: Template;
+  let template: CompiledTemplate;
   try {
-    template = new Template(source);
+    template = compileTemplate(source);
   } catch (error) {
     const where = file === undefined ? "tokenizer_config.json: chat_template" : "chat_template.jinja";
     return refuse("MalformedTemplate", `${where} cannot be read: ${messageOf(error)}; use /v1/completions`);
   }
-  return ok({ render: (messages, settings) => render(template, config, messages, settings) });
+  return ok({ render: (messages, settings, now) => render(template, config, messages, settings, now) });
 }
 
 function render(
-  template: Template,
+  template: CompiledTemplate,
   config: JsonObject,
   messages: readonly Message[],
   settings: JsonObject,
+  now: Date,
 ): Result<string, "TemplateRefused"> {
   const specials = Object.entries(config)
     .filter(([key]) => key.endsWith("_token"))
@@ -49,12 +54,15 @@ function render(
     .filter(([, token]) => typeof token === "string");
   try {
     // The template's own names go last, so that a request cannot replace the messages or a special token by its settings.
-    const names = { ...settings, ...Object.fromEntries(specials), messages, add_generation_prompt: true };
-    return ok(template.render(names));
+    const own = { ...Object.fromEntries(specials), messages, add_generation_prompt: true };
+    return ok(template.render({ ...NOT_GIVEN, ...settings, ...own }, now));
   } catch (error) {
     return refuse("TemplateRefused", `the model's chat template refuses these messages: ${messageOf(error)}`);
   }
 }
+
+/** Transformers passes these always, so templates ask whether they are none, and not only whether they are defined. */
+const NOT_GIVEN = { tools: null, documents: null };
 
 /** A text, or a list of named ones of which "default" is the one for chats. */
 function templateIn(value: unknown): string | undefined {

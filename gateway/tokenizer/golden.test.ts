@@ -64,11 +64,11 @@ describe("the demo model's texts, as transformers has them", () => {
     const template = valueOrThrow(files.chatTemplate);
     const { conversations, refused } = golden("chat-template.json") as ChatGolden;
     for (const { messages, renderedForAnswer, tokenIdsForAnswer } of conversations) {
-      expect(template.render(messages, {})).to.deep.equal(ok(renderedForAnswer));
+      expect(template.render(messages, {}, new Date(0))).to.deep.equal(ok(renderedForAnswer));
       expect(files.tokenizer?.encode(renderedForAnswer, false)).to.deep.equal(ok(tokenIdsForAnswer));
     }
     for (const { messages, message } of refused) {
-      const outcome = template.render(messages, {});
+      const outcome = template.render(messages, {}, new Date(0));
       expect(outcome).to.include({ ok: false, code: "TemplateRefused" });
       expect(outcome.ok || outcome.detail).to.contain(message.slice(0, 60));
     }

@@ -184,6 +184,7 @@ describe("tokenizer.json", () => {
 });
 
 describe("chat template", () => {
+  const now = new Date(0);
   const parse = (config: unknown) => valueOrThrow(parseChatTemplate(undefined, JSON.stringify(config)));
 
   it("gets the messages, the special tokens and the request's settings, which replace neither", () => {
@@ -193,24 +194,24 @@ describe("chat template", () => {
       chat_template: "{{bos_token}}{{messages[0].content}}{{style}}{{eos_token}}",
     });
     const settings = { style: "!", bos_token: "X", messages: [] };
-    expect(template.render([{ role: "user", content: "hi" }], settings)).to.deep.include({ value: "<s>hi!</s>" });
+    expect(template.render([{ role: "user", content: "hi" }], settings, now)).to.deep.include({ value: "<s>hi!</s>" });
   });
 
   it("comes from chat_template.jinja before tokenizer_config.json, and from the list's default", () => {
-    expect(valueOrThrow(parseChatTemplate("A", JSON.stringify({ chat_template: "B" }))).render([], {})).to.deep.include(
-      { value: "A" },
-    );
+    expect(
+      valueOrThrow(parseChatTemplate("A", JSON.stringify({ chat_template: "B" }))).render([], {}, now),
+    ).to.deep.include({ value: "A" });
     const listed = parse({
       chat_template: [
         { name: "tools", template: "T" },
         { name: "default", template: "D" },
       ],
     });
-    expect(listed.render([], {})).to.deep.include({ value: "D" });
+    expect(listed.render([], {}, now)).to.deep.include({ value: "D" });
   });
 
   it("refuses with the template's own words, and says where there is none", () => {
-    const refused = parse({ chat_template: "{{ raise_exception('roles must alternate') }}" }).render([], {});
+    const refused = parse({ chat_template: "{{ raise_exception('roles must alternate') }}" }).render([], {}, now);
     expect(refused).to.include({ ok: false, code: "TemplateRefused" });
     expect(refused.ok || refused.detail).to.contain("roles must alternate");
     expect(parseChatTemplate(undefined, "{}")).to.include({ ok: false, code: "NoChatTemplate" });
