@@ -15,6 +15,10 @@ import { ColumnCopies } from "./column-copies.ts";
 import { type Encoding, type Format, refusal } from "./formats/encoding.ts";
 import { formatsOf } from "./formats/formats.ts";
 import type { TensorEntry } from "./safetensors.ts";
+import { plainFormat } from "./formats/plain.ts";
+import { ggufFormat } from "./gguf/gguf-format.ts";
+import { GgufIndex, ggufFilesOf } from "./gguf/gguf-index.ts";
+import { ggufPlaces } from "./gguf/gguf-places.ts";
 import { SafetensorsIndex } from "./safetensors-index.ts";
 import type { TensorIndex } from "./tensor-index.ts";
 import { type StoredPlace, type View, arranged, arrangedBlocks, viewOf, wantedAt } from "./tensor-view.ts";
@@ -47,13 +51,7 @@ export class Checkpoint implements TensorSource {
 
   /** Refused (RefusalError): MissingFile, MalformedIndex, MissingTensor where the index lacks one that config.json implies. */
   static async open(reader: VerifiedReader, manifest: Manifest, config: ModelConfig): Promise<Checkpoint> {
-    const index = await SafetensorsIndex.open(reader, manifest);
-    const copies = new ColumnCopies(reader, manifest, (path) => index.headerOf(path));
-    const checkpoint = new Checkpoint(new WindowReader(reader, copies), {
-      index,
-      places: tensorPlaces(config),
-      formats: formatsOf(valueOrThrow(quantizationIn(manifest.configText))),
-    });
+    const checkpoint = new Checkpoint(...(await contentsOf(reader, manifest, config)));
     for (const { stored } of checkpoint.#places.values()) checkpoint.#assertListed(stored);
     return checkpoint;
   }
@@ -136,4 +134,21 @@ export class Checkpoint implements TensorSource {
 function quantizationIn(configText: string): Result<SourceQuantization> {
   const json = parseJson(configText);
   return parseSourceQuantization(isJsonObject(json) ? json : {});
+}
+
+async function contentsOf(
+  reader: VerifiedReader,
+  manifest: Manifest,
+  config: ModelConfig,
+): Promise<readonly [WindowReader, Contents]> {
+  const files = ggufFilesOf(manifest);
+  if (files.length > 0) {
+    const index = await GgufIndex.open(reader, files);
+    const formats = [plainFormat, ggufFormat];
+    return [new WindowReader(reader), { index, places: ggufPlaces(config, index.architecture), formats }];
+  }
+  const index = await SafetensorsIndex.open(reader, manifest);
+  const copies = new ColumnCopies(reader, manifest, (path) => index.headerOf(path));
+  const formats = formatsOf(valueOrThrow(quantizationIn(manifest.configText)));
+  return [new WindowReader(reader, copies), { index, places: tensorPlaces(config), formats }];
 }

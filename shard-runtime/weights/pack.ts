@@ -21,6 +21,7 @@ import { placeOf } from "../../core/source.ts";
 import { ChunkHasher } from "./chunk-hasher.ts";
 import { INDEX_FILE, SINGLE_FILE, parseIndex } from "./checkpoint.ts";
 import { FolderSource } from "./folder-source.ts";
+import { ggufFilesIn } from "./gguf/gguf-files.ts";
 import { type OpenModel, openWith, refusalsOf } from "./open-model.ts";
 import { type Progress, ProgressMeter } from "./progress.ts";
 import { SourceList } from "./source-list.ts";
@@ -111,7 +112,7 @@ async function packedOf(
   const config = valueOrThrow(parseModelConfig(configText));
   if (options.tokenizer !== "optional") await checkTokenizer(folder, config.vocabularySize);
 
-  const sizes = await sizesOf(folder);
+  const sizes = await sizesOf(folder, directory);
   const total = sizes.values().reduce((a, b) => a + b, 0);
   const meter = new ProgressMeter(options.clock, total, options.onProgress);
   const files: ManifestFile[] = [];
@@ -190,7 +191,7 @@ function folderSource(directory: string): FolderSource {
 }
 
 /** Every file of the model and its size. A weights file that the index names and nobody has is refused as MissingFile. */
-async function sizesOf(folder: FolderSource): Promise<ReadonlyMap<string, number>> {
+async function sizesOf(folder: FolderSource, directory: string): Promise<ReadonlyMap<string, number>> {
   const sizes = new Map<string, number>([["config.json", await folder.sizeOf("config.json")]]);
   const addIfThere = async (path: string): Promise<boolean> => {
     const size = await refusalsOf(() => folder.sizeOf(path));
@@ -199,7 +200,11 @@ async function sizesOf(folder: FolderSource): Promise<ReadonlyMap<string, number
     return size.ok;
   };
   for (const path of OPTIONAL_FILES) await addIfThere(path);
-  if ((await addIfThere(SINGLE_FILE)) || !(await addIfThere(INDEX_FILE))) return sizes;
+  if (await addIfThere(SINGLE_FILE)) return sizes;
+  if (!(await addIfThere(INDEX_FILE))) {
+    for (const path of await ggufFilesIn(directory)) sizes.set(path, await folder.sizeOf(path));
+    return sizes;
+  }
   const index = parseIndex(folder.where(INDEX_FILE), await folder.readSmall(INDEX_FILE, SMALL_FILE_BYTES_MAX));
   for (const path of new Set(index.values())) sizes.set(path, await folder.sizeOf(path));
   return sizes;

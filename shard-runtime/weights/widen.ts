@@ -54,3 +54,6 @@ const F16_BITS = Uint32Array.from({ length: 1 << 16 }, (_, half) => {
   const shift = Math.clz32(fraction) - 21; // a subnormal f16 is a normal f32
   return sign | ((113 - shift) << 23) | (((fraction << shift) & 0x3ff) << 13);
 });
+
+/** The value of every f16, by its bits. */
+export const F16_VALUES = new Float32Array(F16_BITS.buffer);

@@ -71,7 +71,10 @@ function fp8Encoding({ extent }: WantedTensor, values: TensorEntry, scales: Tens
         planeRows: grid.rows,
         plane: grid.planes ? rect.plane : 0,
       };
-      return [windowOf(values, layout, rect.rows, rect.columns), windowOf(scales, ofScales, gridRows(rect))];
+      const window = windowOf(values, layout, rect.rows, rect.columns);
+      const isMatrix = values.shape.length === 2 && lengthOf(rect.columns) < extent.columns;
+      const part = { entry: values, elementBytes: 1, rows: rect.rows, columns: rect.columns };
+      return [isMatrix ? { ...window, part } : window, windowOf(scales, ofScales, gridRows(rect))];
     },
     decode(rect, [raw = new Uint8Array(), scaleValues = new Uint8Array()]) {
       const { rows, columns } = rect;
