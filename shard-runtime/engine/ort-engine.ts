@@ -8,7 +8,7 @@ import { RefusalError, type Result, ok, refuse, valueOrThrow } from "../../core/
 import { lengthOf } from "../../core/ranges.ts";
 import type { PlacedRows } from "./attention.ts";
 import { BoundCache, evenAbove } from "./bound-cache.ts";
-import { type Device, type DeviceBuffer } from "./device.ts";
+import type { Device, DeviceBuffer } from "./device.ts";
 import { deviceClass, driftClass, engineBuild } from "./drift-class.ts";
 import { Embedding } from "./embedding.ts";
 import type { Batch, EngineCode, EngineFacts, Output, ShardEngine } from "./engine.ts";
