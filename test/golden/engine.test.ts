@@ -117,7 +117,7 @@ for (const { name, folder } of MODELS)
       }
     });
 
-    for (const quantization of ["f32", "int8", "int4"] as const) {
+    for (const quantization of ["f32", "f16", "int8", "int4"] as const) {
       const bits = (chain: LocalChain, chunkLength?: number) =>
         goldens.slice(4, 6).map(({ tokenIds }) => answer(chain, tokenIds, 12, chunkLength));
 

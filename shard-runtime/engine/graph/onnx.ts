@@ -123,6 +123,15 @@ export class GraphBuilder {
     return tensor.name;
   }
 
+  /**
+   * A weight that could be replaced from outside: one that is declared as an input too. So it is nothing that the engine
+   * may compute with when it loads the graph, and keep the result of.
+   */
+  replaceable(tensor: StoredTensor): string {
+    if (!this.#initializers.has(tensor.name)) this.input(tensor.name, tensor.dims, tensor.dataType);
+    return this.stored(tensor);
+  }
+
   /** A small constant inside the graph. The same name is the same constant. */
   constant(name: string, dims: readonly number[], values: Float32Array | BigInt64Array): string {
     this.#initializers.set(name, {

@@ -40,7 +40,7 @@ const floatProduct = (graph: GraphBuilder, input: string, values: string, output
 function multiplyHalf(graph: GraphBuilder, input: string, values: StoredTensor, output: string): string {
   const [, inputCount = 0] = values.dims;
   const parts = chunksOf(values).map(({ rows, stored }, index, all) => {
-    const wide = graph.node("Cast", [graph.stored(stored)], [`${stored.name}_f32`], { to: FLOAT });
+    const wide = graph.node("Cast", [graph.replaceable(stored)], [`${stored.name}_f32`], { to: FLOAT });
     return {
       width: lengthOf(rows),
       product: floatProduct(graph, input, wide, all.length === 1 ? output : `${output}_part_${index}`),
