@@ -8,11 +8,13 @@ import { cutSlices, rankCountMax } from "../core/slice.ts";
 import { type EngineThread, startEngineThread } from "./engine/engine-thread.ts";
 import { packShard } from "./engine/pack.ts";
 import type { RankFacts } from "./transport/rank-facts.ts";
+import type { Nearby } from "./weights/nearby.ts";
 import { type OpenModel, openModel } from "./weights/open-model.ts";
 
 export type LoadStage = "Fetching" | "Packing" | "Loading";
 
 export type LoadOptions = {
+  readonly near?: Nearby;
   readonly clock: Clock;
   readonly signal: AbortSignal;
   onModel(model: OpenModel): void;
@@ -27,7 +29,7 @@ export type LoadedShard = { readonly engine: EngineThread; readonly facts: RankF
 /** Throws a RefusalError where a person must change something, weather (or the signal's reason) otherwise. */
 export async function loadShard(
   config: RankConfig,
-  { clock, signal, onModel, onTrouble, onStage }: LoadOptions,
+  { clock, near, signal, onModel, onTrouble, onStage }: LoadOptions,
 ): Promise<LoadedShard> {
   onStage("Fetching", 0);
   const hubToken = config.hubTokenFile === undefined ? undefined : (await readFile(config.hubTokenFile, "utf8")).trim();
@@ -38,6 +40,7 @@ export async function loadShard(
       expectedRoot: config.model.root,
       ...(config.model.mirrors === undefined ? {} : { mirrors: config.model.mirrors }),
       onTrouble,
+      ...(near === undefined ? {} : { near }),
       ...(config.model.manifestUrl === undefined ? {} : { manifestUrl: config.model.manifestUrl }),
       ...(hubToken === undefined ? {} : { hubToken }),
     }),

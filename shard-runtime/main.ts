@@ -51,6 +51,7 @@ const host = process.env["TESSELLATE_LISTEN_HOST"] ?? listen.host;
 const metrics: Metrics = new Metrics({
   slots: () => rank.slots,
   fetchedBytes: () => rank.fetchedBytes,
+  fromFellows: () => rank.fromFellows,
   serving: () => rank.stage === "Serving",
 });
 const rank: Rank = new Rank(config.value, {

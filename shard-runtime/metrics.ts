@@ -8,6 +8,7 @@ const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 export type Gauges = {
   readonly slots: () => { readonly free: number; readonly used: number };
   readonly fetchedBytes: () => number; // never falls
+  readonly fromFellows: () => { readonly byteCount: number; readonly garbageCount: number }; // neither falls
   readonly serving: () => boolean;
 };
 
@@ -49,15 +50,37 @@ export class Metrics implements Meters {
         this.set(gauges.serving() ? 1 : 0);
       },
     });
-    let seenBytes = 0;
+    const counters = [
+      [
+        "tessellate_bytes_fetched_total",
+        "Bytes of the model that came from its source, repeats included.",
+        gauges.fetchedBytes,
+      ],
+      [
+        "tessellate_bytes_from_fellows_total",
+        "Bytes of the model that came from other ranks.",
+        () => gauges.fromFellows().byteCount,
+      ],
+      [
+        "tessellate_fellow_garbage_total",
+        "Pieces from other ranks that were not the model's.",
+        () => gauges.fromFellows().garbageCount,
+      ],
+    ] as const;
+    for (const [name, help, read] of counters) this.#count(name, help, read);
+  }
+
+  /** A counter of something that is counted elsewhere. */
+  #count(name: string, help: string, read: () => number): void {
+    let seen = 0;
     new Counter({
-      name: "tessellate_bytes_fetched_total",
-      help: "Bytes of the model that came from its source, repeats included.",
+      name,
+      help,
       registers: [this.registry],
       collect() {
-        const bytes = gauges.fetchedBytes();
-        this.inc(Math.max(0, bytes - seenBytes));
-        seenBytes = Math.max(bytes, seenBytes);
+        const now = read();
+        this.inc(Math.max(0, now - seen));
+        seen = Math.max(now, seen);
       },
     });
   }

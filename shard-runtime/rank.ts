@@ -8,6 +8,7 @@
  * behind a restart count and fetch the same bytes again. It looks again after half a minute, then ever more rarely, up to
  * ten minutes, so that a source that somebody mends is noticed.
  */
+import { join } from "node:path";
 import type { Clock } from "../core/clock.ts";
 import type { Description } from "../core/gen/proto/tessellate/shard/v1/Description.ts";
 import { MANIFEST_FILE } from "../core/manifest.ts";
@@ -18,12 +19,16 @@ import type { Tls } from "../core/wire/tls.ts";
 import type { Keys } from "./attest/keys.ts";
 import type { EngineThread } from "./engine/engine-thread.ts";
 import { type LoadedShard, loadShard } from "./load-shard.ts";
+import { GrpcFellowDoor } from "./transport/fellow-door.ts";
 import { Follower } from "./transport/follower.ts";
 import { Leader } from "./transport/leader.ts";
 import type { Meters } from "./transport/meters.ts";
 import type { Address } from "./transport/open-request.ts";
 import type { RankState, Serving } from "./transport/rank-service.ts";
+import { Fellows } from "./weights/fellows.ts";
+import { Nearby } from "./weights/nearby.ts";
 import type { OpenModel } from "./weights/open-model.ts";
+import { PieceCache } from "./weights/piece-cache.ts";
 
 export type Stage = "Fetching" | "Packing" | "Loading" | "Serving" | "Draining" | "Failed";
 
@@ -49,6 +54,7 @@ const PREFILL_ROWS_BESIDE_DECODE = 64;
 const FILE_BYTES_MAX = 64 << 20;
 
 export class Rank implements RankState {
+  readonly name: string;
   readonly neighbours: ReadonlySet<string>;
   readonly #config: RankConfig;
   readonly #doors: RankDoors;
@@ -58,13 +64,25 @@ export class Rank implements RankState {
   #lastError = "";
   #model: OpenModel | undefined;
   #fetchedBefore = 0;
+  readonly #fellows: Fellows | undefined;
+  readonly #fellowDoors: readonly GrpcFellowDoor[];
   #serving: Serving | undefined;
   #engine: EngineThread | undefined;
 
   constructor(config: RankConfig, doors: RankDoors) {
     this.#config = config;
     this.#doors = doors;
+    this.name = config.name;
     this.neighbours = new Set(config.neighbours);
+    const { tls, clock, log } = doors;
+    this.#fellowDoors = (config.fellows ?? []).map(
+      (fellow) =>
+        new GrpcFellowDoor(fellow, config.model.root, ({ name, address }) =>
+          dial("ShardRuntime", address, tls, { kind: "rank", name }),
+        ),
+    );
+    if (this.#fellowDoors.length > 0)
+      this.#fellows = new Fellows({ own: config.name, doors: this.#fellowDoors, clock, onTrouble: log });
   }
 
   /** Loads until it serves or is drained; never rejects but for a Bug. */
@@ -98,6 +116,7 @@ export class Rank implements RankState {
     this.#fetchedBefore = this.fetchedBytes;
     const loaded = await loadShard(this.#config, {
       clock,
+      ...(await this.#openNear()),
       signal: this.#ending.signal,
       onModel: (model) => {
         this.#fetchedBefore = this.fetchedBytes;
@@ -120,6 +139,16 @@ export class Rank implements RankState {
     this.#lastError = "";
     this.#doors.onServing(true);
     log("serving", { shard: loaded.facts.engine.shardDigest, driftClass: loaded.facts.engine.driftClass });
+  }
+
+  async #openNear(): Promise<{ readonly near?: Nearby }> {
+    const { cacheBytes = 0, cacheDirectory } = this.#config;
+    const { log: onTrouble } = this.#doors;
+    const options = { directory: join(cacheDirectory, "pieces"), limitBytes: cacheBytes, onTrouble };
+    const cache = cacheBytes === 0 ? undefined : await PieceCache.open(options);
+    return cache === undefined && this.#fellows === undefined
+      ? {}
+      : { near: new Nearby({ cache, fellows: this.#fellows }) };
   }
 
   #serve({ engine, facts }: LoadedShard, keyId: string): Serving {
@@ -145,6 +174,12 @@ export class Rank implements RankState {
 
   get fetchedBytes(): number {
     return this.#fetchedBefore + (this.#model?.fetchedBytes() ?? 0);
+  }
+
+  /** Bytes of the model that came from other ranks, and pieces of theirs that were not the model's. */
+  get fromFellows(): { readonly byteCount: number; readonly garbageCount: number } {
+    const { byteCount = 0, garbageCount = 0 } = this.#fellows ?? {};
+    return { byteCount, garbageCount };
   }
 
   get slots(): { readonly free: number; readonly used: number } {
@@ -207,6 +242,14 @@ export class Rank implements RankState {
     return ok(await model.readFile(path));
   }
 
+  give({ modelRoot, path, pieces, fetch }: Parameters<RankState["give"]>[0]): ReturnType<RankState["give"]> {
+    const model = this.#model;
+    if (model === undefined) return refuse("NotServing", `${this.name}: ${this.unready() ?? "starting"}`);
+    if (modelRoot !== model.root)
+      return refuse("UnknownModel", `${this.name} holds ${model.root}, not ${modelRoot.slice(0, 80)}`);
+    return ok(model.give(path, pieces, fetch && !this.#ending.signal.aborted));
+  }
+
   /** Takes no more sessions, lets those that run end, and frees the engine; at most `DRAIN_MS`. */
   async drain(): Promise<void> {
     const { clock } = this.#doors;
@@ -219,6 +262,7 @@ export class Rank implements RankState {
     this.#serving?.role.shutdown();
     await this.#engine?.close();
     this.#doors.keys.close();
+    for (const door of this.#fellowDoors) door.close();
   }
 }
 

@@ -63,6 +63,7 @@ export const hostOf = (model: ModelSpec, node: NodeFacts): RankHost => ({
   tls: tlsFilesIn(CONFIG_DIRECTORY),
   cacheDirectory: node.cachePath ?? CACHE_DIRECTORY,
   signer: node.signer,
+  addressOf: (rank) => `${rank.slice(0, 63)}.${model.name}.${model.namespace}.svc:${RANK_PORT}`, // see modelService
   ...(model.hubTokenSecret === undefined ? {} : { hubTokenFile: `${TOKEN_DIRECTORY}/token` }),
 });
 

@@ -163,6 +163,7 @@ export class LocalCluster {
       listen: { host: HOST, port: 0, metricsPort: 0 },
       tls: tlsFilesIn(directory),
       cacheDirectory: join(this.#directories.state, "cache", node.name),
+      addressOf: (other) => `file:${this.#addressFile(other)}`,
       signer: node.signer,
     });
     const configFile = join(directory, "rank.json");
@@ -255,7 +256,13 @@ export class LocalCluster {
     rmSync(this.#directories.sockets, { recursive: true, force: true });
   }
 
+  /** Ports are chosen by who listens, so ranks that look for each other find the address in a file. */
+  #addressFile(rank: string): string {
+    return join(this.#directories.state, "ranks", rank, "address");
+  }
+
   #listens(rank: LocalRank, doors: Listening): void {
+    if (doors["address"] !== undefined) writeFileSync(this.#addressFile(rank.name), doors["address"]);
     rank.address = doors["address"];
     rank.metricsAddress = doors["metricsAddress"];
     rank.detail = "loading";

@@ -10,6 +10,8 @@ import type { FileChunk } from "../../core/gen/proto/tessellate/shard/v1/FileChu
 import type { GroupFrame, GroupFrame__Output } from "../../core/gen/proto/tessellate/shard/v1/GroupFrame.ts";
 import type { OpenReply } from "../../core/gen/proto/tessellate/shard/v1/OpenReply.ts";
 import type { OpenRequest__Output } from "../../core/gen/proto/tessellate/shard/v1/OpenRequest.ts";
+import type { PieceBytes } from "../../core/gen/proto/tessellate/shard/v1/PieceBytes.ts";
+import type { PiecesRequest__Output } from "../../core/gen/proto/tessellate/shard/v1/PiecesRequest.ts";
 import type { ReadFileRequest__Output } from "../../core/gen/proto/tessellate/shard/v1/ReadFileRequest.ts";
 import type { ShardRuntimeHandlers } from "../../core/gen/proto/tessellate/shard/v1/ShardRuntime.ts";
 import type { Step__Output } from "../../core/gen/proto/tessellate/shard/v1/Step.ts";
@@ -22,6 +24,7 @@ import { type Result, ok, refuse } from "../../core/result.ts";
 import { receiptStatement } from "../../core/statement.ts";
 import { answer, endRefused, exchange, refusalFrom, stream } from "../../core/wire/peer.ts";
 import type { Keys } from "../attest/keys.ts";
+import { type Giver, Giving, isOfModel } from "./fellow-door.ts";
 import { Follower } from "./follower.ts";
 import { parseOpen } from "./open-request.ts";
 import type { RankFacts } from "./rank-facts.ts";
@@ -32,7 +35,8 @@ import type { TokenTaker } from "./session.ts";
 export type Serving = { readonly facts: RankFacts; readonly role: Role; readonly keys: Keys; readonly keyId: string };
 
 /** The process around the door: how far it is, and what it has. */
-export interface RankState {
+export interface RankState extends Giver {
+  readonly name: string; // <namespace>/<model>-<chain>-<segment>-<rank>
   readonly neighbours: ReadonlySet<string>;
   describe(): Description;
   /** What serves, or why nothing does: `NotServing`. Still there while the rank drains. */
@@ -52,6 +56,7 @@ const REFUSALS_MAX = 1_000;
 export function rankHandlers(state: RankState): ShardRuntimeHandlers {
   const flow = new Flow();
   const closed = new Closed();
+  const giving = new Giving();
   const isGateway = (caller: Identity) => caller.kind === "gateway";
   const isNeighbour = (caller: Identity) => caller.kind === "rank" && state.neighbours.has(caller.name);
   return {
@@ -67,6 +72,10 @@ export function rankHandlers(state: RankState): ShardRuntimeHandlers {
     ReadFile: stream(
       isGateway,
       (call: ServerWritableStream<ReadFileRequest__Output, FileChunk>) => void readFile(state, call),
+    ),
+    Pieces: stream(
+      (caller) => isOfModel(caller, state.name),
+      (call: ServerWritableStream<PiecesRequest__Output, PieceBytes>) => void giving.answer(state, call),
     ),
     Steps: exchange(
       (caller) => isGateway(caller) || isNeighbour(caller),

@@ -20,13 +20,16 @@ export type Arrival = { readonly piece: Piece; readonly bytes: Uint8Array };
 export interface Near {
   /** How many pieces are asked for together: they are held in memory at once. */
   readonly pieceCountMax: number;
-  /** Those of the pieces that are to be had nearby, checked. */
-  take(pieces: readonly Piece[]): Promise<readonly Arrival[]>;
-  /** Told before pieces are fetched from a source, and of each as it comes, checked; `bytes` are valid during the call. */
-  fetching(pieces: readonly Piece[]): Keeping;
+  /** Told what will be fetched now, so that others who want it wait for it. */
+  fetching(pieces: readonly Piece[]): Fetching;
+  /** Those of the pieces that are to be had nearby, checked and kept. */
+  take(pieces: readonly Piece[], fetching: Fetching): Promise<readonly Arrival[]>;
 }
 
-export interface Keeping {
+export interface Fetching {
+  /** From now on what is missing comes from the sources. */
+  fromSources(): void;
+  /** One came, checked; `bytes` are valid during the call. */
   keep(piece: Piece, bytes: Uint8Array): Promise<void>;
   /** No more will come: all did, or the fetching failed. */
   end(): void;
@@ -49,31 +52,44 @@ export class Intake {
   async *fetch(pieces: readonly Piece[]): AsyncIterable<Arrival> {
     const near = this.#near;
     if (near === undefined) {
-      yield* this.fromSources(pieces);
+      for (const run of runsOf(pieces)) yield* this.#stream(run);
       return;
     }
     for (let at = 0; at < pieces.length; at += near.pieceCountMax) {
       const wanted = pieces.slice(at, at + near.pieceCountMax);
-      const found = await near.take(wanted);
-      yield* found;
-      const had = new Set(found.map(({ piece }) => piece));
-      yield* this.fromSources(wanted.filter((piece) => !had.has(piece)));
+      const fetching = near.fetching(wanted);
+      try {
+        const found = await near.take(wanted, fetching);
+        fetching.fromSources();
+        yield* found;
+        const had = new Set(found.map(({ piece }) => piece));
+        yield* this.#keptStream(
+          wanted.filter((piece) => !had.has(piece)),
+          fetching,
+        );
+      } finally {
+        fetching.end();
+      }
     }
   }
 
-  /** The same, from the sources alone; what comes is kept nearby. */
-  async *fromSources(pieces: readonly Piece[]): AsyncIterable<Arrival> {
-    for (const run of runsOf(pieces)) {
-      const keeping = this.#near?.fetching(run);
-      try {
-        for await (const arrival of this.#stream(run)) {
-          await keeping?.keep(arrival.piece, arrival.bytes);
-          yield arrival;
-        }
-      } finally {
-        keeping?.end();
-      }
+  /** The piece from the sources, for somebody else; kept nearby. */
+  async pull(piece: Piece, fetching: Fetching): Promise<Uint8Array | undefined> {
+    try {
+      fetching.fromSources();
+      for await (const { bytes } of this.#keptStream([piece], fetching)) return bytes.slice();
+      return undefined;
+    } finally {
+      fetching.end();
     }
+  }
+
+  async *#keptStream(pieces: readonly Piece[], fetching: Fetching): AsyncIterable<Arrival> {
+    for (const run of runsOf(pieces))
+      for await (const arrival of this.#stream(run)) {
+        await fetching.keep(arrival.piece, arrival.bytes);
+        yield arrival;
+      }
   }
 
   async *#stream(run: readonly Piece[]): AsyncIterable<Arrival> {

@@ -19,6 +19,7 @@ import type { TensorSource } from "../engine/tensor-source.ts";
 import { Checkpoint, type TensorRead } from "./checkpoint.ts";
 import type { Progress } from "./progress.ts";
 import { ATTEMPT_COUNT_OF_SEVERAL } from "./patience.ts";
+import type { Nearby } from "./nearby.ts";
 import { type Source, openPlace } from "./source.ts";
 import { SourceList, type Trouble } from "./source-list.ts";
 import { type ReaderOptions, VerifiedReader } from "./verified-reader.ts";
@@ -31,6 +32,7 @@ export type OpenOptions = {
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: Progress) => void; // after each piece that comes for the first time
   readonly mirrors?: readonly ModelSource[]; // asked in order where the source fails
+  readonly near?: Nearby; // asked before the source, where that is not a folder of this machine
   readonly onTrouble?: Trouble; // what went wrong with a source and was got over
 };
 
@@ -46,6 +48,8 @@ export type OpenModel = {
   progress(): Progress;
   /** Bytes that came from the source so far, repeats included. */
   fetchedBytes(): number;
+  /** What there is of pieces of a file, for another rank; see VerifiedReader. */
+  give: VerifiedReader["give"];
 };
 
 /**
@@ -69,7 +73,9 @@ export function openModel(source: ModelSource, options: OpenOptions): Promise<Re
     });
     const { source: from, path } = elsewhere ?? { source: files, path: MANIFEST_FILE };
     const manifest = valueOrThrow(parseManifest(await manifestText(from, path), options.expectedRoot));
-    return openWith(files, manifest, options);
+    const { near, ...others } = options;
+    const isFar = !("path" in source || "persistentVolumeClaim" in source);
+    return openWith(files, manifest, near !== undefined && isFar ? { ...others, near } : others);
   });
 }
 
@@ -92,6 +98,7 @@ export async function openWith(
     expectReads: async (reads) => reader.expect(await tensors.rangesOf(reads)),
     progress: () => reader.progress,
     fetchedBytes: () => reader.fetchedBytes,
+    give: (path, pieces, fetch) => reader.give(path, pieces, fetch),
   };
 }
 

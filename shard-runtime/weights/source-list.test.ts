@@ -10,7 +10,7 @@ import { SourceList } from "./source-list.ts";
 import { SourceOrder } from "./source-order.ts";
 import type { Source } from "./source.ts";
 
-const BODY = new Uint8Array(2 * CHUNK_BYTES + 77).map((_, at) => (at * 31) >> 3);
+const BODY = new Uint8Array(2 * CHUNK_BYTES + 77).map((_, at) => ((at * 31) >> 3) ^ (at >> 20));
 const FILE: ManifestFile = {
   path: "w.safetensors",
   sizeBytes: BODY.length,

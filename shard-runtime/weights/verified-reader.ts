@@ -8,12 +8,13 @@
  */
 import { assert } from "../../core/assert.ts";
 import type { Clock } from "../../core/clock.ts";
-import { LEAVES_PER_CHUNK, type Manifest, type ManifestFile, fileOf } from "../../core/manifest.ts";
+import { LEAVES_PER_CHUNK, type Manifest, type ManifestFile, fileOf, leafCountOf } from "../../core/manifest.ts";
 import { type Range, lengthOf } from "../../core/ranges.ts";
 import { RefusalError, refuse } from "../../core/result.ts";
 import { Intake, type IntakeOptions } from "./intake.ts";
 import { LeafHashes } from "./leaf-hashes.ts";
 import { LeafSet } from "./leaf-set.ts";
+import type { Nearby } from "./nearby.ts";
 import { type Piece, chunkPiece, leafRange, leavesOf, leavesOfChunk } from "./piece.ts";
 import { type Progress, ProgressMeter } from "./progress.ts";
 import type { SourceList } from "./source-list.ts";
@@ -22,7 +23,11 @@ const KEPT_COUNT = 32;
 
 export type ByteRange = { readonly path: string; readonly range: Range };
 
-export type ReaderOptions = IntakeOptions & {
+/** A piece for another rank, by its place in the list that was asked for. */
+export type Given = { readonly index: number; readonly bytes: Uint8Array };
+
+export type ReaderOptions = Pick<IntakeOptions, "onTrouble"> & {
+  readonly near?: Nearby;
   readonly clock: Clock;
   readonly onProgress?: (progress: Progress) => void;
 };
@@ -34,6 +39,7 @@ export class VerifiedReader {
   readonly #intake: Intake;
   readonly #hashes: LeafHashes;
   readonly #manifest: Manifest;
+  readonly #near: Nearby | undefined;
   readonly #meter: ProgressMeter;
   readonly #seen = new LeafSet();
   /** Oldest first. */
@@ -45,6 +51,7 @@ export class VerifiedReader {
     this.#intake = new Intake(sources, options);
     this.#hashes = new LeafHashes(sources, manifest);
     this.#manifest = manifest;
+    this.#near = options.near;
     const totalBytes = manifest.files.reduce((total, file) => total + file.sizeBytes, 0);
     this.#meter = new ProgressMeter(options.clock, totalBytes, options.onProgress);
   }
@@ -110,6 +117,27 @@ export class VerifiedReader {
       pieces.push(hashes === undefined ? chunkPiece(file, chunk) : { file, chunk, leaves: own, hashes });
     }
     return pieces;
+  }
+
+  /**
+   * What this rank has of pieces that another asks for, in order, each with its place in the list; `fetch`: what it has
+   * not is fetched from the sources. Refused (RefusalError): MissingFile, BadRequest where they are no pieces.
+   */
+  async *give(path: string, pieces: readonly Range[], fetch: boolean): AsyncIterable<Given> {
+    const file = this.fileOf(path);
+    const leafCount = leafCountOf(file.sizeBytes);
+    for (const [index, leaves] of pieces.entries()) {
+      const chunk = Math.floor(leaves.start / LEAVES_PER_CHUNK);
+      if (!(leaves.start < leaves.end && leaves.end <= Math.min(leafCount, (chunk + 1) * LEAVES_PER_CHUNK)))
+        throw new RefusalError(refuse("BadRequest", `pieces[${index}]: must be leaves of one chunk of ${path}`));
+      for (const piece of await this.piecesOf(file, leaves)) {
+        const bytes = await this.#near?.give(piece, fetch ? (each, own) => this.#intake.pull(each, own) : undefined);
+        if (bytes === undefined) continue;
+        const { start } = leafRange(file, piece.leaves);
+        const wanted = leafRange(file, leaves);
+        yield { index, bytes: bytes.subarray(wanted.start - start, wanted.end - start) };
+      }
+    }
   }
 
   async #read(path: string, range: Range): Promise<Uint8Array> {

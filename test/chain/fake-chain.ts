@@ -164,6 +164,8 @@ export class FakeChain {
         ? new Leader({ ...shared, budget: { rowsMax, prefillRowsBesideDecode: rowsMax / 4 } })
         : new Follower(shared);
     const state: RankState = {
+      name,
+      give: () => refuse("NotServing", "a fake rank has no pieces"),
       neighbours: facts.neighbours,
       describe: () => ({ rank: name, state: "Serving" }),
       serving: () => ok({ facts, role, keys: heldKeys(key), keyId: key.publicKey.keyId }),

@@ -23,9 +23,12 @@ import type { GroupFrame as _tessellate_shard_v1_GroupFrame, GroupFrame__Output 
 import type { GroupHello as _tessellate_shard_v1_GroupHello, GroupHello__Output as _tessellate_shard_v1_GroupHello__Output } from './tessellate/shard/v1/GroupHello.ts';
 import type { GroupPartial as _tessellate_shard_v1_GroupPartial, GroupPartial__Output as _tessellate_shard_v1_GroupPartial__Output } from './tessellate/shard/v1/GroupPartial.ts';
 import type { LayerRange as _tessellate_shard_v1_LayerRange, LayerRange__Output as _tessellate_shard_v1_LayerRange__Output } from './tessellate/shard/v1/LayerRange.ts';
+import type { LeafRange as _tessellate_shard_v1_LeafRange, LeafRange__Output as _tessellate_shard_v1_LeafRange__Output } from './tessellate/shard/v1/LeafRange.ts';
 import type { OpenReply as _tessellate_shard_v1_OpenReply, OpenReply__Output as _tessellate_shard_v1_OpenReply__Output } from './tessellate/shard/v1/OpenReply.ts';
 import type { OpenRequest as _tessellate_shard_v1_OpenRequest, OpenRequest__Output as _tessellate_shard_v1_OpenRequest__Output } from './tessellate/shard/v1/OpenRequest.ts';
 import type { Payload as _tessellate_shard_v1_Payload, Payload__Output as _tessellate_shard_v1_Payload__Output } from './tessellate/shard/v1/Payload.ts';
+import type { PieceBytes as _tessellate_shard_v1_PieceBytes, PieceBytes__Output as _tessellate_shard_v1_PieceBytes__Output } from './tessellate/shard/v1/PieceBytes.ts';
+import type { PiecesRequest as _tessellate_shard_v1_PiecesRequest, PiecesRequest__Output as _tessellate_shard_v1_PiecesRequest__Output } from './tessellate/shard/v1/PiecesRequest.ts';
 import type { RankRoute as _tessellate_shard_v1_RankRoute, RankRoute__Output as _tessellate_shard_v1_RankRoute__Output } from './tessellate/shard/v1/RankRoute.ts';
 import type { ReadFileRequest as _tessellate_shard_v1_ReadFileRequest, ReadFileRequest__Output as _tessellate_shard_v1_ReadFileRequest__Output } from './tessellate/shard/v1/ReadFileRequest.ts';
 import type { Sampler as _tessellate_shard_v1_Sampler, Sampler__Output as _tessellate_shard_v1_Sampler__Output } from './tessellate/shard/v1/Sampler.ts';
@@ -69,9 +72,12 @@ export interface ProtoGrpcType {
         GroupHello: MessageTypeDefinition<_tessellate_shard_v1_GroupHello, _tessellate_shard_v1_GroupHello__Output>
         GroupPartial: MessageTypeDefinition<_tessellate_shard_v1_GroupPartial, _tessellate_shard_v1_GroupPartial__Output>
         LayerRange: MessageTypeDefinition<_tessellate_shard_v1_LayerRange, _tessellate_shard_v1_LayerRange__Output>
+        LeafRange: MessageTypeDefinition<_tessellate_shard_v1_LeafRange, _tessellate_shard_v1_LeafRange__Output>
         OpenReply: MessageTypeDefinition<_tessellate_shard_v1_OpenReply, _tessellate_shard_v1_OpenReply__Output>
         OpenRequest: MessageTypeDefinition<_tessellate_shard_v1_OpenRequest, _tessellate_shard_v1_OpenRequest__Output>
         Payload: MessageTypeDefinition<_tessellate_shard_v1_Payload, _tessellate_shard_v1_Payload__Output>
+        PieceBytes: MessageTypeDefinition<_tessellate_shard_v1_PieceBytes, _tessellate_shard_v1_PieceBytes__Output>
+        PiecesRequest: MessageTypeDefinition<_tessellate_shard_v1_PiecesRequest, _tessellate_shard_v1_PiecesRequest__Output>
         RankRoute: MessageTypeDefinition<_tessellate_shard_v1_RankRoute, _tessellate_shard_v1_RankRoute__Output>
         ReadFileRequest: MessageTypeDefinition<_tessellate_shard_v1_ReadFileRequest, _tessellate_shard_v1_ReadFileRequest__Output>
         Sampler: MessageTypeDefinition<_tessellate_shard_v1_Sampler, _tessellate_shard_v1_Sampler__Output>

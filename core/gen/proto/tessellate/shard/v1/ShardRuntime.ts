@@ -9,6 +9,8 @@ import type { FileChunk as _tessellate_shard_v1_FileChunk, FileChunk__Output as 
 import type { GroupFrame as _tessellate_shard_v1_GroupFrame, GroupFrame__Output as _tessellate_shard_v1_GroupFrame__Output } from '../../../tessellate/shard/v1/GroupFrame.ts';
 import type { OpenReply as _tessellate_shard_v1_OpenReply, OpenReply__Output as _tessellate_shard_v1_OpenReply__Output } from '../../../tessellate/shard/v1/OpenReply.ts';
 import type { OpenRequest as _tessellate_shard_v1_OpenRequest, OpenRequest__Output as _tessellate_shard_v1_OpenRequest__Output } from '../../../tessellate/shard/v1/OpenRequest.ts';
+import type { PieceBytes as _tessellate_shard_v1_PieceBytes, PieceBytes__Output as _tessellate_shard_v1_PieceBytes__Output } from '../../../tessellate/shard/v1/PieceBytes.ts';
+import type { PiecesRequest as _tessellate_shard_v1_PiecesRequest, PiecesRequest__Output as _tessellate_shard_v1_PiecesRequest__Output } from '../../../tessellate/shard/v1/PiecesRequest.ts';
 import type { ReadFileRequest as _tessellate_shard_v1_ReadFileRequest, ReadFileRequest__Output as _tessellate_shard_v1_ReadFileRequest__Output } from '../../../tessellate/shard/v1/ReadFileRequest.ts';
 import type { Step as _tessellate_shard_v1_Step, Step__Output as _tessellate_shard_v1_Step__Output } from '../../../tessellate/shard/v1/Step.ts';
 import type { StepRefusal as _tessellate_shard_v1_StepRefusal, StepRefusal__Output as _tessellate_shard_v1_StepRefusal__Output } from '../../../tessellate/shard/v1/StepRefusal.ts';
@@ -64,6 +66,21 @@ export interface ShardRuntimeClient extends grpc.Client {
   open(argument: _tessellate_shard_v1_OpenRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_tessellate_shard_v1_OpenReply__Output>): grpc.ClientUnaryCall;
   open(argument: _tessellate_shard_v1_OpenRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_tessellate_shard_v1_OpenReply__Output>): grpc.ClientUnaryCall;
   open(argument: _tessellate_shard_v1_OpenRequest, callback: grpc.requestCallback<_tessellate_shard_v1_OpenReply__Output>): grpc.ClientUnaryCall;
+  
+  /**
+   * Ranks of the same model, whatever their chain: pieces of its files, so that they come from the source once and not
+   * once for each chain. What the receiver does not have, and does not fetch, is left out of the answer. The asker checks
+   * every piece by the manifest.
+   */
+  Pieces(argument: _tessellate_shard_v1_PiecesRequest, metadata: grpc.Metadata, options?: grpc.CallOptions): grpc.ClientReadableStream<_tessellate_shard_v1_PieceBytes__Output>;
+  Pieces(argument: _tessellate_shard_v1_PiecesRequest, options?: grpc.CallOptions): grpc.ClientReadableStream<_tessellate_shard_v1_PieceBytes__Output>;
+  /**
+   * Ranks of the same model, whatever their chain: pieces of its files, so that they come from the source once and not
+   * once for each chain. What the receiver does not have, and does not fetch, is left out of the answer. The asker checks
+   * every piece by the manifest.
+   */
+  pieces(argument: _tessellate_shard_v1_PiecesRequest, metadata: grpc.Metadata, options?: grpc.CallOptions): grpc.ClientReadableStream<_tessellate_shard_v1_PieceBytes__Output>;
+  pieces(argument: _tessellate_shard_v1_PiecesRequest, options?: grpc.CallOptions): grpc.ClientReadableStream<_tessellate_shard_v1_PieceBytes__Output>;
   
   /**
    * A verified file of the model that is no tensor (manifest, tokenizer, configuration), for gateways.
@@ -124,6 +141,13 @@ export interface ShardRuntimeHandlers extends grpc.UntypedServiceImplementation 
   Open: grpc.handleUnaryCall<_tessellate_shard_v1_OpenRequest__Output, _tessellate_shard_v1_OpenReply>;
   
   /**
+   * Ranks of the same model, whatever their chain: pieces of its files, so that they come from the source once and not
+   * once for each chain. What the receiver does not have, and does not fetch, is left out of the answer. The asker checks
+   * every piece by the manifest.
+   */
+  Pieces: grpc.handleServerStreamingCall<_tessellate_shard_v1_PiecesRequest__Output, _tessellate_shard_v1_PieceBytes>;
+  
+  /**
    * A verified file of the model that is no tensor (manifest, tokenizer, configuration), for gateways.
    */
   ReadFile: grpc.handleServerStreamingCall<_tessellate_shard_v1_ReadFileRequest__Output, _tessellate_shard_v1_FileChunk>;
@@ -146,6 +170,7 @@ export interface ShardRuntimeDefinition extends grpc.ServiceDefinition {
   Describe: MethodDefinition<_tessellate_shard_v1_DescribeRequest, _tessellate_shard_v1_Description, _tessellate_shard_v1_DescribeRequest__Output, _tessellate_shard_v1_Description__Output>
   Group: MethodDefinition<_tessellate_shard_v1_GroupFrame, _tessellate_shard_v1_GroupFrame, _tessellate_shard_v1_GroupFrame__Output, _tessellate_shard_v1_GroupFrame__Output>
   Open: MethodDefinition<_tessellate_shard_v1_OpenRequest, _tessellate_shard_v1_OpenReply, _tessellate_shard_v1_OpenRequest__Output, _tessellate_shard_v1_OpenReply__Output>
+  Pieces: MethodDefinition<_tessellate_shard_v1_PiecesRequest, _tessellate_shard_v1_PieceBytes, _tessellate_shard_v1_PiecesRequest__Output, _tessellate_shard_v1_PieceBytes__Output>
   ReadFile: MethodDefinition<_tessellate_shard_v1_ReadFileRequest, _tessellate_shard_v1_FileChunk, _tessellate_shard_v1_ReadFileRequest__Output, _tessellate_shard_v1_FileChunk__Output>
   Steps: MethodDefinition<_tessellate_shard_v1_Step, _tessellate_shard_v1_StepRefusal, _tessellate_shard_v1_Step__Output, _tessellate_shard_v1_StepRefusal__Output>
   Tokens: MethodDefinition<_tessellate_shard_v1_TokensRequest, _tessellate_shard_v1_Token, _tessellate_shard_v1_TokensRequest__Output, _tessellate_shard_v1_Token__Output>

@@ -1,0 +1,168 @@
+import { expect } from "chai";
+import fc from "fast-check";
+import { CHUNK_BYTES, type ManifestFile, chunkHash } from "../../core/manifest.ts";
+import type { Range } from "../../core/ranges.ts";
+import { askingOrder } from "./asking-order.ts";
+import { hurriedClock } from "./checkpoint-builder.ts";
+import { type FellowDoor, Fellows } from "./fellows.ts";
+import { Intake } from "./intake.ts";
+import { Nearby } from "./nearby.ts";
+import { type Piece, chunkPiece, pieceRange } from "./piece.ts";
+import { SourceList } from "./source-list.ts";
+
+const BODY = new Uint8Array(3 * CHUNK_BYTES + 5).map((_, at) => ((at * 31) >> 3) ^ (at >> 20));
+const chunkOf = (index: number) => BODY.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES);
+const FILE: ManifestFile = {
+  path: "w.safetensors",
+  sizeBytes: BODY.length,
+  chunks: new Uint8Array(Buffer.concat([0, 1, 2, 3].map((index) => chunkHash(chunkOf(index))))),
+};
+const PIECES = [0, 1, 2, 3].map((chunk) => chunkPiece(FILE, chunk));
+const bytesOf = (piece: Piece) => BODY.slice(pieceRange(piece).start, pieceRange(piece).end);
+const pieceAt = (leaves: Range) => PIECES.find((piece) => piece.leaves.start === leaves.start) ?? PIECES[0];
+
+type Ask = { readonly name: string; readonly count: number; readonly fetch: boolean };
+type Behaviour = (leaves: Range) => Uint8Array | undefined;
+
+const right: Behaviour = (leaves) => {
+  const piece = pieceAt(leaves);
+  return piece && bytesOf(piece);
+};
+
+function aFellow(name: string, asks: Ask[], give: Behaviour): FellowDoor {
+  return {
+    name,
+    ask: async (_, pieces, fetch) => {
+      asks.push({ name, count: pieces.length, fetch });
+      return pieces.flatMap((leaves, index) => {
+        const bytes = give(leaves);
+        return bytes === undefined ? [] : [{ index, bytes }];
+      });
+    },
+  };
+}
+
+function fellowsOf(doors: readonly FellowDoor[], troubles: string[] = []) {
+  const clock = hurriedClock();
+  return new Fellows({
+    own: "me",
+    doors,
+    clock,
+    onTrouble: (event, fields) => troubles.push(`${event} ${JSON.stringify(fields)}`),
+  });
+}
+
+describe("ranks that have pieces", () => {
+  it("are asked for what is missing, one after the other, and each piece is checked", async () => {
+    const asks: Ask[] = [];
+    const half: Behaviour = (leaves) => (leaves.start === 0 ? right(leaves) : undefined);
+    const fellows = fellowsOf([aFellow("a", asks, half), aFellow("c", asks, right)]);
+    const came = await fellows.take(PIECES, "w 0");
+    expect(new Set(came.map(({ piece }) => piece))).to.deep.equal(new Set(PIECES));
+    for (const { piece, bytes } of came) expect(Buffer.compare(bytes, bytesOf(piece))).to.equal(0);
+    expect(fellows.byteCount).to.equal(BODY.length);
+    expect(asks[0]?.count).to.equal(4);
+    const { before } = askingOrder("me", ["a", "c"], "w 0");
+    for (const { name, fetch } of asks) expect(fetch).to.equal(before.includes(name));
+  });
+
+  it("are left alone for good after one piece of garbage, and reported", async () => {
+    const asks: Ask[] = [];
+    const troubles: string[] = [];
+    const garbage: Behaviour = (leaves) => right(leaves)?.map((byte) => byte ^ 1);
+    const fellows = fellowsOf([aFellow("mal", asks, garbage)], troubles);
+    for (const stretch of ["w 0", "w 1", "w 2"]) expect(await fellows.take(PIECES, stretch)).to.deep.equal([]);
+    expect(asks).to.have.length(1);
+    expect(fellows.garbageCount).to.equal(1);
+    expect(troubles).to.have.length(1);
+    expect(troubles[0]).to.include("fellow-garbage").and.include("mal").and.include("chunk 0");
+  });
+
+  it("rest after they did not answer", async () => {
+    const asks: Ask[] = [];
+    const troubles: string[] = [];
+    const away = { name: "a", ask: () => Promise.reject(new Error("away")) };
+    const fellows = fellowsOf([away, aFellow("b", asks, right)], troubles);
+    for (const stretch of ["w 0", "w 1", "w 2"]) expect(await fellows.take(PIECES, stretch)).to.have.length(4);
+    expect(troubles).to.have.length.at.most(1);
+  });
+
+  it("agree on who fetches what: everybody's order is one and the same, and work is spread", () => {
+    const names = fc.uniqueArray(fc.stringMatching(/^[a-z]{1,6}$/), { minLength: 2, maxLength: 8 });
+    fc.assert(
+      fc.property(names, fc.nat(1000), (all, stretch) => {
+        const orders = all.map((own) => {
+          const { before, after } = askingOrder(
+            own,
+            all.filter((name) => name !== own),
+            `w ${stretch}`,
+          );
+          return [...before, own, ...after].join();
+        });
+        return new Set(orders).size === 1;
+      }),
+    );
+    const first = Array.from(
+      { length: 300 },
+      (_, stretch) => askingOrder("a", ["b", "c"], `w ${stretch}`).before.length,
+    );
+    expect(first.filter((count) => count === 0).length).to.be.within(70, 130);
+  });
+
+  it("that want the same at the same moment fetch it once and never wait for each other for ever", async () => {
+    const caches = [new Map<string, Uint8Array>(), new Map<string, Uint8Array>()];
+    const sourceAsks: number[] = [];
+    const ranks: { intake: Intake; nearby: Nearby }[] = [];
+    const sides = ["me", "you"];
+    for (const [index, own] of sides.entries()) {
+      const other = 1 - index;
+      const door: FellowDoor = {
+        name: sides[other] ?? "",
+        ask: async (_, pieces, fetch) => {
+          const given = [];
+          for (const [at, leaves] of pieces.entries()) {
+            const { nearby, intake } = ranks[other] ?? expect.fail("both ranks are there");
+            const piece = pieceAt(leaves) ?? expect.fail("a piece");
+            const bytes = await nearby.give(piece, fetch ? (each, fetching) => intake.pull(each, fetching) : undefined);
+            if (bytes !== undefined) given.push({ index: at, bytes });
+          }
+          return given;
+        },
+      };
+      const cache = memoryCache(caches[index] ?? new Map());
+      const fellows = new Fellows({ own, doors: [door], clock: hurriedClock(), onTrouble: () => {} });
+      const nearby = new Nearby({ cache, fellows });
+      const source = {
+        where: (path: string) => path,
+        async *stream(_: string, range: Range) {
+          for (let at = range.start; at < range.end; at += 400_000) {
+            await Promise.resolve();
+            sourceAsks.push(Math.min(400_000, range.end - at));
+            yield BODY.slice(at, Math.min(at + 400_000, range.end));
+          }
+        },
+        readSmall: () => Promise.reject(new Error("not asked for")),
+      };
+      ranks.push({ nearby, intake: new Intake(new SourceList([source]), { near: nearby }) });
+    }
+    const read = async (intake: Intake) => {
+      const parts = new Map<Piece, Uint8Array>();
+      for await (const { piece, bytes } of intake.fetch(PIECES)) parts.set(piece, bytes.slice());
+      return Buffer.concat(PIECES.map((piece) => parts.get(piece) ?? new Uint8Array()));
+    };
+    const read2 = await Promise.all(ranks.map(({ intake }) => read(intake)));
+    for (const bytes of read2) expect(bytes.equals(BODY)).to.equal(true);
+    expect(sourceAsks.reduce((a, b) => a + b, 0)).to.equal(BODY.length);
+  });
+});
+
+/** A cache like the one on disk. */
+const memoryCache = (held: Map<string, Uint8Array>) => {
+  const key = ({ chunk, leaves }: Piece) => `${chunk} ${leaves.start} ${leaves.end}`;
+  return {
+    keeps: true,
+    get: async (piece: Piece) => held.get(key(piece)),
+    put: async (piece: Piece, bytes: Uint8Array) => void held.set(key(piece), bytes.slice()),
+    drop: async (piece: Piece) => void held.delete(key(piece)),
+  };
+};

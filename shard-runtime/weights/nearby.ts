@@ -1,0 +1,121 @@
+/**
+ * What is nearer than a source: the node's cache and the model's other ranks; and the same the other way round, giving
+ * other ranks what this one has. Ranks that want the same at the same time agree on who fetches it (asking-order.ts) by
+ * stretches of {@link STRETCH_CHUNK_COUNT} chunks; what is on its way here is waited for and not fetched twice.
+ */
+import type { Fellows } from "./fellows.ts";
+import type { Arrival, Fetching, Near } from "./intake.ts";
+import { type Piece, isPiece } from "./piece.ts";
+import type { PieceCache } from "./piece-cache.ts";
+
+const STRETCH_CHUNK_COUNT = 8;
+
+/** What is being fetched of a chunk. `ended`: it is here, or it is not coming. */
+type Coming = { readonly owner: object; readonly ended: Promise<void>; fromSources: boolean };
+
+/** What of a cache is needed here. */
+export type Kept = Pick<PieceCache, "keeps" | "get" | "put" | "drop">;
+
+export class Nearby implements Near {
+  readonly pieceCountMax = STRETCH_CHUNK_COUNT;
+  readonly #cache: Kept | undefined;
+  readonly #fellows: Fellows | undefined;
+  readonly #coming = new Map<string, Coming>(); // by chunk
+
+  constructor({ cache, fellows }: { readonly cache?: Kept | undefined; readonly fellows?: Fellows | undefined }) {
+    this.#cache = cache;
+    this.#fellows = fellows;
+  }
+
+  async take(pieces: readonly Piece[], fetching: Fetching): Promise<readonly Arrival[]> {
+    const arrivals: Arrival[] = [];
+    for (const [stretch, own] of stretchesOf(pieces)) {
+      const missing: Piece[] = [];
+      for (const piece of own) {
+        const coming = this.#coming.get(chunkOf(piece));
+        if (coming !== undefined && coming.owner !== fetching) await coming.ended; // for another rank
+        const bytes = await this.#cached(piece);
+        if (bytes === undefined) missing.push(piece);
+        else arrivals.push({ piece, bytes });
+      }
+      if (missing.length === 0 || this.#fellows === undefined) continue;
+      for (const arrival of await this.#fellows.take(missing, stretch)) {
+        await fetching.keep(arrival.piece, arrival.bytes);
+        arrivals.push(arrival);
+      }
+    }
+    return arrivals;
+  }
+
+  fetching(pieces: readonly Piece[]): Fetching {
+    const waiting = new Map<string, () => void>();
+    const own: Coming[] = [];
+    const fetching: Fetching = {
+      fromSources: () => {
+        for (const coming of own) coming.fromSources = true;
+      },
+      keep: async (piece, bytes) => {
+        await this.#cache?.put(piece, bytes);
+        waiting.get(chunkOf(piece))?.();
+      },
+      end: () => {
+        for (const done of waiting.values()) done();
+      },
+    };
+    for (const key of new Set(pieces.map(chunkOf))) {
+      if (this.#coming.has(key)) continue; // take() waits for it
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const coming: Coming = { owner: fetching, ended: promise, fromSources: false };
+      own.push(coming);
+      this.#coming.set(key, coming);
+      waiting.set(key, () => {
+        if (this.#coming.get(key) === coming) this.#coming.delete(key);
+        resolve();
+      });
+    }
+    return fetching;
+  }
+
+  /**
+   * A piece for another rank: what is here, what is just coming, and, where `pull` is given, what that fetches. It is not
+   * waited for what this rank itself asks of others, unless it shall fetch: two that ask each other would wait for ever.
+   */
+  async give(
+    piece: Piece,
+    pull?: (piece: Piece, fetching: Fetching) => Promise<Uint8Array | undefined>,
+  ): Promise<Uint8Array | undefined> {
+    for (;;) {
+      const bytes = await this.#cached(piece);
+      if (bytes !== undefined) return bytes;
+      const coming = this.#coming.get(chunkOf(piece));
+      if (coming === undefined) break;
+      if (pull === undefined && !coming.fromSources) return undefined;
+      await coming.ended;
+      if (this.#cache?.keeps !== true) return undefined; // came, and was not kept
+    }
+    if (pull === undefined || this.#cache?.keeps !== true) return undefined;
+    return pull(piece, this.fetching([piece]));
+  }
+
+  /** The piece from the cache, checked. */
+  async #cached(piece: Piece): Promise<Uint8Array | undefined> {
+    const bytes = await this.#cache?.get(piece);
+    if (bytes === undefined || isPiece(piece, bytes)) return bytes;
+    await this.#cache?.drop(piece);
+    return undefined;
+  }
+}
+
+const chunkOf = ({ file, chunk }: Piece): string => `${chunk} ${file.path}`;
+
+/** Pieces of one file by the stretch that they lie in, which has the same name on every rank. */
+function stretchesOf(pieces: readonly Piece[]): ReadonlyMap<string, readonly Piece[]> {
+  const stretches = new Map<string, Piece[]>();
+  for (const piece of pieces) {
+    const name = `${piece.file.path} ${Math.floor(piece.chunk / STRETCH_CHUNK_COUNT)}`;
+    const known = stretches.get(name);
+    if (known === undefined) stretches.set(name, [piece]);
+    else known.push(piece);
+  }
+  return stretches;
+}
