@@ -18,7 +18,19 @@ import { openUnpacked } from "../../shard-runtime/weights/pack.ts";
 import { type RandomWeights, randomCheckpoint, randomTensors } from "./families/random-weights.ts";
 
 const GOLDEN = fileURLToPath(new URL("./families/", import.meta.url));
-const CHECKPOINTS = ["llama-2", "llama-3-all", "llama-linear"] as const;
+const CHECKPOINTS = [
+  ...["llama-2", "llama-3-all", "llama-linear"],
+  ...["mistral-plain", "mistral-window"],
+  ...["qwen2-tied", "qwen2-all", "qwen3-tied", "qwen3-all"],
+  ...["gemma2-published", "gemma2-all", "gemma3-published", "gemma3-all"],
+  ...["phi3-plain", "phi3-short", "phi4-long"],
+  ...["olmo2-published", "olmo2-all"],
+  ...["granite-published", "granite-all"],
+  ...["smollm3-published", "smollm3-all"],
+  ...["mixtral-published", "mixtral-all"],
+  ...["qwen3-moe-published", "qwen3-moe-all"],
+  ...["gpt-oss-published", "gpt-oss-all"],
+];
 
 type Golden = {
   readonly tokenIds: readonly number[];
@@ -58,7 +70,7 @@ for (const name of CHECKPOINTS)
     async function cut(weights: readonly (readonly number[])[], quantization: PackFormat): Promise<LocalChain> {
       const layers = splitByWeights(model.config.layerCount, new Array<number>(weights.length).fill(1));
       const plan = layers.map((range, index) => ({ layers: range, sliceWeights: weights[index] ?? [1] }));
-      const options = { slotCount: 1, threadCount: 2, contextLength: 128, spin: false, quantization, cacheDirectory };
+      const options = { slotCount: 3, threadCount: 2, contextLength: 128, spin: false, quantization, cacheDirectory };
       const chain = await LocalChain.load(model, plan, options);
       chains.push(chain);
       return chain;
@@ -117,6 +129,32 @@ for (const name of CHECKPOINTS)
           expect(bits(await cut(new Array<number[]>(count).fill([1]), quantization)), `${count}`).to.deep.equal(
             expected,
           );
+      });
+
+    for (const quantization of ["f32", "int8", "int4"] as const)
+      it(`${quantization}: three sessions of unlike length give the same bits together as alone`, async () => {
+        const chain = await cut([[1]], quantization);
+        const prompts = goldens.slice(1, 4).map(({ tokenIds }) => tokenIds);
+        const alone = prompts.map((tokenIds) => answer(chain, tokenIds, 6).tokens);
+        const sessions = prompts.map((tokenIds, index) => ({
+          session: `s${index}`,
+          position: 0,
+          next: [...tokenIds],
+          said: [] as number[],
+        }));
+        for (const { session } of sessions) chain.acquire(session);
+        while (sessions.some(({ said }) => said.length < 6)) {
+          const steps = sessions.map(({ session, position, next }) => {
+            return { session, position, rowCount: next.length, sample: true };
+          });
+          const logits = chain.run(steps, Uint32Array.from(sessions.flatMap(({ next }) => next)));
+          for (const [index, each] of sessions.entries()) {
+            each.position += each.next.length;
+            each.next = [indexOfLargest(present(logits[index], "one for each step"))];
+            each.said.push(...each.next);
+          }
+        }
+        expect(sessions.map(({ said }) => said)).to.deep.equal(alone);
       });
 
     for (const weights of [[[1, 1]], [[1, 2, 3]], [[2, 1], [1]]])
