@@ -144,8 +144,9 @@ async function contentsOf(
   const files = ggufFilesOf(manifest);
   if (files.length > 0) {
     const index = await GgufIndex.open(reader, files);
-    const formats = [plainFormat, ggufFormat];
-    return [new WindowReader(reader), { index, places: ggufPlaces(config, index.architecture), formats }];
+    const places = ggufPlaces(config, index.architecture);
+    index.assertAllAt(places);
+    return [new WindowReader(reader), { index, places, formats: [plainFormat, ggufFormat] }];
   }
   const index = await SafetensorsIndex.open(reader, manifest);
   const copies = new ColumnCopies(reader, manifest, (path) => index.headerOf(path));

@@ -21,6 +21,7 @@ import { placeOf } from "../../core/source.ts";
 import { ChunkHasher } from "./chunk-hasher.ts";
 import { INDEX_FILE, SINGLE_FILE, parseIndex } from "./checkpoint.ts";
 import { FolderSource } from "./folder-source.ts";
+import { describeGguf } from "./gguf/describe.ts";
 import { ggufFilesIn } from "./gguf/gguf-files.ts";
 import { type OpenModel, openWith, refusalsOf } from "./open-model.ts";
 import { type Progress, ProgressMeter } from "./progress.ts";
@@ -65,6 +66,8 @@ export type PackedModel = {
   readonly manifest: Manifest;
   readonly manifestPath: string;
   readonly addedBytes: number; // of copies by column; 0 where there are none
+  readonly written: readonly string[]; // files made of a GGUF file's metadata
+  readonly notes: readonly string[]; // what whoever packs should know, in words
 };
 
 /**
@@ -76,6 +79,7 @@ export function packModel(
   { columns = true, ...options }: PackOptions & { readonly columns?: boolean },
 ): Promise<Result<PackedModel>> {
   return refusalsOf(async () => {
+    const { written, notes } = await describeGguf(directory, folderSource(directory));
     const leaves = await LeavesFile.create(directory);
     try {
       const { model, meter } = await packedOf(directory, options, leaves);
@@ -85,7 +89,8 @@ export function packModel(
       const manifest = manifestOf([...model.manifest.files, ...copies], model.manifest.configText);
       await leaves.finish();
       const manifestPath = await writeManifest(directory, manifest);
-      return { manifest, manifestPath, addedBytes: copies.reduce((total, { sizeBytes }) => total + sizeBytes, 0) };
+      const addedBytes = copies.reduce((total, { sizeBytes }) => total + sizeBytes, 0);
+      return { manifest, manifestPath, addedBytes, written, notes };
     } finally {
       await leaves.abandon();
     }

@@ -6,6 +6,7 @@ import type { TensorEntry } from "../safetensors.ts";
 import { INDEX_FILE, SINGLE_FILE } from "../safetensors-index.ts";
 import type { TensorIndex } from "../tensor-index.ts";
 import type { VerifiedReader } from "../verified-reader.ts";
+import { FACTOR_TENSORS } from "./gguf-config.ts";
 import { GGUF_HEADER_BYTES_MAX, type GgufHeader, parseGgufHeader } from "./header.ts";
 
 /** Bytes of a header that are read first; each further read is as long as all before. */
@@ -40,6 +41,17 @@ export class GgufIndex implements TensorIndex {
         `${reader.where(files[0]?.path ?? "")}: general.architecture is not there, so its tensors cannot be told; convert the model again`,
       );
     return new GgufIndex(reader, headers, architecture);
+  }
+
+  /** Refuses a file with a tensor that is at none of the places: whoever wrote it meant it to count. */
+  assertAllAt(places: readonly { readonly stored: string }[]): void {
+    const known = new Set(["output.weight", ...FACTOR_TENSORS, ...places.map(({ stored }) => stored)]);
+    const strange = this.#tensors.values().find(({ name }) => !known.has(name) && !name.includes(".attn_rot_embd"));
+    if (strange === undefined) return;
+    throw refusal(
+      "UnsupportedOption",
+      `${this.where(strange)} is none that config.json implies, so answers would differ; take the model's own config.json, or convert it again`,
+    );
   }
 
   mayHold(name: string): boolean {
