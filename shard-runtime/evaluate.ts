@@ -13,6 +13,7 @@ import { rankCountMax } from "../core/slice.ts";
 import { LocalChain } from "./engine/local-chain.ts";
 import type { PackFormat } from "./engine/shard.ts";
 import { openUnpacked } from "./weights/pack.ts";
+import type { Progress } from "./weights/progress.ts";
 
 export type EvaluateOptions = {
   readonly modelDirectory: string; // Hugging Face layout; no tokenizer needed
@@ -22,6 +23,10 @@ export type EvaluateOptions = {
   readonly tensorParallel: number; // ranks in each segment
   readonly quantization: PackFormat; // f32 | f16 | int8 | int4
   readonly clock: Clock;
+  /** While the checkpoint is checked. */
+  readonly onProgress?: (progress: Progress) => void;
+  /** While it is made ready: how far, in words. */
+  readonly onStep?: (text: string) => void;
 };
 
 export type Evaluation = {
@@ -32,7 +37,11 @@ export type Evaluation = {
 /** Throws a RefusalError that names the argument, or the file and what is wrong with it. */
 export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   const model = valueOrThrow(
-    await openUnpacked(options.modelDirectory, { clock: options.clock, tokenizer: "optional" }),
+    await openUnpacked(options.modelDirectory, {
+      clock: options.clock,
+      tokenizer: "optional",
+      ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
+    }),
   );
   valueOrThrow(checkArguments(options, model.config));
   const cacheDirectory = await mkdtemp(join(tmpdir(), "tessellate-eval-"));
@@ -47,6 +56,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
       slotCount: 1,
       threadCount: availableParallelism(),
       spin: false,
+      ...(options.onStep === undefined ? {} : { onProgress: options.onStep }),
     });
     try {
       return greedyFrom(chain, options);

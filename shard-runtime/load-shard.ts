@@ -7,8 +7,11 @@ import { RefusalError, type Refusal, refuse, valueOrThrow } from "../core/result
 import { cutSlices, rankCountMax } from "../core/slice.ts";
 import { type EngineThread, startEngineThread } from "./engine/engine-thread.ts";
 import { packShard } from "./engine/pack.ts";
+import type { TensorSource } from "./engine/tensor-source.ts";
 import type { RankFacts } from "./transport/rank-facts.ts";
 import type { Nearby } from "./weights/nearby.ts";
+import { shardReads } from "./weights/shard-reads.ts";
+import type { TensorRead } from "./weights/checkpoint.ts";
 import { type OpenModel, openModel } from "./weights/open-model.ts";
 
 export type LoadStage = "Fetching" | "Packing" | "Loading";
@@ -53,7 +56,7 @@ export async function loadShard(
   if (slice === undefined)
     throw new RefusalError(refuse("MalformedField", `rankIndex: ${config.rankIndex} is not below ${slices.length}`));
   const { directory } = await packShard(
-    model.tensors,
+    expecting(model, () => shardReads(model.config, config.layers, slice)),
     model.config,
     { layers: config.layers, slice },
     {
@@ -92,6 +95,25 @@ export async function loadShard(
     engine: engine.facts,
   };
   return { engine, facts };
+}
+
+/**
+ * The model's tensors; at the first read, progress is told what will be read. Not before: a shard that is packed already
+ * needs no byte of the source, headers included.
+ */
+function expecting({ tensors, expectReads }: OpenModel, readsOf: () => readonly TensorRead[]): TensorSource {
+  let told: Promise<void> | undefined;
+  const tell = () => (told ??= expectReads(readsOf()));
+  return {
+    read: async (role, part) => {
+      await tell();
+      return tensors.read(role, part);
+    },
+    readBlocks: async (role, part) => {
+      await tell();
+      return tensors.readBlocks?.(role, part);
+    },
+  };
 }
 
 /** What the plan says and the checkpoint cannot be. */

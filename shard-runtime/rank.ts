@@ -29,6 +29,7 @@ import { Fellows } from "./weights/fellows.ts";
 import { Nearby } from "./weights/nearby.ts";
 import type { OpenModel } from "./weights/open-model.ts";
 import { PieceCache } from "./weights/piece-cache.ts";
+import { shownProgress } from "./weights/progress.ts";
 
 export type Stage = "Fetching" | "Packing" | "Loading" | "Serving" | "Draining" | "Failed";
 
@@ -190,7 +191,9 @@ export class Rank implements RankState {
   /** Why it takes no sessions; undefined where it does. */
   unready(): string | undefined {
     if (this.#stage === "Serving") return undefined;
-    const far = this.#stage === "Packing" ? ` ${Math.floor(this.#done * 100)} %` : "";
+    const progress = this.#model?.progress();
+    const isReading = this.#stage === "Packing" && progress !== undefined && progress.doneBytes > 0;
+    const far = isReading ? ` ${Math.floor(this.#done * 100)} %, read ${shownProgress(progress)}` : "";
     return this.#lastError === "" ? `${this.#stage}${far}` : `${this.#stage}${far}: ${this.#lastError}`;
   }
 

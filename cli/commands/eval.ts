@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { evaluate } from "../../shard-runtime/evaluate.ts";
+import { ProgressBar } from "../progress-bar.ts";
 
 const FORMATS = ["f32", "f16", "int8", "int4"] as const;
 
@@ -28,6 +29,7 @@ export function register(program: Command): void {
     .option("--quantization <kind>", FORMATS.join(", "), "f32")
     .option("-o, --output <form>", "json, or text for the continuation alone", "text")
     .action(async (options: Options) => {
+      const bar = new ProgressBar();
       const result = await evaluate({
         modelDirectory: options.model,
         tokenIds: valueOrThrow(parseTokenIds(options.tokenIds)),
@@ -36,7 +38,9 @@ export function register(program: Command): void {
         tensorParallel: valueOrThrow(parseCount(options.tensorParallel, "--tensor-parallel", 1)),
         quantization: valueOrThrow(parseQuantization(options.quantization)),
         clock: systemClock,
-      });
+        onProgress: (progress) => bar.show(progress),
+        onStep: (text) => bar.line(text),
+      }).finally(() => bar.clear());
       const { lastLogits, greedy } = result;
       console.log(
         options.output === "json" ? JSON.stringify({ lastLogits: [...lastLogits], greedy }) : greedy.join(","),

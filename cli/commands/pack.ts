@@ -6,18 +6,15 @@ import { RefusalError, valueOrThrow } from "../../core/result.ts";
 import { formatBytes } from "../../core/units.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { type PackedModel, packModel } from "../../shard-runtime/weights/pack.ts";
-import type { Progress } from "../../shard-runtime/weights/progress.ts";
+import { ProgressBar } from "../progress-bar.ts";
 
 type Options = { readonly output: string; readonly withoutTokenizer?: boolean; readonly columns: boolean };
-
-const BAR_WIDTH = 30;
-const REDRAW_MS = 100;
 
 export function register(program: Command): void {
   program
     .command("pack")
     .description("check a checkpoint in Hugging Face layout and write the manifest that ranks verify it by")
-    .argument("<directory>", "folder with config.json, *.safetensors and tokenizer.json")
+    .argument("<directory>", "folder with config.json, *.safetensors and tokenizer.json, or with a *.gguf")
     .option("--without-tokenizer", "accept a checkpoint that has no tokenizer.json (it can be evaluated, not served)")
     .option("--no-columns", "make no copies by column; tensor-parallel ranks then fetch half as much again")
     .option("-o, --output <form>", "text or json", "text")
@@ -31,14 +28,14 @@ export function register(program: Command): void {
 
 async function pack(directory: string, options: Options): Promise<void> {
   const startedMs = systemClock.monotonicMs();
-  const bar = process.stderr.isTTY ? new ProgressBar() : undefined;
+  const bar = new ProgressBar();
   const result = await packModel(directory, {
     clock: systemClock,
     tokenizer: options.withoutTokenizer === true ? "optional" : "required",
     columns: options.columns,
-    ...(bar === undefined ? {} : { onProgress: (progress) => bar.show(progress) }),
+    onProgress: (progress) => bar.show(progress),
   });
-  bar?.clear();
+  bar.clear();
   const packed = valueOrThrow(result);
   const report = reportOf(packed);
   if (options.output === "json") {
@@ -49,6 +46,8 @@ async function pack(directory: string, options: Options): Promise<void> {
   console.log(
     `${report.root}\n${formatBytes(report.bytes)} in ${report.files.length} files, ${report.layerCount} layers, hashed in ${seconds} s`,
   );
+  if (packed.written.length > 0) console.log(`made of the GGUF file's metadata: ${packed.written.join(", ")}`);
+  for (const note of packed.notes) console.log(`note: ${note}`);
   if (packed.addedBytes > 0)
     console.log(
       `of these, ${formatBytes(packed.addedBytes)} are copies by column, so that a rank of several fetches its columns ` +
@@ -59,7 +58,7 @@ async function pack(directory: string, options: Options): Promise<void> {
   );
 }
 
-function reportOf({ manifest, manifestPath, addedBytes }: PackedModel) {
+function reportOf({ manifest, manifestPath, addedBytes, written, notes }: PackedModel) {
   const config = valueOrThrow(parseModelConfig(manifest.configText));
   const files = manifest.files.map(({ path: name, sizeBytes }) => ({ path: name, sizeBytes }));
   const bytes = files.reduce((total, file) => total + file.sizeBytes, 0);
@@ -67,28 +66,11 @@ function reportOf({ manifest, manifestPath, addedBytes }: PackedModel) {
     root: manifest.root,
     manifest: manifestPath,
     addedBytes,
+    written,
+    notes,
     manifestFile: MANIFEST_FILE,
     layerCount: config.layerCount,
     bytes,
     files,
   };
-}
-
-/** One line on a terminal's stderr, redrawn in place. */
-class ProgressBar {
-  #drawnMs = Number.NEGATIVE_INFINITY;
-
-  show({ doneBytes, totalBytes, secondsLeft }: Progress): void {
-    const now = systemClock.monotonicMs();
-    if (now - this.#drawnMs < REDRAW_MS) return;
-    this.#drawnMs = now;
-    const filled = Math.round((BAR_WIDTH * doneBytes) / Math.max(1, totalBytes));
-    const bar = "#".repeat(filled).padEnd(BAR_WIDTH, "-");
-    const left = secondsLeft === undefined ? "" : `, ${Math.ceil(secondsLeft)} s left`;
-    process.stderr.write(`\r\x1b[K[${bar}] ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}${left}`);
-  }
-
-  clear(): void {
-    process.stderr.write("\r\x1b[K");
-  }
 }

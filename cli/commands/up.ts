@@ -3,11 +3,13 @@ import { mkdirSync } from "node:fs";
 import { relative, resolve } from "node:path";
 import type { Command } from "commander";
 import { valueOrThrow } from "../../core/result.ts";
+import { systemClock } from "../../core/wire/clock.ts";
 import { lifetime } from "../../core/wire/lifetime.ts";
 import { readDocuments } from "../../operator/local/documents.ts";
 import { type LocalEvent, startLocal } from "../../operator/local/local-house.ts";
 import { showPlacement } from "../../operator/plan/show.ts";
 import { curlLine } from "../curl.ts";
+import { ProgressBar } from "../progress-bar.ts";
 
 type Options = {
   readonly file: readonly string[];
@@ -36,7 +38,7 @@ export function register(program: Command): void {
         stateDirectory,
         listen: options.listen,
         ...(options.store === undefined ? {} : { store: options.store }),
-        tell: say,
+        tell: teller(),
       });
       house.ready.then(
         () => {
@@ -54,15 +56,34 @@ export function register(program: Command): void {
     });
 }
 
-function say(event: LocalEvent): void {
+/** Where there is no terminal, a condition that only changes its words (loading) is told so often. */
+const REPEAT_MS = 10_000;
+
+/** Says what happens. How far loading is changes all the time: a terminal shows it in one line, a log now and then. */
+function teller(): (event: LocalEvent) => void {
+  const bar = new ProgressBar();
+  const told = new Map<string, { readonly what: string; readonly atMs: number }>();
+  return (event) => {
+    if (event.event !== "condition") {
+      bar.clear();
+      return say(event);
+    }
+    const { type, status, reason, message } = event.condition;
+    const what = `${type}=${status} ${reason}`;
+    const last = told.get(type);
+    const now = systemClock.monotonicMs();
+    if (last?.what === what && process.stderr.isTTY && reason === "Loading") return bar.line(`${what}: ${message}`);
+    if (last?.what === what && reason === "Loading" && now - last.atMs < REPEAT_MS) return;
+    told.set(type, { what, atMs: now });
+    bar.clear();
+    console.error(`${what}: ${message}`);
+  };
+}
+
+function say(event: Exclude<LocalEvent, { readonly event: "condition" }>): void {
   switch (event.event) {
     case "planned":
       console.log(`${showPlacement(event.model, event.facts, event.placement)}\n`);
-      return;
-    case "condition":
-      console.error(
-        `${event.condition.type}=${event.condition.status} ${event.condition.reason}: ${event.condition.message}`,
-      );
       return;
     case "action":
       console.error(

@@ -3,14 +3,17 @@ import { readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { LEAVES_FILE, columnsPathOf } from "../../core/manifest.ts";
-import type { Range } from "../../core/ranges.ts";
+import { type Range, lengthOf } from "../../core/ranges.ts";
 import { valueOrThrow } from "../../core/result.ts";
 import { cutSlices } from "../../core/slice.ts";
 import { aCheckpoint, elementOf, hurriedClock, removed } from "./checkpoint-builder.ts";
 import { turn } from "./column-copies.ts";
 import { type OpenModel, openModel } from "./open-model.ts";
 import { packModel } from "./pack.ts";
-import { sliceReads, storedBytes } from "./slice-reads.ts";
+import type { ModelConfig } from "../../core/model-config.ts";
+import { tensorPlaces } from "../../core/tensor-places.ts";
+import type { TensorRead } from "./checkpoint.ts";
+import { shardReads } from "./shard-reads.ts";
 
 const clock = hurriedClock();
 /** 34 MiB a layer in f16. Its down projection is 1024 × 4096. */
@@ -68,7 +71,7 @@ describe("columns of a model's matrices", () => {
     it(`cost little more than themselves: ${weights.length} rank(s)`, async () => {
       for (const slice of cutSlices((await opened()).config, weights)) {
         const model = await opened();
-        const reads = sliceReads(model.config, { start: 0, end: 2 }, slice);
+        const reads = shardReads(model.config, { start: 0, end: 2 }, slice);
         let neededBytes = 0;
         for (const { role, part } of reads) neededBytes += 2 * (await model.tensors.read(role, part)).length;
         // The header and 16 KiB at either end of 8 parts of 2 layers: 4 % of a fifth of such small layers.
@@ -157,3 +160,13 @@ describe("columns of a model's matrices", () => {
 
 const rangeWithin = (length: number) =>
   fc.tuple(fc.nat(length), fc.nat(length)).map(([a, b]): Range => ({ start: Math.min(a, b), end: Math.max(a, b) }));
+
+/** Bytes of these parts in a checkpoint of `elementBytes` a value. */
+function storedBytes(config: ModelConfig, reads: readonly TensorRead[], elementBytes: number): number {
+  const shapes = new Map(tensorPlaces(config).map(({ role, shape }) => [role, shape]));
+  return reads.reduce((total, { role, part = {} }) => {
+    const [rowCount = 1, width = 1] = shapes.get(role) ?? [];
+    const rows = part.rows === undefined ? rowCount : lengthOf(part.rows);
+    return total + rows * (part.columns === undefined ? width : lengthOf(part.columns)) * elementBytes;
+  }, 0);
+}
