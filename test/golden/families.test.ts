@@ -88,6 +88,7 @@ for (const name of CHECKPOINTS)
     it("its weights are those that the goldens were made with", async () => {
       const weights: RandomWeights = await readJson(name, "weights.json");
       const { sample } = weights;
+      if (!("name" in sample)) return expect.fail("a sample by name");
       expect(randomTensors(weights).map((tensor) => tensor.name)).to.include(sample.name);
       const role = sample.name === "lm_head.weight" ? "head.weight" : "embedding.weight";
       const row = await model.tensors.read(role, { rows: { start: 0, end: 1 } });

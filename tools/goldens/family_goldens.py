@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from math import sqrt
@@ -120,14 +121,19 @@ def clear_prompt(checkpoint: FamilyCheckpoint, model, length: int, random: torch
     raise Unclear(f"{checkpoint.name}: no clear prompt of {length} tokens, best margin {best:.4f}")
 
 
-def make_family(checkpoint: FamilyCheckpoint, folder: Path) -> dict:
-    """Writes config.json and weights.json, and returns the goldens, with the first seed that gives clear ones."""
+def first_clear(checkpoint, make: Callable):
+    """What `make` makes of the checkpoint with the first seed that gives clear goldens."""
     for attempt in range(SEED_COUNT):
         try:
-            return made_with(replace(checkpoint, seed=checkpoint.seed + SEED_STEP * attempt), folder)
+            return make(replace(checkpoint, seed=checkpoint.seed + SEED_STEP * attempt))
         except Unclear as unclear:
             print(unclear, flush=True)
     raise SystemExit(f"{checkpoint.name}: {SEED_COUNT} seeds are unclear; change its gains")
+
+
+def make_family(checkpoint: FamilyCheckpoint, folder: Path) -> dict:
+    """Writes config.json and weights.json, and returns the goldens."""
+    return first_clear(checkpoint, lambda seeded: made_with(seeded, folder))
 
 
 def made_with(checkpoint: FamilyCheckpoint, folder: Path) -> dict:

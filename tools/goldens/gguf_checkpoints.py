@@ -107,8 +107,8 @@ QWEN2 = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "use_slid
 CHECKPOINTS = (
     GgufCheckpoint("gguf-f16", "GGUF, F16", 251, llama(), lambda _name: "F16"),
     GgufCheckpoint("gguf-q8-0", "GGUF, Q8_0, tied", 252, llama(tie_word_embeddings=True), lambda _name: Q8_0),
-    GgufCheckpoint("gguf-q4-0", "GGUF, Q4_0, the head in Q6_K", 253, llama(**_WIDE),
-                   lambda name: Q6_K if name.startswith("output") else Q4_0),
+    GgufCheckpoint("gguf-q4-0", "GGUF, Q4_0, the head in Q8_0", 253, llama(),
+                   lambda name: Q8_0 if name.startswith("output") else Q4_0),
     GgufCheckpoint("gguf-k", "GGUF, Q4_K and Q6_K", 254, llama(**_WIDE), _mixed_k),
     GgufCheckpoint("gguf-qwen2", "GGUF, Q8_0, another family: rows of q and k as they are, biases", 255,
                    llama() | QWEN2, lambda _name: Q8_0),

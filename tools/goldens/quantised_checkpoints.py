@@ -72,9 +72,10 @@ def gptq(group: int, symmetric: bool, zero_offset: int) -> Format:
         outputs, inputs = shape
         prefix, groups = name.removesuffix("weight"), inputs // group
         # Far from a stored 15: what it means in the first format, readers disagree about.
-        zeros = {"kind": "word", "value": 0x77777777 + (1 - zero_offset) * 0x11111111}
+        as_is = (1 - zero_offset) * 0x11111111
+        zeros = {"kind": "word", "value": 0x77777777 + as_is}
         if not symmetric:
-            zeros = {"kind": "bytes", "mask": 0x33333333, "plus": 0x55555555}
+            zeros = {"kind": "bytes", "mask": 0x33333333, "plus": 0x55555555 + as_is}
         tensors = [
             RandomTensor(prefix + "g_idx", (inputs,), "I32", rule={"kind": "steps", "of": group}),
             RandomTensor(prefix + "qweight", (inputs // 8, outputs), "I32", rule={"kind": "bytes"}),

@@ -14,7 +14,7 @@ from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 import gguf_checkpoints
 import quantised_checkpoints
 from family_checkpoints import FamilyCheckpoint
-from family_goldens import ALL_POSITIONS_INDEX, DIGITS, clear_prompt, published_tensors
+from family_goldens import ALL_POSITIONS_INDEX, DIGITS, clear_prompt, first_clear, published_tensors
 from gguf_checkpoints import GgufCheckpoint
 from quantised_checkpoints import QuantisedCheckpoint
 from random_weights import RandomTensor, as_patterns, of_patterns, write_safetensors
@@ -25,7 +25,11 @@ CHECKPOINTS = (*quantised_checkpoints.CHECKPOINTS, *gguf_checkpoints.CHECKPOINTS
 
 
 def make_quantised(checkpoint: QuantisedCheckpoint | GgufCheckpoint, folder: Path) -> dict:
-    """Writes weights.json, and config.json or the GGUF header in it; returns the goldens."""
+    """Writes config.json and weights.json, which has a GGUF file's header in it; returns the goldens."""
+    return first_clear(checkpoint, lambda seeded: made_with(seeded, folder))
+
+
+def made_with(checkpoint: QuantisedCheckpoint | GgufCheckpoint, folder: Path) -> dict:
     is_gguf = isinstance(checkpoint, GgufCheckpoint)
     base = FamilyCheckpoint(
         checkpoint.name, checkpoint.about, checkpoint.seed, "F16" if is_gguf else checkpoint.plain_dtype,
@@ -45,18 +49,26 @@ def make_quantised(checkpoint: QuantisedCheckpoint | GgufCheckpoint, folder: Pat
             token_ids, _ = clear_prompt(base, model, length, random)
             prompts.append(golden(model, exact, token_ids, index == ALL_POSITIONS_INDEX, DIGITS))
     folder.mkdir(parents=True, exist_ok=True)
-    sample = values["model.layers.0.self_attn.q_proj.weight"][:2, :6].astype(np.float64)
     about = "a rule for every tensor: see tools/goldens/random_weights.py"
     made = {"about": about, "seed": checkpoint.seed,
-            "sample": {"role": "layers.0.q.weight", "rows": sample.tolist()}, "tensors": rules}
+            "sample": sample_of(values), "tensors": rules}
     if is_gguf:
         header = gguf_checkpoints.gguf_header(checkpoint, of_patterns(rules))
         made |= {"ggufHeader": base64.b64encode(header).decode()}
-    else:
-        config = checkpoint.config | {"quantization_config": checkpoint.quantization_config}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    config = checkpoint.config | ({} if is_gguf else {"quantization_config": checkpoint.quantization_config})
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     write(folder / "weights.json", made)
     return model_header(checkpoint.about) | {"prompts": prompts}
+
+
+def sample_of(values: dict[str, np.ndarray]) -> dict:
+    """First numbers of a quantised matrix, so that a misread format shows before any logit does."""
+    experts = values.get("model.layers.0.mlp.experts.gate_up_proj")
+    if experts is not None:
+        role, matrix = "layers.0.experts.1.gate.weight", experts[1, :, ::2].T
+    else:
+        role, matrix = "layers.0.q.weight", values["model.layers.0.self_attn.q_proj.weight"]
+    return {"role": role, "rows": matrix[:2, :6].astype(np.float64).tolist()}
 
 
 def numbers(checkpoint: QuantisedCheckpoint, plain: list[RandomTensor]) -> tuple[list[list], dict[str, np.ndarray]]:
