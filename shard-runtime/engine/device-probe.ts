@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import type { Device } from "./device.ts";
-import { GraphBuilder, UINT8 } from "./graph/onnx.ts";
+import { FLOAT, FLOAT16, GraphBuilder, UINT8 } from "./graph/onnx.ts";
 import { type OrtTensor, type TensorArray, floats } from "./ort.ts";
 
 const WIDTH = 64;
@@ -15,6 +15,29 @@ const BLOCK_BYTES = BLOCK_SIZE / 2;
 /** A decoded token's two rows, and as many as take the kernels of a prompt. */
 const ROW_COUNTS = [2, 40];
 const DIGEST_CHARACTERS = 8;
+
+/** Whether the device's kernels can read f16: WebGPU's need an adapter with `shader-f16`. */
+export function readsHalves(device: Device): boolean {
+  const graph = new GraphBuilder("widen");
+  graph.node("Cast", [graph.input("half", [2], FLOAT16)], ["wide"], { to: FLOAT });
+  graph.output("wide", [2]);
+  const half = device.tensor(device.shared(new Uint16Array(new ArrayBuffer(4)), 2), 0, [2]);
+  const wide = device.tensor(device.shared(floats(2), 2), 0, [2]);
+  try {
+    const binding = device.session(graph.encode()).bind({ half }, { wide });
+    try {
+      binding.run();
+    } finally {
+      binding.close();
+    }
+    return true;
+  } catch {
+    return false;
+  } finally {
+    half.close();
+    wide.close();
+  }
+}
 
 /** A driver does not change under a process. */
 const known = new Map<string, string>();

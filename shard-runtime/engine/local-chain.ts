@@ -8,7 +8,7 @@ import type { LayerRange } from "../../core/ranges.ts";
 import { valueOrThrow } from "../../core/result.ts";
 import { cutSlices } from "../../core/slice.ts";
 import type { Output, ShardEngine, StepRows } from "./engine.ts";
-import { loadEngine } from "./ort-engine.ts";
+import { type EngineOptions, loadEngine } from "./ort-engine.ts";
 import { packShard } from "./pack.ts";
 import { sumInRankOrder } from "./reduce.ts";
 import type { PackFormat, Shard } from "./shard.ts";
@@ -21,6 +21,7 @@ export type LocalSegment = { readonly layers: LayerRange; readonly sliceWeights:
 export type LocalChainOptions = {
   readonly quantization: PackFormat;
   readonly device?: string; // default cpu
+  readonly openDevice?: EngineOptions["openDevice"];
   readonly cacheDirectory: string;
   readonly contextLength: number;
   readonly slotCount: number;

@@ -8,9 +8,11 @@ import { RefusalError, refuse } from "../../core/result.ts";
 import { cudaAdapter, webgpuAdapter } from "./adapters.ts";
 import { DEVICE_KINDS, type Device, type DeviceKind, HostDevice } from "./device.ts";
 import { ProviderDevice } from "./device-memory.ts";
+import { readsHalves } from "./device-probe.ts";
 import { cpuDevice } from "./drift-class.ts";
 import type { Api, Pointer } from "./ort-api.ts";
 import type { Ort } from "./ort.ts";
+import type { PackFormat } from "./shard.ts";
 
 type Opening = {
   readonly provider: string; // as the library lists it
@@ -92,10 +94,15 @@ function lastWords(cause: unknown): string {
 }
 
 /** What a device's kernels would compute wrongly or not at all; undefined where a model runs as it should. */
-export function whyNotOn(device: Device, config: ModelConfig): string | undefined {
+export function whyNotOn(
+  device: Device,
+  { config, quantization }: { readonly config: ModelConfig; readonly quantization: PackFormat },
+): string | undefined {
   // Its GroupQueryAttention takes the attribute and does not look at it (1.30: logits off by several per cent).
   if (device.kind === "webgpu" && config.attentionSoftcap !== undefined)
     return `device "webgpu" computes attention without the soft cap that this ${config.family} model has; use cpu or cuda`;
+  if (device.kind !== "cpu" && quantization === "f16" && !readsHalves(device))
+    return `device "${device.kind}" (${device.name}) computes without f16; choose f32, int8 or int4 for spec.quantization, or cpu`;
   return undefined;
 }
 

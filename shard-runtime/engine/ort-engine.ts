@@ -29,6 +29,7 @@ export type EngineOptions = {
   readonly spin: boolean;
   readonly maxBatchRows?: number; // default 512
   readonly libraryPath?: string; // another libonnxruntime
+  readonly openDevice?: ((kind: string, ort: Ort) => Device) | undefined; // another door than open-device.ts, for tests
   readonly shareMemory?: boolean; // partial sums lie in shared memory, for another thread to add
 };
 
@@ -48,12 +49,14 @@ export async function loadEngine(options: EngineOptions): Promise<ShardEngine> {
       ),
     );
   const ort = new Ort(options);
+  let device: Device | undefined;
   try {
-    const device = openDevice(options.device, ort);
-    const why = whyNotOn(device, description.config);
+    device = (options.openDevice ?? openDevice)(options.device, ort);
+    const why = whyNotOn(device, description);
     if (why !== undefined) throw new RefusalError(refuse("DeviceMissing", why));
     return new OrtEngine(ort, device, description, digest, options);
   } catch (cause) {
+    device?.close();
     ort.close();
     throw cause;
   }

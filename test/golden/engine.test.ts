@@ -10,13 +10,11 @@ import { expect } from "chai";
 import { present } from "../../core/assert.ts";
 import { splitByWeights } from "../../core/ranges.ts";
 import { valueOrThrow } from "../../core/result.ts";
-import { blockSizes } from "../../core/slice.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { LocalChain, type LocalModel, type LocalSegment } from "../../shard-runtime/engine/local-chain.ts";
-import { dequantizeRows, quantizeRows } from "../../shard-runtime/engine/quantize.ts";
 import type { PackFormat } from "../../shard-runtime/engine/shard.ts";
-import type { TensorSource } from "../../shard-runtime/engine/tensor-source.ts";
 import { openUnpacked } from "../../shard-runtime/weights/pack.ts";
+import { roundedModel } from "./rounded-model.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const MODELS = [
@@ -224,23 +222,3 @@ for (const { name, folder } of MODELS)
       expect(said(false)).to.deep.equal(expected);
     });
   });
-
-/** The model with its matrices as the packer rounds them, as f32; a tied head is rounded, and the embedding is not. */
-function roundedModel({ tensors, config, root }: LocalModel, bits: 4 | 8): LocalModel {
-  const blocks = blockSizes(config);
-  const widths = {
-    o: { block: blocks.attention, columnCount: config.headCount * config.headSize },
-    down: { block: blocks.ffn, columnCount: config.ffnSize },
-    other: { block: blocks.hidden, columnCount: config.hiddenSize },
-  };
-  const source: TensorSource = {
-    async read(role, part) {
-      const values = await tensors.read(role, part);
-      const kind = /\b(o|down|q|k|v|gate|up|head)\.weight$/.exec(role)?.[1];
-      if (kind === undefined) return values;
-      const { block, columnCount } = kind === "o" || kind === "down" ? widths[kind] : widths.other;
-      return dequantizeRows(quantizeRows(values, columnCount, block, bits), columnCount, block, bits);
-    },
-  };
-  return { config: { ...config, tiedEmbeddings: false }, root: `${root}-rounded-${bits}`, tensors: source };
-}

@@ -2,14 +2,37 @@
  * The engine on a GPU: SwiftShader, a Vulkan driver that computes on the processor, runs the very kernels that a GPU
  * would. First the door (memory, copies, what is refused), then whole models against the cpu.
  */
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import fc from "fast-check";
+import { present } from "../../core/assert.ts";
+import { splitByWeights } from "../../core/ranges.ts";
+import { RefusalError, valueOrThrow } from "../../core/result.ts";
+import { cutSlices } from "../../core/slice.ts";
+import { systemClock } from "../../core/wire/clock.ts";
+import { ProviderDevice } from "../../shard-runtime/engine/device-memory.ts";
 import { type Device, type DeviceBuffer, readRows } from "../../shard-runtime/engine/device.ts";
 import { deviceClass } from "../../shard-runtime/engine/drift-class.ts";
 import { GraphBuilder } from "../../shard-runtime/engine/graph/onnx.ts";
+import { startEngineThread } from "../../shard-runtime/engine/engine-thread.ts";
+import { LocalChain, type LocalChainOptions, type LocalModel } from "../../shard-runtime/engine/local-chain.ts";
 import { openDevice } from "../../shard-runtime/engine/open-device.ts";
 import { Ort, floats } from "../../shard-runtime/engine/ort.ts";
+import { packShard } from "../../shard-runtime/engine/pack.ts";
+import { openUnpacked } from "../../shard-runtime/weights/pack.ts";
 import { useSwiftShader } from "../swiftshader.ts";
+import { randomCheckpoint } from "./families/random-weights.ts";
+import { roundedModel } from "./rounded-model.ts";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+/** How far a logit may be from the cpu's: both add the same f32 numbers in another order (seen: 3e-5, of logits to 25). */
+const BAND = 1e-4;
+const TOKEN_COUNT = 32;
+/** Keys and values keep eleven bits then; models of random weights make much of little. */
+const HALF_BAND = 0.2;
 
 describe("webgpu: the device", () => {
   let ort: Ort;
@@ -98,5 +121,173 @@ describe("webgpu: the device", () => {
     other.close();
     again.close();
     expect(readRows(device, device.buffer(1, WIDTH), 0, 1)).to.deep.equal(new Float32Array(WIDTH));
+  });
+});
+
+describe("webgpu: whole models", () => {
+  let cache: string;
+  let model: LocalModel;
+  let prompts: readonly { readonly tokenIds: readonly number[]; readonly greedy: readonly number[] }[];
+  const chains: LocalChain[] = [];
+  const folders: string[] = [];
+
+  before(async function () {
+    useSwiftShader(this);
+    cache = await mkdtemp(join(tmpdir(), "tessellate-webgpu-"));
+    folders.push(cache);
+    const name = "test/golden/gqa-7to1-untied";
+    model = valueOrThrow(await openUnpacked(join(ROOT, name), { clock: systemClock, tokenizer: "optional" }));
+    prompts = JSON.parse(await readFile(join(ROOT, name, "goldens.json"), "utf8")).prompts;
+  });
+  afterEach(() => {
+    for (const chain of chains.splice(0)) chain.close();
+  });
+  after(async () => {
+    for (const folder of folders) await rm(folder, { recursive: true });
+  });
+
+  async function load(
+    device: string,
+    {
+      of = model,
+      cut = [[1]],
+      ...options
+    }: Partial<LocalChainOptions> & { of?: LocalModel; cut?: readonly (readonly number[])[] } = {},
+  ): Promise<LocalChain> {
+    const layers = splitByWeights(of.config.layerCount, new Array<number>(cut.length).fill(1));
+    const plan = layers.map((range, index) => ({ layers: range, sliceWeights: cut[index] ?? [1] }));
+    const defaults = { quantization: "f32", contextLength: 128, slotCount: 3, threadCount: 2, spin: false } as const;
+    const chain = await LocalChain.load(of, plan, { ...defaults, cacheDirectory: cache, device, ...options });
+    chains.push(chain);
+    return chain;
+  }
+
+  async function family(name: string): Promise<LocalModel> {
+    const folder = await randomCheckpoint(join(ROOT, "test/golden/families", name));
+    folders.push(folder);
+    return valueOrThrow(await openUnpacked(folder, { clock: systemClock, tokenizer: "optional" }));
+  }
+
+  const indexOfLargest = (values: Float32Array): number => values.indexOf(Math.max(...values));
+
+  /** Both are fed the expected chain's greedy tokens; every token is the same, every logit within the band. */
+  function expectSame(chain: LocalChain, expected: LocalChain, prompt: readonly number[], count: number, band = BAND) {
+    for (const each of [chain, expected]) each.acquire("s");
+    let [logits, wanted] = [chain.feed("s", prompt, 7), expected.feed("s", prompt, 7)];
+    for (let token = 0; token < count; token += 1) {
+      const chosen = indexOfLargest(wanted);
+      expect(indexOfLargest(logits), `token ${token}`).to.equal(chosen);
+      const worst = logits.reduce((most, value, at) => Math.max(most, Math.abs(value - (wanted[at] ?? Number.NaN))), 0);
+      expect(worst, `logits after ${token} tokens`).to.be.below(band);
+      [logits, wanted] = [chain.feed("s", [chosen]), expected.feed("s", [chosen])];
+    }
+    for (const each of [chain, expected]) each.release("s");
+  }
+
+  const prompt = () => present(prompts[0], "a golden prompt").tokenIds;
+
+  it("f32: 32 tokens are the cpu's, logits within 1e-4, and no operator is left to the processor", async () => {
+    const chain = await load("webgpu");
+    expectSame(chain, await load("cpu"), prompt(), TOKEN_COUNT);
+    expect(chain.engines[0]?.facts.driftClass).to.match(/\/webgpu-vulkan-swiftshader-[^/+]*\/f32\/f32\/tp1$/);
+  });
+
+  for (const bits of [8, 4] as const)
+    it(`int${bits}: 32 tokens are those of f32 arithmetic over the rounded weights, logits within 1e-3`, async () => {
+      const chain = await load("webgpu", { quantization: bits === 8 ? "int8" : "int4" });
+      expectSame(chain, await load("cpu", { of: roundedModel(model, bits) }), prompt(), TOKEN_COUNT, 1e-3);
+    });
+
+  it("two segments of uneven slices give the cpu's tokens", async () => {
+    expectSame(await load("webgpu", { cut: [[1, 2], [1]] }), await load("cpu"), prompt(), 8);
+  });
+
+  it("sessions of unlike length in one batch give the cpu's logits, each as alone", async () => {
+    const [chain, alone] = [await load("webgpu"), await load("cpu")];
+    const lengths = [5, 1, 9];
+    const names = lengths.map((length) => `s${length}`);
+    for (const each of [chain, alone]) for (const name of names) each.acquire(name);
+    for (const [turn, rowCounts] of [lengths, [1, 1, 1], [1, 4, 2]].entries()) {
+      const rows = rowCounts.map((count, index) => Array.from({ length: count }, (_, at) => 3 + turn + 5 * index + at));
+      const places = chain.engines[0] ?? expect.fail("an engine");
+      const steps = names.map((session, index) => ({
+        session,
+        position: present(places.positionOf(session), "an open session"),
+        rowCount: present(rows[index], "rows").length,
+        sample: true,
+      }));
+      const together = chain.run(steps, Uint32Array.from(rows.flat()));
+      for (const [index, name] of names.entries()) {
+        const wanted = alone.feed(name, present(rows[index], "rows"));
+        const logits = present(together[index], "logits of each step");
+        const worst = logits.reduce((most, value, at) => Math.max(most, Math.abs(value - (wanted[at] ?? 0))), 0);
+        expect(worst).to.be.below(BAND);
+      }
+    }
+  });
+
+  // Windows, sinks, experts, norms of heads, biases: what the first model has none of.
+  for (const name of ["gpt-oss-all", "qwen3-all"])
+    it(`${name}: the cpu's tokens, and no operator is left to the processor`, async () => {
+      const of = await family(name);
+      const chain = await load("webgpu", { of });
+      expectSame(
+        chain,
+        await load("cpu", { of }),
+        Array.from({ length: 24 }, (_, at) => (at * 7) % 60),
+        4,
+      );
+      expect(chain.engines[0]?.facts.driftClass).not.to.include("+");
+    });
+
+  it("what its kernels cannot compute is refused by name before anything runs", async () => {
+    const refusal = (work: Promise<unknown>) => work.catch((cause: unknown) => cause);
+    const softcap = await refusal(load("webgpu", { of: await family("gemma2-all") }));
+    expect(softcap).to.be.instanceOf(RefusalError).with.property("code", "DeviceMissing");
+    expect(softcap).to.have.property("message").that.includes("without the soft cap that this gemma2 model has");
+    const halves = await refusal(load("webgpu", { quantization: "f16" }));
+    expect(halves).to.have.property("message").that.includes("computes without f16; choose f32, int8 or int4");
+  });
+
+  it("serves from the engine's own thread", async () => {
+    const [slice] = cutSlices(model.config, [1]);
+    const shard = { layers: { start: 0, end: model.config.layerCount }, slice: present(slice, "a slice") };
+    const packing = { modelRoot: model.root, quantization: "f32", cacheDirectory: cache } as const;
+    const { directory } = await packShard(model.tensors, model.config, shard, packing);
+    const options = { shardDirectory: directory, device: "webgpu", contextLength: 32, slotCount: 1, threadCount: 1 };
+    const thread = await startEngineThread({ ...options, spin: false });
+    await thread.acquire("s");
+    const tokens = Uint32Array.from(prompt());
+    const steps = [{ session: "s", position: 0, rowCount: tokens.length, sample: true }];
+    const { logits } = await thread.run({ steps, input: tokens });
+    await thread.close();
+    const cpu = await load("cpu");
+    cpu.acquire("s");
+    expect(indexOfLargest(logits)).to.equal(indexOfLargest(cpu.feed("s", prompt())));
+  });
+
+  /** Addresses that can be added to, and attention in f16: all that CUDA does otherwise than WebGPU, in host memory. */
+  const asCuda =
+    (attentionType: "f32" | "f16") =>
+    (_: string, ort: Ort): Device =>
+      new ProviderDevice(ort, {
+        kind: "cuda",
+        name: "cuda-in-host-memory",
+        provider: () => {},
+        memoryName: "Cpu",
+        addressable: true,
+        attentionType,
+      });
+
+  it("over memory that has addresses: the cpu's tokens", async () => {
+    const chain = await load("cuda", { openDevice: asCuda("f32"), cut: [[1], [1, 1]] });
+    expectSame(chain, await load("cpu"), prompt(), TOKEN_COUNT);
+  });
+
+  it("with attention in f16: tokens and logits within what that rounds", async () => {
+    expectSame(await load("cuda", { openDevice: asCuda("f16") }), await load("cpu"), prompt(), 8, HALF_BAND);
+    const of = await family("gpt-oss-all");
+    const chain = await load("cuda", { openDevice: asCuda("f16"), of });
+    expectSame(chain, await load("cpu", { of }), [3, 1, 4, 1, 5, 9, 2, 6], 8, HALF_BAND);
   });
 });
