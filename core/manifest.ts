@@ -19,6 +19,7 @@ import { base64Of, parseBase64 } from "./base64.ts";
 import { digestText } from "./digest.ts";
 import { type JsonObject, isJsonObject, parseJson, shown } from "./json.ts";
 import { merkleLeaf, merkleRoot } from "./merkle.ts";
+import { type QuantizationCost, parseCosts } from "./quantization-cost.ts";
 import type { Range } from "./ranges.ts";
 import { type Result, ok, refuse } from "./result.ts";
 
@@ -55,6 +56,7 @@ export type Manifest = {
   readonly root: string; // sha256:…, computed here, never taken on trust
   readonly files: readonly ManifestFile[]; // sorted by path
   readonly configText: string; // config.json, checked against its chunks
+  readonly costs?: readonly QuantizationCost[]; // measured by whoever packed it; no part of the root
 };
 
 export type ManifestCode = "MalformedManifest" | "WrongRoot";
@@ -153,6 +155,7 @@ export function formatManifest(manifest: Manifest): string {
     chunkBytes: CHUNK_BYTES,
     leafBytes: LEAF_BYTES,
     config: manifest.configText,
+    ...(manifest.costs === undefined ? {} : { costs: manifest.costs }),
     files,
   };
   return `${JSON.stringify(document, undefined, 1)}\n`;
@@ -179,7 +182,10 @@ export function parseManifest(text: string, expectedRoot?: string): Result<Manif
   const files = parseFiles(json["files"]);
   if (typeof files === "string") return malformed(files);
 
-  const manifest: Manifest = { root: modelRoot(files), files, configText };
+  const costs = parseCosts(json["costs"]);
+  if (typeof costs === "string") return malformed(costs);
+
+  const manifest: Manifest = { root: modelRoot(files), files, configText, ...(costs.length > 0 ? { costs } : {}) };
   if (json["root"] !== manifest.root)
     return malformed(`root is ${shown(json["root"])}, but the files listed have ${manifest.root}`);
   const unlike = configUnlikeFile(manifest);
