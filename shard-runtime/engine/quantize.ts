@@ -32,38 +32,38 @@ export function quantizeRows(
   const blockBytes = (blockSize * bits) / 8;
   const values = new Uint8Array(rowCount * blockCount * blockBytes).fill(bits === 4 ? 0x88 : 0x80);
   const scales = new Float32Array(rowCount * blockCount);
+  const bitsOfRows = new Int32Array(rows.buffer, rows.byteOffset, rows.length);
   const quantizeBlock = bits === 4 ? quantizeBlock4 : quantizeBlock8;
   for (let row = 0, at = 0; row < rowCount; row += 1) {
     for (let block = 0; block < blockCount; block += 1, at += 1) {
       const start = row * columnCount + block * blockSize;
       const end = Math.min(start + blockSize, (row + 1) * columnCount);
-      scales[at] = quantizeBlock(rows, start, end, values, at * blockBytes);
+      const peak = extreme(bitsOfRows, start, end);
+      if (peak !== 0) scales[at] = quantizeBlock(rows, start, end, peak, values, at * blockBytes);
     }
   }
   return { values, scales };
 }
 
-/** The value furthest from zero, with its sign. PERF: four running extremes, for one waits for itself at every value. */
-function extreme(rows: Float32Array, start: number, end: number): number {
-  let [low, high, low2, high2] = [0, 0, 0, 0];
-  let i = start;
-  for (; i + 1 < end; i += 2) {
-    const value = rows[i] ?? 0;
-    const value2 = rows[i + 1] ?? 0;
-    if (value < low) low = value;
-    else if (value > high) high = value;
-    if (value2 < low2) low2 = value2;
-    else if (value2 > high2) high2 = value2;
+/**
+ * The value furthest from zero, with its sign; of two as far, the positive one. PERF: floats without their sign are in the
+ * order of their bits, and the largest of integers is found without a branch, in half the time.
+ */
+function extreme(bits: Int32Array, start: number, end: number): number {
+  let furthest = 0;
+  let highest = 0;
+  for (let i = start; i < end; i += 1) {
+    const value = bits[i] ?? 0;
+    furthest = Math.max(furthest, value & 0x7fffffff);
+    highest = Math.max(highest, value);
   }
-  if (i < end) {
-    const value = rows[i] ?? 0;
-    if (value < low) low = value;
-    else if (value > high) high = value;
-  }
-  if (low2 < low) low = low2;
-  if (high2 > high) high = high2;
-  return -low > high ? low : high;
+  WORD[0] = furthest;
+  const distance = FLOAT[0] ?? 0;
+  return highest === furthest ? distance : -distance;
 }
+
+const WORD = new Int32Array(1);
+const FLOAT = new Float32Array(WORD.buffer);
 
 /**
  * The longer half of the range (-8 of -8..7) is laid on the side of the extreme value, so the scale has its sign. Once
@@ -71,40 +71,44 @@ function extreme(rows: Float32Array, start: number, end: number): number {
  *
  * PERF: `| 0` rounds down, for nothing below zero is left once a half was added but what must become 0 anyway.
  */
-function quantizeBlock4(rows: Float32Array, start: number, end: number, values: Uint8Array, offset: number): number {
-  const peak = extreme(rows, start, end);
-  if (peak === 0) return 0;
+function quantizeBlock4(
+  rows: Float32Array,
+  start: number,
+  end: number,
+  peak: number,
+  values: Uint8Array,
+  offset: number,
+): number {
   const inverse = (-8 * CLIP_4_BITS) / peak;
-  let product = 0;
-  let square = 0;
+  let products = 0; // of the values with their integers, in two sums: one would wait for itself
+  let products2 = 0;
+  let squares = 0;
   let at = offset;
   for (let i = start; i < end; i += 2, at += 1) {
     const first = rows[i] ?? 0;
-    let low = (first * inverse + 8.5) | 0;
-    if (low > 15) low = 15;
-    product += first * (low - 8);
-    square += (low - 8) * (low - 8);
-    if (i + 1 === end) {
-      values[at] = low | 0x80;
-      break;
-    }
-    const second = rows[i + 1] ?? 0;
-    let high = (second * inverse + 8.5) | 0;
-    if (high > 15) high = 15;
-    product += second * (high - 8);
-    square += (high - 8) * (high - 8);
+    const low = Math.min(15, (first * inverse + 8.5) | 0);
+    products += first * (low - 8);
+    const second = i + 1 < end ? (rows[i + 1] ?? 0) : 0;
+    const high = Math.min(15, (second * inverse + 8.5) | 0);
+    products2 += second * (high - 8);
+    squares = (squares + (low - 8) * (low - 8) + (high - 8) * (high - 8)) | 0;
     values[at] = low | (high << 4);
   }
-  return square === 0 ? 0 : product / square;
+  return squares === 0 ? 0 : (products + products2) / squares;
 }
 
-function quantizeBlock8(rows: Float32Array, start: number, end: number, values: Uint8Array, offset: number): number {
-  const peak = Math.abs(extreme(rows, start, end));
-  if (peak === 0) return 0;
-  const inverse = 127 / peak;
+function quantizeBlock8(
+  rows: Float32Array,
+  start: number,
+  end: number,
+  peak: number,
+  values: Uint8Array,
+  offset: number,
+): number {
+  const inverse = 127 / Math.abs(peak);
   const shift = offset - start;
   for (let i = start; i < end; i += 1) values[i + shift] = ((rows[i] ?? 0) * inverse + 128.5) | 0;
-  return peak / 127;
+  return Math.abs(peak) / 127;
 }
 
 /** The slow, obvious way back: f32 [rows, columnCount]. */

@@ -49,11 +49,11 @@ type Script = { readonly tokens: readonly number[]; readonly pieces: readonly nu
 
 const scripts: fc.Arbitrary<readonly Script[]> = fc.array(
   fc.record({
-    tokens: fc.array(fc.nat(100), { minLength: 1, maxLength: LENGTH_MAX }),
+    tokens: fc.array(fc.nat(100), { minLength: 1, maxLength: LENGTH_MAX, size: "max" }),
     pieces: fc.array(fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 19 })), { minLength: 1, maxLength: 5 }),
     delay: fc.nat(6),
   }),
-  { minLength: 1, maxLength: SESSION_COUNT },
+  { minLength: 1, maxLength: SESSION_COUNT, size: "max" },
 );
 
 type Logits = Map<number, Float32Array>; // by position
