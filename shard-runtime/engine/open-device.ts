@@ -38,7 +38,8 @@ const PROVIDERS: Readonly<Record<Exclude<DeviceKind, "cpu">, Opening>> = {
   cuda: {
     provider: "CUDAExecutionProvider",
     advice:
-      "put ONNX Runtime's CUDA provider libraries and CUDA's own beside the library that is loaded, or name a build that has them in TESSELLATE_ENGINE_LIBRARY, and give the container the GPU",
+      "put ONNX Runtime's CUDA provider and CUDA's own libraries beside the library that is loaded, " +
+      "or name a build that has them in TESSELLATE_ENGINE_LIBRARY, and give the container the GPU",
     open: (ort) =>
       new ProviderDevice(ort, {
         kind: "cuda",
@@ -82,7 +83,8 @@ const isProvided = (kind: string): kind is Exclude<DeviceKind, "cpu"> => Object.
 
 function missing(kind: string, ort: Ort, why: string): RefusalError {
   const built = ort.providers.map((provider) => provider.replace("ExecutionProvider", "").toLowerCase());
-  const detail = `device ${JSON.stringify(kind)} cannot be had on this node: ${why}. ONNX Runtime ${ort.version} (${ort.api.path}) was built to load ${built.join(", ")}; cpu always works`;
+  const has = `ONNX Runtime ${ort.version} (${ort.api.path}) was built to load ${built.join(", ")}; cpu always works`;
+  const detail = `device ${JSON.stringify(kind)} cannot be had on this node: ${why}. ${has}`;
   return new RefusalError(refuse("DeviceMissing", detail));
 }
 
