@@ -35,6 +35,7 @@ const FUNCTIONS = {
   CreateSession: [7, POINTER, [POINTER, process.platform === "win32" ? "str16" : "str", POINTER, OUT_POINTER]],
   CreateSessionFromArray: [8, POINTER, [POINTER, POINTER, "size_t", POINTER, OUT_POINTER]],
   CreateSessionOptions: [10, POINTER, [OUT_POINTER]],
+  RegisterCustomOpsLibrary: [29, POINTER, [POINTER, "str", OUT_POINTER]],
   CreateTensorWithDataAsOrtValue: [
     49,
     POINTER,

@@ -47,6 +47,7 @@ export type OrtOptions = {
   readonly threadCount: number; // of the one pool that all sessions of the process share; the first caller decides
   readonly spin: boolean; // waiting threads spin: faster, and harmful where cores are shared
   readonly libraryPath?: string; // the npm package's library where absent
+  readonly products?: string | undefined; // native/products.ts's library: takes MatMulNBits over on the CPU
 };
 
 /** Where a session's nodes go before the CPU: adds the provider to the session's options, or throws. */
@@ -58,6 +59,7 @@ export class Ort {
   readonly #environment: Pointer;
   readonly #memory: Pointer;
   readonly #releases: (() => void)[] = [];
+  readonly #products: string | undefined;
   readonly version: string;
   readonly buildInfo: string;
   /** Execution providers that this library was built with, such as CPUExecutionProvider. */
@@ -66,6 +68,7 @@ export class Ort {
   constructor(options: OrtOptions) {
     const api = apiOf(options.libraryPath);
     this.api = api;
+    this.#products = options.products;
     this.version = api.version;
     this.buildInfo = String(api.raw("GetBuildInfoString")());
     const threading = api.make("CreateThreadingOptions");
@@ -109,6 +112,8 @@ export class Ort {
     try {
       this.api.check("DisablePerSessionThreads", options);
       for (const [key, value] of SESSION_SETTINGS) this.api.check("AddSessionConfigEntry", options, key, value);
+      if (provider === undefined && this.#products !== undefined)
+        this.api.make("RegisterCustomOpsLibrary", options, this.#products);
       if (provider !== undefined) {
         this.api.check("AddSessionConfigEntry", options, "session.record_ep_graph_assignment_info", "1");
         provider(this.api, options);
