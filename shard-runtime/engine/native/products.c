@@ -1,0 +1,604 @@
+/*
+ * Matrix products with 4- and 8-bit weights, as a custom operator of ONNX Runtime that takes the place of its own
+ * com.microsoft.MatMulNBits: the same graphs, other arithmetic. Why not theirs: it waits for memory where the processor
+ * does not prefetch by itself (half the speed that memory allows), and its sums depend on how many rows come together.
+ *
+ * What an output IS, whatever the processor, the number of rows and of threads. A row of activations is quantised in the
+ * weights' blocks: s = max|x| / 127, q = x × (127 / max|x|) rounded to the nearest even integer. Then, block by block,
+ *     d = sum of (w − zero) × q, an exact integer;    out = fma(float(d), s × scale, out)
+ * in single precision. Every variant below does this and nothing else, so all give the same bits.
+ *
+ * How weights lie in memory: in the order of reading. 16 columns make a group; of each of its blocks, 64-byte lines hold
+ * four successive values of all 16 columns (8 bits), or eight of them, the first four in the low halves (4 bits). So one
+ * line is one operand of VPDPBUSD, and 16 of them are one of AMX's tiles.
+ *
+ * The positions in the OrtApi table and the layout of OrtCustomOp follow the public header onnxruntime_c_api.h, which
+ * only ever appends.
+ */
+#define _GNU_SOURCE
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
+#define GROUP 16         /* columns */
+#define LINE 64          /* bytes */
+#define ROWS_AT_ONCE 8   /* whose sums fit into registers */
+#define PREFETCH 4096    /* bytes ahead; 2 to 8 KB were alike */
+#define HUGE_PAGE (2u << 20)
+#define MIN_OF(a, b) ((a) < (b) ? (a) : (b))
+#define INLINE static inline __attribute__((always_inline))
+
+typedef struct {
+  int64_t inputs, outputs, block, block_count, group_count;
+  int bits;
+  uint8_t *weights; /* [group][block][line] */
+  float *scales;    /* [group][block][GROUP] */
+  uint8_t *zeros;   /* the same, or null: 8 or 128 everywhere */
+} Product;
+
+typedef struct {
+  const Product *product;
+  const float *input; /* [rows][inputs] */
+  float *output;      /* [rows][outputs] */
+  int64_t row_count, groups_a_part;
+  int8_t *values;   /* [rows][block_count × block], the last block filled up with zeros */
+  float *row_scales; /* [rows][block_count] */
+  int32_t *row_sums;
+} Call;
+
+static int64_t line_count(const Product *p) { return p->block * p->bits / 32; }
+static int64_t width_of(const Product *p) { return p->block_count * p->block; }
+
+/* ---- quantising a row ---- */
+
+/* Written so that a compiler makes vectors of it; each variant has its own copy. */
+INLINE void quantise(Call *call, int64_t row) {
+  const Product *p = call->product;
+  for (int64_t b = 0; b < p->block_count; b++) {
+    const float *x = call->input + row * p->inputs + b * p->block;
+    int8_t *q = call->values + row * width_of(p) + b * p->block;
+    const int64_t length = MIN_OF(p->block, p->inputs - b * p->block);
+    /* Without their sign, floats are in the order of their bits. */
+    int32_t bits, largest_bits = 0, sum = 0;
+    for (int64_t i = 0; i < length; i++) {
+      memcpy(&bits, x + i, 4);
+      bits &= 0x7fffffff;
+      largest_bits = bits > largest_bits ? bits : largest_bits;
+    }
+    float largest;
+    memcpy(&largest, &largest_bits, 4);
+    const float inverse = largest > 0 ? 127.0f / largest : 0;
+    for (int64_t i = 0; i < length; i++) {
+      /* Adding and taking away 1.5 * 2^23 rounds to the nearest even integer, as every rounding here does. */
+      const int32_t rounded = (int32_t)(x[i] * inverse + 12582912.0f - 12582912.0f);
+      q[i] = (int8_t)rounded;
+      sum += rounded;
+    }
+    memset(q + length, 0, (size_t)(p->block - length));
+    call->row_scales[row * p->block_count + b] = largest / 127.0f;
+    call->row_sums[row * p->block_count + b] = sum;
+  }
+}
+
+static void portable_quantise(Call *call, int64_t row) { quantise(call, row); }
+
+/* ---- one group of columns for some rows: the portable way, which says what the others do ---- */
+
+static void portable_tile(const Call *call, int64_t group, int64_t row, int row_count, float out[][GROUP]) {
+  const Product *p = call->product;
+  for (int r = 0; r < row_count; r++) {
+    const int8_t *q = call->values + (row + r) * width_of(p);
+    const uint8_t *line = p->weights + group * p->block_count * line_count(p) * LINE;
+    for (int c = 0; c < GROUP; c++) out[r][c] = 0;
+    for (int64_t b = 0; b < p->block_count; b++) {
+      const int64_t at = (row + r) * p->block_count + b, place = (group * p->block_count + b) * GROUP;
+      int32_t sums[GROUP] = {0};
+      for (int64_t i = 0; i < line_count(p); i++, line += LINE) {
+        for (int c = 0; c < GROUP; c++)
+          for (int t = 0; t < 4; t++) {
+            const int w = line[4 * c + t];
+            if (p->bits == 8) sums[c] += w * q[4 * i + t];
+            else sums[c] += (w & 15) * q[8 * i + t] + (w >> 4) * q[8 * i + 4 + t];
+          }
+      }
+      q += p->block;
+      for (int c = 0; c < GROUP; c++) {
+        const int32_t zero = p->zeros ? p->zeros[place + c] : p->bits == 8 ? 128 : 8;
+        const float scale = p->scales[place + c] * call->row_scales[at];
+        out[r][c] = fmaf((float)(sums[c] - zero * call->row_sums[at]), scale, out[r][c]);
+      }
+    }
+  }
+}
+
+static void store_rows(const Call *call, int64_t group, int64_t row, int row_count, float out[][GROUP]) {
+  const Product *p = call->product;
+  const int64_t column = group * GROUP, count = MIN_OF(GROUP, p->outputs - column);
+  for (int r = 0; r < row_count; r++)
+    memcpy(call->output + (row + r) * p->outputs + column, out[r], (size_t)count * sizeof(float));
+}
+
+static void portable_group(const Call *call, int64_t group) {
+  float out[ROWS_AT_ONCE][GROUP];
+  for (int64_t row = 0; row < call->row_count; row += ROWS_AT_ONCE) {
+    const int count = (int)MIN_OF(ROWS_AT_ONCE, call->row_count - row);
+    portable_tile(call, group, row, count, out);
+    store_rows(call, group, row, count, out);
+  }
+}
+
+#if defined(__x86_64__)
+/* ---- AVX-512 with VNNI ---- */
+
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+
+INLINE AVX512 __m512i zero_times(const Product *p, int64_t place, int32_t sum) {
+  if (p->zeros == NULL) return _mm512_set1_epi32((p->bits == 8 ? 128 : 8) * sum);
+  const __m512i zeros = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(p->zeros + place)));
+  return _mm512_mullo_epi32(zeros, _mm512_set1_epi32(sum));
+}
+
+INLINE AVX512 __m512 add_block(const Call *call, __m512i sum, int64_t place, int64_t at, __m512 out) {
+  const Product *p = call->product;
+  const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(p->scales + place), _mm512_set1_ps(call->row_scales[at]));
+  sum = _mm512_sub_epi32(sum, zero_times(p, place, call->row_sums[at]));
+  return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, out);
+}
+
+INLINE AVX512 __m512i four_values(const int8_t *q) {
+  int32_t word;
+  memcpy(&word, q, 4);
+  return _mm512_set1_epi32(word);
+}
+
+/* `rows`, `bits` and `ahead` are constants where this is called, so each call is a loop of its own. */
+INLINE AVX512 void avx512_rows(const Call *call, int64_t group, int64_t row, const int rows, const int bits, const int ahead) {
+  const Product *p = call->product;
+  const __m512i low = _mm512_set1_epi8(15);
+  const int64_t lines = line_count(p), width = width_of(p);
+  const uint8_t *line = p->weights + group * p->block_count * lines * LINE;
+  const int8_t *q = call->values + row * width;
+  __m512 out[ROWS_AT_ONCE];
+  for (int r = 0; r < rows; r++) out[r] = _mm512_setzero_ps();
+  for (int64_t b = 0; b < p->block_count; b++) {
+    __m512i first[ROWS_AT_ONCE], second[ROWS_AT_ONCE];
+    for (int r = 0; r < rows; r++) first[r] = second[r] = _mm512_setzero_si512();
+    for (int64_t i = 0; i < lines; i++, line += LINE, q += bits == 8 ? 4 : 8) {
+      const __m512i w = _mm512_load_si512((const void *)line);
+      if (ahead) _mm_prefetch((const char *)line + PREFETCH, _MM_HINT_T0);
+      if (bits == 8) {
+        for (int r = 0; r < rows; r++) first[r] = _mm512_dpbusd_epi32(first[r], w, four_values(q + r * width));
+        continue;
+      }
+      const __m512i a = _mm512_and_si512(w, low), c = _mm512_and_si512(_mm512_srli_epi16(w, 4), low);
+      for (int r = 0; r < rows; r++) {
+        first[r] = _mm512_dpbusd_epi32(first[r], a, four_values(q + r * width));
+        second[r] = _mm512_dpbusd_epi32(second[r], c, four_values(q + r * width + 4));
+      }
+    }
+    for (int r = 0; r < rows; r++) {
+      const int64_t at = (row + r) * p->block_count + b, place = (group * p->block_count + b) * GROUP;
+      out[r] = add_block(call, _mm512_add_epi32(first[r], second[r]), place, at, out[r]);
+    }
+  }
+  const int64_t column = group * GROUP;
+  const __mmask16 mask = (__mmask16)(0xffff >> (GROUP - MIN_OF(GROUP, p->outputs - column)));
+  for (int r = 0; r < rows; r++)
+    _mm512_mask_storeu_ps(call->output + (row + r) * p->outputs + column, mask, out[r]);
+}
+
+/* Only the first rows of a group find its weights in memory; the next ones find them in the cache. */
+INLINE AVX512 void avx512_from(const Call *call, int64_t group, int64_t row, const int bits) {
+  const int64_t end = call->row_count;
+  for (; row + 8 <= end; row += 8) {
+    if (row == 0) avx512_rows(call, group, row, 8, bits, 1);
+    else avx512_rows(call, group, row, 8, bits, 0);
+  }
+  if (row + 4 <= end) avx512_rows(call, group, row, 4, bits, 1), row += 4;
+  if (row + 2 <= end) avx512_rows(call, group, row, 2, bits, 1), row += 2;
+  if (row < end) avx512_rows(call, group, row, 1, bits, 1);
+}
+
+AVX512 static void avx512_quantise(Call *call, int64_t row) { quantise(call, row); }
+
+AVX512 static void avx512_group(const Call *call, int64_t group) {
+  if (call->product->bits == 8) avx512_from(call, group, 0, 8);
+  else avx512_from(call, group, 0, 4);
+}
+
+/* ---- AMX, for prompts: 16 rows by 16 columns at a time; what is left over goes the way above ---- */
+
+#if defined(__linux__) && __GNUC__ >= 11
+#define HAS_AMX
+#define AMX __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8")))
+#define TILE 16        /* rows, and columns */
+#define TILE_VALUES 64 /* inputs */
+/* The tiles' registers; the compiler's header makes names of them. */
+#define SUMS 0
+#define MORE_SUMS 1
+#define ROWS 2
+#define MORE_ROWS 3
+#define WEIGHTS 4
+
+/* Every tile has 16 rows of 64 bytes. GCC 12's _tile_loadconfig tells its optimiser of 8 bytes only. */
+INLINE AMX void configure_tiles(void) {
+  struct { uint8_t palette, start, unused[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
+  for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = TILE;
+  __asm__ volatile("ldtilecfg %0" ::"m"(config));
+}
+
+/* One byte for each weight of a group; 8-bit weights lie so already. */
+INLINE AMX const uint8_t *unpacked(const Product *p, int64_t group) {
+  const int64_t count = p->block_count * line_count(p);
+  const uint8_t *line = p->weights + group * count * LINE;
+  if (p->bits == 8) return line;
+  static _Thread_local uint8_t *space;
+  static _Thread_local int64_t space_count;
+  if (space_count < count) {
+    free(space);
+    space = NULL, space_count = 0;
+    void *memory = NULL;
+    if (posix_memalign(&memory, LINE, (size_t)count * 2 * LINE) != 0) return NULL;
+    space = memory, space_count = count;
+  }
+  const __m512i low = _mm512_set1_epi8(15);
+  for (int64_t i = 0; i < count; i++) {
+    const __m512i w = _mm512_load_si512((const void *)(line + i * LINE));
+    _mm_prefetch((const char *)line + i * LINE + PREFETCH, _MM_HINT_T0);
+    _mm512_store_si512((void *)(space + i * 2 * LINE), _mm512_and_si512(w, low));
+    _mm512_store_si512((void *)(space + i * 2 * LINE + LINE), _mm512_and_si512(_mm512_srli_epi16(w, 4), low));
+  }
+  return space;
+}
+
+/* `tiles` tiles of rows, 1 or 2. */
+INLINE AMX void amx_rows(const Call *call, int64_t group, int64_t row, const int tiles, const uint8_t *weights) {
+  const Product *p = call->product;
+  const int64_t width = width_of(p), column = group * GROUP;
+  float out[2 * TILE][GROUP] __attribute__((aligned(64)));
+  int32_t sums[2 * TILE][GROUP] __attribute__((aligned(64)));
+  memset(out, 0, sizeof out);
+  for (int64_t b = 0; b < p->block_count; b++) {
+    const int8_t *q = call->values + row * width + b * p->block;
+    _tile_zero(SUMS);
+    _tile_zero(MORE_SUMS);
+    for (int64_t i = 0; i < p->block; i += TILE_VALUES, weights += TILE_VALUES * GROUP) {
+      _tile_loadd(WEIGHTS, weights, LINE);
+      _tile_loadd(ROWS, q + i, width);
+      _tile_dpbsud(SUMS, ROWS, WEIGHTS);
+      if (tiles == 1) continue;
+      _tile_loadd(MORE_ROWS, q + i + TILE * width, width);
+      _tile_dpbsud(MORE_SUMS, MORE_ROWS, WEIGHTS);
+    }
+    _tile_stored(SUMS, sums, LINE);
+    if (tiles == 2) _tile_stored(MORE_SUMS, sums + TILE, LINE);
+    for (int r = 0; r < tiles * TILE; r++) {
+      const int64_t at = (row + r) * p->block_count + b, place = (group * p->block_count + b) * GROUP;
+      const __m512i sum = _mm512_load_si512((const void *)sums[r]);
+      _mm512_store_ps(out[r], add_block(call, sum, place, at, _mm512_load_ps(out[r])));
+    }
+  }
+  const __mmask16 mask = (__mmask16)(0xffff >> (GROUP - MIN_OF(GROUP, p->outputs - column)));
+  for (int r = 0; r < tiles * TILE; r++)
+    _mm512_mask_storeu_ps(call->output + (row + r) * p->outputs + column, mask, _mm512_load_ps(out[r]));
+}
+
+AMX static void amx_group(const Call *call, int64_t group) {
+  const Product *p = call->product;
+  int64_t row = 0;
+  const uint8_t *weights = call->row_count < TILE || p->block % TILE_VALUES != 0 ? NULL : unpacked(p, group);
+  if (weights != NULL) {
+    configure_tiles();
+    for (; row + 2 * TILE <= call->row_count; row += 2 * TILE) amx_rows(call, group, row, 2, weights);
+    if (row + TILE <= call->row_count) amx_rows(call, group, row, 1, weights), row += TILE;
+    _tile_release();
+  }
+  if (p->bits == 8) avx512_from(call, group, row, 8);
+  else avx512_from(call, group, row, 4);
+}
+
+/* The processor has it, and the kernel lets this process use it. */
+static int has_amx(void) {
+  enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, LEAF = 7, TILES = 1 << 24, INT8 = 1 << 25 };
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(LEAF, 0, &a, &b, &c, &d) || !(d & TILES) || !(d & INT8)) return 0;
+  return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+#endif
+
+/* ---- AVX2: 16-bit products, which cannot overflow in pairs ---- */
+
+#define AVX2 __attribute__((target("avx2,fma")))
+
+INLINE AVX2 __m256i four_products(__m256i sum, __m256i w, const int8_t *q) {
+  int32_t word;
+  memcpy(&word, q, 4);
+  const __m256i x = _mm256_set1_epi32(word);
+  const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8), odd = _mm256_srai_epi16(x, 8);
+  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(255)), even));
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srli_epi16(w, 8), odd));
+}
+
+AVX2 static void avx2_quantise(Call *call, int64_t row) { quantise(call, row); }
+
+AVX2 static void avx2_row(const Call *call, int64_t group, int64_t row, float *out) {
+  const Product *p = call->product;
+  const __m256i low = _mm256_set1_epi8(15);
+  const uint8_t *line = p->weights + group * p->block_count * line_count(p) * LINE;
+  const int8_t *q = call->values + row * width_of(p);
+  __m256 total[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+  for (int64_t b = 0; b < p->block_count; b++) {
+    __m256i sum[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    for (int64_t i = 0; i < line_count(p); i++, line += LINE, q += p->bits == 8 ? 4 : 8) {
+      _mm_prefetch((const char *)line + PREFETCH, _MM_HINT_T0);
+      for (int half = 0; half < 2; half++) {
+        const __m256i w = _mm256_load_si256((const void *)(line + 32 * half));
+        if (p->bits == 8) sum[half] = four_products(sum[half], w, q);
+        else {
+          sum[half] = four_products(sum[half], _mm256_and_si256(w, low), q);
+          sum[half] = four_products(sum[half], _mm256_and_si256(_mm256_srli_epi16(w, 4), low), q + 4);
+        }
+      }
+    }
+    const int64_t at = row * p->block_count + b, place = (group * p->block_count + b) * GROUP;
+    for (int half = 0; half < 2; half++) {
+      __m256i zeros = _mm256_set1_epi32(p->bits == 8 ? 128 : 8);
+      if (p->zeros) zeros = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(p->zeros + place + 8 * half)));
+      const __m256i off = _mm256_mullo_epi32(zeros, _mm256_set1_epi32(call->row_sums[at]));
+      const __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(p->scales + place + 8 * half), _mm256_set1_ps(call->row_scales[at]));
+      total[half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(sum[half], off)), scale, total[half]);
+    }
+  }
+  for (int half = 0; half < 2; half++) _mm256_storeu_ps(out + 8 * half, total[half]);
+}
+
+static void avx2_group(const Call *call, int64_t group) {
+  float out[1][GROUP];
+  for (int64_t row = 0; row < call->row_count; row++) {
+    avx2_row(call, group, row, out[0]);
+    store_rows(call, group, row, 1, out);
+  }
+}
+#endif
+
+/* ---- which of them ---- */
+
+typedef struct {
+  const char *name;
+  void (*quantise)(Call *call, int64_t row);
+  void (*run)(const Call *call, int64_t group); /* all rows */
+} Variant;
+
+#if defined(__x86_64__)
+static int has_avx512(void) {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#endif
+
+/* The fastest that this processor has, or the one that the environment names; tests compare them. */
+static Variant choose(void) {
+  const char *wanted = getenv("TESSELLATE_PRODUCTS");
+#if defined(HAS_AMX)
+  if (has_avx512() && (wanted == NULL || strcmp(wanted, "amx") == 0) && has_amx())
+    return (Variant){"amx", avx512_quantise, amx_group};
+#endif
+#if defined(__x86_64__)
+  if (has_avx512() && (wanted == NULL || strcmp(wanted, "avx512") == 0)) return (Variant){"avx512", avx512_quantise, avx512_group};
+  if (has_avx2() && (wanted == NULL || strcmp(wanted, "avx2") == 0)) return (Variant){"avx2", avx2_quantise, avx2_group};
+#endif
+  (void)wanted;
+  return (Variant){"portable", portable_quantise, portable_group};
+}
+
+static Variant variant;
+
+__attribute__((visibility("default"))) const char *tessellate_products_variant(void) { return choose().name; }
+
+/* ---- the operator ---- */
+
+typedef void *Pointer;
+static const Pointer *api;
+#define CALL(position, result, ...) ((result(*)(__VA_ARGS__))api[position])
+enum {
+  CREATE_STATUS = 0, CREATE_DOMAIN = 26, ADD_TO_DOMAIN = 27, ADD_DOMAIN = 28, TENSOR_DATA = 51, GET_DIMENSIONS = 62,
+  DIMENSION_COUNT = 61, TENSOR_SHAPE = 65, KERNEL_INTEGER = 86, KERNEL_INPUT = 90, KERNEL_OUTPUT = 91,
+  RELEASE_SHAPE = 99, KERNEL_CONSTANT = 249, PARALLEL_FOR = 274
+};
+enum { INPUT_ROWS, INPUT_WEIGHTS, INPUT_SCALES, INPUT_ZEROS, INPUT_ORDER, INPUT_BIAS, INPUT_COUNT };
+enum { FLOAT = 1, UINT8 = 2, INT32 = 6 };
+enum { REQUIRED, OPTIONAL };
+
+static Pointer failure(const char *words) { return CALL(CREATE_STATUS, Pointer, int, const char *)(1, words); }
+
+static void *large(size_t size) {
+  void *memory = NULL;
+  if (posix_memalign(&memory, HUGE_PAGE, (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE) != 0) return NULL;
+#if defined(__linux__)
+  madvise(memory, size, MADV_HUGEPAGE);
+#endif
+  return memory;
+}
+
+/* What was copied from is not read again: where it is a mapped file, its pages need not stay in memory. */
+static void let_go(const uint8_t *from, size_t size) {
+#if defined(__linux__)
+  const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  const uintptr_t start = ((uintptr_t)from + page - 1) / page * page, end = ((uintptr_t)from + size) / page * page;
+  if (end > start) madvise((void *)start, end - start, MADV_DONTNEED);
+#else
+  (void)from, (void)size;
+#endif
+}
+
+/* From MatMulNBits' order, [columns][blocks][values, low half first], to that of reading. */
+static void lay_out(const Product *p, const uint8_t *from, const float *scales, const uint8_t *zeros) {
+  const int64_t block_bytes = p->block * p->bits / 8, zero_bytes = (p->block_count * p->bits + 7) / 8;
+  for (int64_t column = 0; column < p->group_count * GROUP; column++)
+    for (int64_t b = 0; b < p->block_count; b++) {
+      const int64_t group = column / GROUP, lane = column % GROUP, place = (group * p->block_count + b) * GROUP + lane;
+      uint8_t *line = p->weights + (group * p->block_count + b) * line_count(p) * LINE + lane * 4;
+      const int there = column < p->outputs;
+      p->scales[place] = there ? scales[column * p->block_count + b] : 0;
+      if (p->zeros && there) {
+        const uint8_t *packed = zeros + column * zero_bytes;
+        p->zeros[place] = p->bits == 8 ? packed[b] : packed[b / 2] >> (b % 2 * 4) & 15;
+      } else if (p->zeros) p->zeros[place] = 0;
+      const uint8_t *q = from + (column * p->block_count + b) * block_bytes;
+      for (int64_t i = 0; i < line_count(p); i++, line += LINE) {
+        if (!there) memset(line, 0, 4);
+        else if (p->bits == 8) memcpy(line, q + 4 * i, 4);
+        else /* values 8i to 8i + 7 lie in four bytes; 8i + t and 8i + 4 + t come to share one */
+          for (int t = 0; t < 4; t++) {
+            const int shift = t % 2 * 4;
+            line[t] = (uint8_t)((q[4 * i + t / 2] >> shift & 15) | (q[4 * i + 2 + t / 2] >> shift & 15) << 4);
+          }
+      }
+    }
+}
+
+static Pointer constant(const Pointer info, size_t index) {
+  int is_constant = 0;
+  Pointer value = NULL, data = NULL;
+  if (CALL(KERNEL_CONSTANT, Pointer, Pointer, size_t, int *, Pointer *)(info, index, &is_constant, &value)) return NULL;
+  if (!is_constant || value == NULL || CALL(TENSOR_DATA, Pointer, Pointer, Pointer *)(value, &data)) return NULL;
+  return data;
+}
+
+static void destroy(Pointer kernel) {
+  Product *p = kernel;
+  free(p->weights), free(p->scales), free(p->zeros), free(p);
+}
+
+static Pointer create(const Pointer *op, const Pointer *unused, Pointer info, Pointer *kernel) {
+  (void)op, (void)unused;
+  int64_t inputs = 0, outputs = 0, bits = 0, block = 0;
+  const struct { const char *name; int64_t *value; } wanted[] = {{"K", &inputs}, {"N", &outputs}, {"bits", &bits}, {"block_size", &block}};
+  for (int i = 0; i < 4; i++) {
+    Pointer status = CALL(KERNEL_INTEGER, Pointer, Pointer, const char *, int64_t *)(info, wanted[i].name, wanted[i].value);
+    if (status) return status;
+  }
+  if ((bits != 4 && bits != 8) || block < 16 || block % 8 != 0 || inputs < 1 || outputs < 1)
+    return failure("a product needs 4 or 8 bits and blocks of 16 values or a multiple of 8 above");
+  const uint8_t *weights = constant(info, INPUT_WEIGHTS), *zeros = constant(info, INPUT_ZEROS);
+  const float *scales = constant(info, INPUT_SCALES);
+  if (!weights || !scales) return failure("a product needs constant weights and scales");
+  if (constant(info, INPUT_ORDER) || constant(info, INPUT_BIAS)) return failure("a product takes no order and no bias");
+  Product *p = calloc(1, sizeof *p);
+  if (p == NULL) return failure("out of memory");
+  p->inputs = inputs, p->outputs = outputs, p->block = block, p->bits = (int)bits;
+  p->block_count = (inputs + block - 1) / block, p->group_count = (outputs + GROUP - 1) / GROUP;
+  const size_t places = (size_t)(p->group_count * p->block_count * GROUP);
+  p->weights = large((size_t)(p->group_count * p->block_count * line_count(p) * LINE));
+  p->scales = malloc(places * sizeof(float));
+  p->zeros = zeros ? malloc(places) : NULL;
+  if (!p->weights || !p->scales || (zeros && !p->zeros)) {
+    destroy(p);
+    return failure("out of memory for weights");
+  }
+  lay_out(p, weights, scales, zeros);
+  let_go(weights, (size_t)(outputs * p->block_count * block * bits / 8));
+  let_go((const uint8_t *)scales, (size_t)(outputs * p->block_count) * sizeof(float));
+  *kernel = p;
+  return NULL;
+}
+
+static void quantise_part(void *call, size_t row) { variant.quantise(call, (int64_t)row); }
+
+static void run_part(void *of, size_t part) {
+  const Call *call = of;
+  const int64_t start = (int64_t)part * call->groups_a_part;
+  for (int64_t group = start; group < MIN_OF(start + call->groups_a_part, call->product->group_count); group++)
+    variant.run(call, group);
+}
+
+static void parallel(Pointer context, void (*work)(void *, size_t), size_t count, void *call) {
+  CALL(PARALLEL_FOR, Pointer, Pointer, void (*)(void *, size_t), size_t, size_t, void *)(context, work, count, 0, call);
+}
+
+enum { PART_COUNT = 16, ROWS_WORTH_SHARING = 8, AXIS_COUNT_MAX = 8 };
+
+static Pointer compute(Pointer kernel, Pointer context) {
+  const Product *p = kernel;
+  Pointer in = NULL, out = NULL, shape = NULL;
+  Call call = {.product = p, .row_count = 1};
+  int64_t dims[AXIS_COUNT_MAX];
+  size_t axes = 0;
+  CALL(KERNEL_INPUT, Pointer, Pointer, size_t, Pointer *)(context, INPUT_ROWS, &in);
+  CALL(TENSOR_DATA, Pointer, Pointer, Pointer *)(in, (Pointer *)&call.input);
+  CALL(TENSOR_SHAPE, Pointer, Pointer, Pointer *)(in, &shape);
+  CALL(DIMENSION_COUNT, Pointer, Pointer, size_t *)(shape, &axes);
+  if (axes >= 1 && axes <= AXIS_COUNT_MAX) CALL(GET_DIMENSIONS, Pointer, Pointer, int64_t *, size_t)(shape, dims, axes);
+  CALL(RELEASE_SHAPE, void, Pointer)(shape);
+  if (axes < 1 || axes > AXIS_COUNT_MAX || dims[axes - 1] != p->inputs) return failure("a product's rows have another width");
+  for (size_t i = 0; i + 1 < axes; i++) call.row_count *= dims[i];
+  dims[axes - 1] = p->outputs;
+  Pointer status = CALL(KERNEL_OUTPUT, Pointer, Pointer, size_t, const int64_t *, size_t, Pointer *)(context, 0, dims, axes, &out);
+  if (status) return status;
+  CALL(TENSOR_DATA, Pointer, Pointer, Pointer *)(out, (Pointer *)&call.output);
+
+  const size_t value_bytes = (size_t)(call.row_count * width_of(p) + LINE - 1) / LINE * LINE;
+  const size_t fact_bytes = (size_t)(call.row_count * p->block_count) * 4;
+  static _Thread_local char *space;
+  static _Thread_local size_t space_size;
+  if (space_size < value_bytes + 2 * fact_bytes) {
+    free(space);
+    space_size = 0, space = malloc(value_bytes + 2 * fact_bytes);
+    if (space == NULL) return failure("out of memory for activations");
+    space_size = value_bytes + 2 * fact_bytes;
+  }
+  call.values = (int8_t *)space;
+  call.row_scales = (float *)(space + value_bytes), call.row_sums = (int32_t *)(space + value_bytes + fact_bytes);
+  if (call.row_count >= ROWS_WORTH_SHARING) parallel(context, quantise_part, (size_t)call.row_count, &call);
+  else
+    for (int64_t row = 0; row < call.row_count; row++) variant.quantise(&call, row);
+  call.groups_a_part = (p->group_count + PART_COUNT - 1) / PART_COUNT;
+  parallel(context, run_part, (size_t)((p->group_count + call.groups_a_part - 1) / call.groups_a_part), &call);
+  return NULL;
+}
+
+static const char *name_of(const Pointer op) { return (void)op, "MatMulNBits"; }
+static const char *provider_of(const Pointer op) { return (void)op, (const char *)NULL; }
+static int input_type(const Pointer op, size_t i) {
+  return (void)op, i == INPUT_WEIGHTS || i == INPUT_ZEROS ? UINT8 : i == INPUT_ORDER ? INT32 : FLOAT;
+}
+static size_t input_count(const Pointer op) { return (void)op, INPUT_COUNT; }
+static int output_type(const Pointer op, size_t i) { return (void)op, (void)i, FLOAT; }
+static size_t one(const Pointer op) { return (void)op, 1; }
+static int input_need(const Pointer op, size_t i) { return (void)op, i <= INPUT_SCALES ? REQUIRED : OPTIONAL; }
+static int output_need(const Pointer op, size_t i) { return (void)op, (void)i, REQUIRED; }
+static int input_memory(const Pointer op, size_t i) { return (void)op, (void)i, 0; }
+static int version_one(const Pointer op) { return (void)op, 1; }
+
+/* OrtCustomOp of version 16: the members that come later are not read. */
+static struct {
+  uint32_t version;
+  void *members[24];
+} operator_table = {16,
+                    {NULL, name_of, provider_of, input_type, input_count, output_type, one, NULL, destroy, input_need,
+                     output_need, input_memory, version_one, version_one, version_one, version_one, create, compute}};
+
+__attribute__((visibility("default"))) Pointer RegisterCustomOps(Pointer options, const Pointer *base) {
+  static Pointer domain;
+  api = ((const Pointer *(*)(uint32_t))base[0])(20);
+  if (domain == NULL) {
+    variant = choose();
+    Pointer made = NULL;
+    Pointer status = CALL(CREATE_DOMAIN, Pointer, const char *, Pointer *)("com.microsoft", &made);
+    if (status == NULL) status = CALL(ADD_TO_DOMAIN, Pointer, Pointer, void *)(made, &operator_table);
+    if (status != NULL) return status;
+    domain = made;
+  }
+  return CALL(ADD_DOMAIN, Pointer, Pointer, Pointer)(options, domain);
+}

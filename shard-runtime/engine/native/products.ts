@@ -1,0 +1,57 @@
+/**
+ * The library of products.c, compiled for this machine where there is a C compiler. Without one the engine runs ONNX
+ * Runtime's own products: slower, other bits, and so another drift class.
+ */
+import { execFile } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdir, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+/** Counts up when the same products get other bits. Part of the drift class. */
+export const PRODUCTS_VERSION = 1;
+
+export type ProductsLibrary =
+  | { readonly path: string }
+  /** Why there is none, for the log. */
+  | { readonly reason: string };
+
+const SOURCE = fileURLToPath(new URL("./products.c", import.meta.url));
+/** A fused multiply-add where the source does not say so would change bits. */
+const FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC"];
+const COMPILE_TIMEOUT_MS = 120_000;
+
+const run = promisify(execFile);
+
+/**
+ * Finds the library in `directory`, or compiles it there (some seconds, once for each source and compiler). `compiler` is
+ * a command, `cc` where absent. Never throws: what goes wrong is the reason.
+ */
+export async function productsLibrary(directory: string, compiler = "cc"): Promise<ProductsLibrary> {
+  if (process.platform === "win32") return { reason: "the products are not built on Windows yet" };
+  try {
+    const { stdout: version } = await run(compiler, ["--version"], { timeout: COMPILE_TIMEOUT_MS });
+    const identity = [await readFile(SOURCE), version, FLAGS.join(" "), process.platform, process.arch];
+    const digest = identity.reduce((hash, part) => hash.update(part).update("\0"), createHash("sha256")).digest("hex");
+    const path = join(directory, `products-${digest.slice(0, 16)}.so`);
+    if (!existsSync(path)) await compile(compiler, directory, path);
+    return { path };
+  } catch (cause) {
+    const words = cause instanceof Error ? cause.message : String(cause);
+    return { reason: `${compiler} could not build the products: ${words.slice(0, 500)}` };
+  }
+}
+
+async function compile(compiler: string, directory: string, path: string): Promise<void> {
+  await mkdir(directory, { recursive: true });
+  // Another rank may compile at the same time; the last to finish puts the same bytes there.
+  const partial = `${path}.${process.pid}-${randomBytes(4).toString("hex")}.partial`;
+  try {
+    await run(compiler, [...FLAGS, "-o", partial, SOURCE, "-lm"], { timeout: COMPILE_TIMEOUT_MS });
+    await rename(partial, path);
+  } finally {
+    await rm(partial, { force: true });
+  }
+}
