@@ -3,7 +3,13 @@ import { type JsonObject, isJsonObject, parseJson, shown } from "../../core/json
 import { type Result, ok, refuse } from "../../core/result.ts";
 import { type CompiledTemplate, compileTemplate } from "./jinja.ts";
 
-export type Message = { readonly role: string; readonly content: string; readonly name?: string };
+/** What a request gives of a turn; templates may look for more, such as `tool_calls`. */
+export type Message = {
+  readonly role: string;
+  readonly content: string;
+  readonly name?: string;
+  readonly [field: string]: unknown;
+};
 
 export type ChatTemplate = {
   /**
@@ -24,21 +30,26 @@ export function parseChatTemplate(
 ): Result<ChatTemplate, "NoChatTemplate" | "MalformedTemplate"> {
   const parsed = parseJson(configText === "" ? "{}" : configText);
   const config = isJsonObject(parsed) ? parsed : {};
-  const source = file ?? templateIn(config["chat_template"]);
-  if (source === undefined) {
+  const sources = file === undefined ? templatesIn(config["chat_template"]) : { chat: file };
+  if (sources === undefined) {
     return refuse(
       "NoChatTemplate",
       "the model has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); use /v1/completions",
     );
   }
-  let template: CompiledTemplate;
+  let chat: CompiledTemplate;
+  let toolUse: CompiledTemplate;
   try {
-    template = compileTemplate(source);
+    chat = compileTemplate(sources.chat);
+    toolUse = sources.toolUse === undefined ? chat : compileTemplate(sources.toolUse);
   } catch (error) {
     const where = file === undefined ? "tokenizer_config.json: chat_template" : "chat_template.jinja";
     return refuse("MalformedTemplate", `${where} cannot be read: ${messageOf(error)}; use /v1/completions`);
   }
-  return ok({ render: (messages, settings, now) => render(template, config, messages, settings, now) });
+  return ok({
+    render: (messages, settings, now) =>
+      render(settings["tools"] == null ? chat : toolUse, config, messages, settings, now),
+  });
 }
 
 function render(
@@ -64,13 +75,16 @@ function render(
 /** Transformers passes these always, so templates ask whether they are none, and not only whether they are defined. */
 const NOT_GIVEN = { tools: null, documents: null };
 
-/** A text, or a list of named ones of which "default" is the one for chats. */
-function templateIn(value: unknown): string | undefined {
-  if (typeof value === "string") return value;
+/** A text, or a list of named ones: "default" is the one for chats, "tool_use" that for chats with tools. */
+function templatesIn(value: unknown): { readonly chat: string; readonly toolUse?: string } | undefined {
+  if (typeof value === "string") return { chat: value };
   if (!Array.isArray(value)) return undefined;
   const named = value.filter(isJsonObject);
-  const chosen = named.find((entry) => entry["name"] === "default") ?? named[0];
-  return typeof chosen?.["template"] === "string" ? chosen["template"] : undefined;
+  const textOf = (entry: JsonObject | undefined) =>
+    typeof entry?.["template"] === "string" ? entry["template"] : undefined;
+  const chat = textOf(named.find((entry) => entry["name"] === "default") ?? named[0]);
+  const toolUse = textOf(named.find((entry) => entry["name"] === "tool_use"));
+  return chat === undefined ? undefined : { chat, ...(toolUse === undefined ? {} : { toolUse }) };
 }
 
 const messageOf = (error: unknown): string => shown(error instanceof Error ? error.message : String(error));

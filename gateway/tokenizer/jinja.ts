@@ -5,6 +5,7 @@
  */
 import { Environment, Interpreter, Template } from "@huggingface/jinja";
 import type { JsonObject } from "../../core/json.ts";
+import { addPython, asPython } from "./python-values.ts";
 
 export type CompiledTemplate = {
   /** The text. Throws what the template raises, and where it uses something that the interpreter lacks. */
@@ -13,10 +14,11 @@ export type CompiledTemplate = {
 
 /** Throws where `source` is no Jinja. */
 export function compileTemplate(source: string): CompiledTemplate {
-  const program = new Template(source).parsed;
+  const program = asPython(new Template(source).parsed);
   return {
     render(names, now) {
       const environment = new Environment();
+      addPython(environment, (value) => new Environment().set("value", value));
       for (const [name, value] of Object.entries({ ...CONSTANTS, ...functionsAt(now), ...names }))
         environment.set(name, value);
       const rendered: { value: unknown } = new Interpreter(environment).run(program);

@@ -203,11 +203,12 @@ describe("chat template", () => {
     ).to.deep.include({ value: "A" });
     const listed = parse({
       chat_template: [
-        { name: "tools", template: "T" },
+        { name: "tool_use", template: "T" },
         { name: "default", template: "D" },
       ],
     });
     expect(listed.render([], {}, now)).to.deep.include({ value: "D" });
+    expect(listed.render([], { tools: [] }, now)).to.deep.include({ value: "T" });
   });
 
   it("refuses with the template's own words, and says where there is none", () => {
