@@ -29,6 +29,7 @@ export type EngineOptions = {
   readonly spin: boolean;
   readonly maxBatchRows?: number; // default 512
   readonly libraryPath?: string; // another libonnxruntime
+  readonly products?: string | undefined; // the library of native/products.ts; absent: ONNX Runtime's own products
   readonly openDevice?: ((kind: string, ort: Ort) => Device) | undefined; // another door than open-device.ts, for tests
   readonly shareMemory?: boolean; // partial sums lie in shared memory, for another thread to add
 };
