@@ -25,11 +25,13 @@ export const driftClass = (facts: DriftFacts): string =>
 const DEVICE_CHARACTERS_MAX = 120;
 
 /**
- * The device as it really runs a shard: its name; elsewhere than on the processor also what a probe on it gave, and the
- * operators that were left to the processor, whose instructions count as well then. Call it when all graphs are loaded.
+ * The device as it really runs a shard: its name; on the processor the version of our own products where they run; elsewhere
+ * what a probe gave there, and the operators that were left to the processor, whose instructions count as well then. Call
+ * it when all graphs are loaded.
  */
-export function deviceClass(device: Device): string {
-  if (device.kind === "cpu") return device.name;
+export function deviceClass(device: Device, productsVersion?: number): string {
+  if (device.kind === "cpu")
+    return productsVersion === undefined ? device.name : `${device.name}+products${productsVersion}`;
   const kernels = `${device.name}-${probe(device)}`;
   const { onTheCpu } = device;
   const all = onTheCpu.length === 0 ? kernels : `${kernels}+${cpuDevice()}-${onTheCpu.join("-")}`;
