@@ -14,7 +14,8 @@ const tessellate = (...args: readonly string[]): Promise<Outcome> =>
     }),
   );
 
-describe("tessellate pack", () => {
+describe("tessellate pack", function () {
+  this.timeout(30_000); // each call is a process
   let directory: string;
   beforeEach(async () => {
     directory = await aCheckpoint({ files: 2 });
@@ -22,7 +23,7 @@ describe("tessellate pack", () => {
   afterEach(() => removed(directory));
 
   it("writes a manifest and says what it is, on stdout alone", async () => {
-    const { code, stdout, stderr } = await tessellate("pack", directory, "-o", "json");
+    const { code, stdout, stderr } = await tessellate("pack", directory, "--no-measure", "-o", "json");
     expect(stderr).to.equal("");
     expect(code).to.equal(0);
     const report = JSON.parse(stdout);
@@ -33,7 +34,27 @@ describe("tessellate pack", () => {
       "tokenizer.json",
       "model-00001-of-00002.safetensors",
     ]);
-    expect((await tessellate("pack", directory)).stdout).to.include(report.root);
+    expect((await tessellate("pack", directory, "--no-measure")).stdout).to.include(report.root);
+  });
+
+  it("measures what a quantisation costs and writes it down, unless told not to", async () => {
+    const manifestOf = async () => {
+      const manifest = parseManifest(await readFile(join(directory, "tessellate-manifest.json"), "utf8"));
+      if (!manifest.ok) throw new Error(manifest.detail);
+      return manifest.value;
+    };
+    const { code, stdout } = await tessellate("pack", directory, "--quantization", "int4");
+    expect(code).to.equal(0);
+    expect(stdout).to.match(/^int4: \S+ nats from f32 \(mean KL over 256 random tokens\)$/m);
+    const measured = await manifestOf();
+    expect(measured.costs).to.have.length(1);
+    await tessellate("pack", directory, "--no-measure");
+    expect(await manifestOf())
+      .to.include({ root: measured.root })
+      .and.not.have.property("costs");
+    const wrong = await tessellate("pack", directory, "--quantization", "int2");
+    expect(wrong).to.include({ code: 1, stdout: "" });
+    expect(wrong.stderr).to.include("int2").and.include("BadOption");
   });
 
   it("refuses what cannot be served, with its code, and writes nothing", async () => {
@@ -45,6 +66,6 @@ describe("tessellate pack", () => {
       () => expect.fail("was written"),
       () => {},
     );
-    expect((await tessellate("pack", directory, "--without-tokenizer")).code).to.equal(0);
+    expect((await tessellate("pack", directory, "--without-tokenizer", "--no-measure")).code).to.equal(0);
   });
 });

@@ -1,14 +1,28 @@
 /** `tessellate pack`: makes the manifest of a checkpoint, once, so that every rank can check every byte it reads. */
 import type { Command } from "commander";
+import { Bug } from "../../core/assert.ts";
 import { LEAVES_FILE, MANIFEST_FILE } from "../../core/manifest.ts";
 import { parseModelConfig } from "../../core/model-config.ts";
+import { MEASURED, type Measured, type QuantizationCost, costText } from "../../core/quantization-cost.ts";
 import { RefusalError, valueOrThrow } from "../../core/result.ts";
 import { formatBytes } from "../../core/units.ts";
 import { systemClock } from "../../core/wire/clock.ts";
-import { type PackedModel, packModel } from "../../shard-runtime/weights/pack.ts";
+import { measureCosts } from "../../shard-runtime/weights/measure-costs.ts";
+import { openModel } from "../../shard-runtime/weights/open-model.ts";
+import { type PackedModel, packModel, writeManifest } from "../../shard-runtime/weights/pack.ts";
 import { ProgressBar } from "../progress-bar.ts";
 
-type Options = { readonly output: string; readonly withoutTokenizer?: boolean; readonly columns: boolean };
+type Options = {
+  readonly output: string;
+  readonly withoutTokenizer?: boolean;
+  readonly columns: boolean;
+  readonly quantization?: string;
+  readonly measure: boolean;
+};
+
+/** Beyond this, measuring is left out; packing itself only hashes. */
+const MEASURE_LIMIT_MS = 600_000;
+const MEASURED_UNASKED: readonly Measured[] = ["int8", "int4"];
 
 export function register(program: Command): void {
   program
@@ -17,16 +31,24 @@ export function register(program: Command): void {
     .argument("<directory>", "folder with config.json, *.safetensors and tokenizer.json, or with a *.gguf")
     .option("--without-tokenizer", "accept a checkpoint that has no tokenizer.json (it can be evaluated, not served)")
     .option("--no-columns", "make no copies by column; tensor-parallel ranks then fetch half as much again")
+    .option("--quantization <kind>", "measure what this one costs: f16, int8 or int4 (unasked: int8 and int4)")
+    .option("--no-measure", "do not measure what quantisations cost")
     .option("-o, --output <form>", "text or json", "text")
     .action(async (directory: string, options: Options) => {
       if (options.output !== "text" && options.output !== "json") {
         throw new RefusalError({ ok: false, code: "BadOption", detail: `-o ${options.output}: choose text or json` });
       }
-      await pack(directory, options);
+      const asked = MEASURED.find((each) => each === options.quantization);
+      if (options.quantization !== undefined && asked === undefined) {
+        const detail = `--quantization ${options.quantization}: choose ${MEASURED.join(", ")}; f32 costs nothing`;
+        throw new RefusalError({ ok: false, code: "BadOption", detail });
+      }
+      const unasked = options.measure ? MEASURED_UNASKED : [];
+      await pack(directory, options, asked === undefined ? unasked : [asked]);
     });
 }
 
-async function pack(directory: string, options: Options): Promise<void> {
+async function pack(directory: string, options: Options, quantizations: readonly Measured[]): Promise<void> {
   const startedMs = systemClock.monotonicMs();
   const bar = new ProgressBar();
   const result = await packModel(directory, {
@@ -37,17 +59,20 @@ async function pack(directory: string, options: Options): Promise<void> {
   });
   bar.clear();
   const packed = valueOrThrow(result);
-  const report = reportOf(packed);
+  const seconds = ((systemClock.monotonicMs() - startedMs) / 1000).toFixed(1);
+  const { costs, unmeasured } = await measured(directory, packed, quantizations, bar);
+  const report = { ...reportOf(packed), costs };
   if (options.output === "json") {
     console.log(JSON.stringify(report));
     return;
   }
-  const seconds = ((systemClock.monotonicMs() - startedMs) / 1000).toFixed(1);
   console.log(
     `${report.root}\n${formatBytes(report.bytes)} in ${report.files.length} files, ${report.layerCount} layers, hashed in ${seconds} s`,
   );
   if (packed.written.length > 0) console.log(`made of the GGUF file's metadata: ${packed.written.join(", ")}`);
   for (const note of packed.notes) console.log(`note: ${note}`);
+  for (const cost of costs) console.log(costText(cost));
+  if (unmeasured !== undefined) console.log(`what quantisations cost was not measured: ${unmeasured}`);
   if (packed.addedBytes > 0)
     console.log(
       `of these, ${formatBytes(packed.addedBytes)} are copies by column, so that a rank of several fetches its columns ` +
@@ -56,6 +81,28 @@ async function pack(directory: string, options: Options): Promise<void> {
   console.log(
     `wrote ${packed.manifestPath} and ${LEAVES_FILE}: keep them beside the model's files; spec.model.digest may pin the root above`,
   );
+}
+
+/** Measures on the model as it lies there, and writes what was found into its manifest. */
+async function measured(
+  directory: string,
+  { manifest }: PackedModel,
+  quantizations: readonly Measured[],
+  bar: ProgressBar,
+): Promise<{ readonly costs: readonly QuantizationCost[]; readonly unmeasured?: string }> {
+  if (quantizations.length === 0) return { costs: [] };
+  const model = valueOrThrow(await openModel({ path: directory }, { clock: systemClock }));
+  const onStep = (text: string): void => bar.line(text);
+  const options = { quantizations, clock: systemClock, timeLimitMs: MEASURE_LIMIT_MS, onStep };
+  // The manifest is written already, and is as good without: an engine that does not start here may start elsewhere.
+  const costs = await measureCosts(model, options).catch((error: unknown) => {
+    if (error instanceof Bug || !(error instanceof Error)) throw error;
+    return error.message;
+  });
+  bar.clear();
+  if (typeof costs === "string") return { costs: [], unmeasured: costs };
+  await writeManifest(directory, { ...manifest, costs });
+  return { costs };
 }
 
 function reportOf({ manifest, manifestPath, addedBytes, written, notes }: PackedModel) {

@@ -1,5 +1,6 @@
 /** `tessellate plan`: what would go where, without starting anything. */
 import type { Command } from "commander";
+import { costText } from "../../core/quantization-cost.ts";
 import { RefusalError, valueOrThrow } from "../../core/result.ts";
 import { type Documents, readDocuments } from "../../operator/local/documents.ts";
 import { resolveLocal } from "../../operator/local/local-house.ts";
@@ -29,6 +30,8 @@ export function register(program: Command): void {
           ? JSON.stringify(placementDocument(model, facts, placed), undefined, 2)
           : showPlacement(model, facts, placed),
       );
+      const cost = facts.costs?.find(({ quantization }) => quantization === model.quantization);
+      if (cost !== undefined && options.output === "table") console.log(`as its packer measured, ${costText(cost)}`);
     });
 }
 

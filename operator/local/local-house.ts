@@ -14,7 +14,7 @@ import { RefusalError, valueOrThrow } from "../../core/result.ts";
 import { ask, dial } from "../../core/wire/door.ts";
 import type { Client } from "../../core/wire/proto.ts";
 import { type Tls, openTls } from "../../core/wire/tls.ts";
-import { readFacts } from "../manifest/read-facts.ts";
+import { type ReadFacts, readFacts } from "../manifest/read-facts.ts";
 import { modelSpecOf } from "../plan/model-spec.ts";
 import { pictureOf } from "../plan/picture.ts";
 import { plan } from "../plan/plan.ts";
@@ -58,7 +58,7 @@ const RESTART_MS_MAX = 30_000;
 /** What `-f` and `--nodes` must hold together, or the refusal that says what is missing. */
 export async function resolveLocal(
   documents: Documents,
-): Promise<{ readonly model: ModelSpec; readonly facts: ModelFacts }> {
+): Promise<{ readonly model: ModelSpec; readonly facts: ReadFacts }> {
   const [model, ...more] = documents.models;
   if (model === undefined)
     throw new RefusalError({ ok: false, code: "NoModel", detail: "no file holds a ShardedModel: name one with -f" });

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { present } from "../../core/assert.ts";
 import { MANIFEST_BYTES_MAX, MANIFEST_FILE, parseManifest } from "../../core/manifest.ts";
 import { parseModelConfig } from "../../core/model-config.ts";
+import type { QuantizationCost } from "../../core/quantization-cost.ts";
 import type { ModelSource } from "../../core/rank-config.ts";
 import { type Result, ok, refuse } from "../../core/result.ts";
 import { headersOf, placeOf, shownFile, urlOf } from "../../core/source.ts";
@@ -18,8 +19,8 @@ export type FactsRequest = {
   readonly digest?: string; // sha256:…; another root is refused
 };
 
-/** With the text of config.json, for whoever keeps it. */
-export type ReadFacts = ModelFacts & { readonly configText: string };
+/** With what only people and caches want: the text of config.json, and what its packer measured. */
+export type ReadFacts = ModelFacts & { readonly configText: string; readonly costs?: readonly QuantizationCost[] };
 
 /**
  * Reads and checks the manifest. Refusals say what to do: `MissingManifest` (run `tessellate pack`), `Unreachable`,
@@ -39,8 +40,8 @@ export async function readFacts({
   const manifest = parseManifest(text.value, digest);
   if (!manifest.ok) return manifest;
   const config = parseModelConfig(manifest.value.configText);
-  const { root, configText } = manifest.value;
-  return config.ok ? ok({ root, config: config.value, configText }) : config;
+  const { root, configText, costs = [] } = manifest.value;
+  return config.ok ? ok({ root, config: config.value, configText, costs }) : config;
 }
 
 /** From the first source that has it, else the first one's refusal. */

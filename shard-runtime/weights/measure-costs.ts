@@ -79,9 +79,9 @@ async function sampleOf(model: OpenModel): Promise<Sample> {
   if (fileOf(model.manifest, "tokenizer.json") === undefined) return randomSample(vocabularySize, length);
   const textOf = async (path: string): Promise<string> =>
     fileOf(model.manifest, path) === undefined ? "" : new TextDecoder().decode(await model.readFile(path));
-  const sample = textSample(await textOf("tokenizer.json"), await textOf("tokenizer_config.json"), length);
-  const isUsable = sample.sequences.length > 0 && sample.sequences.flat().every((id) => id < vocabularySize);
-  return isUsable ? sample : randomSample(vocabularySize, length);
+  const options = { lengthMax: length, vocabularySize };
+  const sample = textSample(await textOf("tokenizer.json"), await textOf("tokenizer_config.json"), options);
+  return sample ?? randomSample(vocabularySize, length);
 }
 
 /** As many layers at a time as fit into `segmentBytes` of f32, at least one. */

@@ -26,20 +26,30 @@ const PASSAGES: readonly string[] = [
 
 export type Sample = { readonly kind: "text" | "randomTokens"; readonly sequences: readonly (readonly number[])[] };
 
-/** Of each passage at most `lengthMax` tokens. `tokenizerText` is a tokenizer.json, `configText` a tokenizer_config.json or "". */
-export function textSample(tokenizerText: string, configText: string, lengthMax: number): Sample {
-  const json = parseJson(tokenizerText);
-  const config = parseJson(configText);
+/**
+ * Of each passage at most `lengthMax` tokens. `tokenizerText` is a tokenizer.json, `configText` a tokenizer_config.json or
+ * "". Undefined where the library cannot use it, or it gives tokens that a vocabulary of this size does not have.
+ */
+export function textSample(
+  tokenizerText: string,
+  configText: string,
+  { lengthMax, vocabularySize }: { readonly lengthMax: number; readonly vocabularySize: number },
+): Sample | undefined {
+  const [json, config] = [parseJson(tokenizerText), parseJson(configText)];
   const absent = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, added_tokens: [] };
-  const tokenizer = new Tokenizer(
-    { ...absent, ...(isJsonObject(json) ? json : {}) },
-    isJsonObject(config) ? config : {},
-  );
-  const sequences = PASSAGES.map((text) => {
-    const { ids } = tokenizer.encode(text, { add_special_tokens: true });
-    return ids.filter((id: number | undefined) => id !== undefined).slice(0, lengthMax);
-  });
-  return { kind: "text", sequences: sequences.filter((ids) => ids.length > 0) };
+  try {
+    const tokenizer = new Tokenizer(
+      { ...absent, ...(isJsonObject(json) ? json : {}) },
+      isJsonObject(config) ? config : {},
+    );
+    const sequences = PASSAGES.map((text) =>
+      tokenizer.encode(text, { add_special_tokens: true }).ids.slice(0, lengthMax),
+    );
+    const isUsable = sequences.every((ids) => ids.length > 1 && ids.every((id: number) => id < vocabularySize));
+    return isUsable ? { kind: "text", sequences } : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** The same for everybody: a multiplicative generator (Lehmer, modulus 2^31 - 1). */

@@ -23,7 +23,7 @@ export type GgufDescription = {
 
 /**
  * Writes what is missing beside the GGUF files of `directory`; nothing where it has none. Throws RefusalError:
- * MalformedTensors, UnknownModelType, UnsupportedOption, SeveralModels, MissingFile.
+ * MalformedTensors, UnknownModelType, UnsupportedOption, SeveralGgufFiles, MissingFile.
  */
 export async function describeGguf(directory: string, folder: FolderSource): Promise<GgufDescription> {
   const files = await ggufFilesIn(directory);

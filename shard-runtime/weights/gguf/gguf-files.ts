@@ -8,7 +8,7 @@ const PART = /^(.+)-(\d{5})-of-(\d{5})\.gguf$/;
 
 /**
  * The one GGUF file of `directory`, or all parts of the one that was cut, in order; none where there is no GGUF. Refused
- * (RefusalError): SeveralModels, MissingFile where a part is.
+ * (RefusalError): SeveralGgufFiles, MissingFile where a part is.
  */
 export async function ggufFilesIn(directory: string): Promise<readonly string[]> {
   const names = (await readdir(directory).catch(() => []))
@@ -24,7 +24,7 @@ export async function ggufFilesIn(directory: string): Promise<readonly string[]>
   const other = names.find((name) => !expected.includes(name));
   if (other !== undefined)
     throw refusal(
-      "SeveralModels",
+      "SeveralGgufFiles",
       `${directory} has ${first} and ${other}; keep one model to a folder, in one quantisation`,
     );
   const missing = expected.find((name) => !names.includes(name));

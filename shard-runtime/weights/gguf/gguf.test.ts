@@ -204,7 +204,7 @@ describe("GGUF folders", () => {
       ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"],
     ],
     [["m-00001-of-00002.gguf"], "MissingFile"],
-    [["m-Q4_0.gguf", "m-Q8_0.gguf"], "SeveralModels"],
+    [["m-Q4_0.gguf", "m-Q8_0.gguf"], "SeveralGgufFiles"],
   ];
   for (const [files, found] of cases)
     it(`hold one model: ${files.join(", ")}`, async () => {
