@@ -7,9 +7,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect } from "chai";
+import { parseModelConfig } from "../../core/model-config.ts";
 import { valueOrThrow } from "../../core/result.ts";
+import { placeOf } from "../../core/source.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { LocalChain, type LocalModel } from "../../shard-runtime/engine/local-chain.ts";
+import type { PackFormat } from "../../shard-runtime/engine/shard.ts";
+import type { TensorSource } from "../../shard-runtime/engine/tensor-source.ts";
+import { FolderSource } from "../../shard-runtime/weights/folder-source.ts";
+import { describeGguf } from "../../shard-runtime/weights/gguf/describe.ts";
 import { openUnpacked } from "../../shard-runtime/weights/pack.ts";
 import { type RandomWeights, randomCheckpoint } from "./families/random-weights.ts";
 
@@ -20,6 +26,8 @@ const CHECKPOINTS = [
   ...["compressed-int4", "compressed-int4-asymmetric", "compressed-fp8-tensor", "compressed-fp8-channel"],
   ...["gguf-f16", "gguf-q8-0", "gguf-q4-0", "gguf-k", "gguf-qwen2"],
 ];
+/** Formats whose blocks are the engine's own int4. */
+const HELD_AS_STORED = /^(gptq|awq|compressed-int4|gguf-q4)/;
 
 type Golden = {
   readonly tokenIds: readonly number[];
@@ -61,12 +69,28 @@ for (const name of CHECKPOINTS)
       expect(unsigned([...read])).to.deep.equal(unsigned(sample.rows.flat()));
     });
 
+    if (name.startsWith("gguf"))
+      it("its metadata alone says the same as its config.json", async () => {
+        const alone = await randomCheckpoint(join(GOLDEN, name));
+        folders.push(alone);
+        await rm(join(alone, "config.json"));
+        const place = valueOrThrow(placeOf({ path: alone }));
+        if (place.kind !== "folder") return expect.fail("a folder");
+        await describeGguf(alone, new FolderSource(place));
+        const written = valueOrThrow(parseModelConfig(await readFile(join(alone, "config.json"), "utf8")));
+        expect(written).to.deep.equal(model.config);
+      });
+
+    async function loaded(quantization: PackFormat, sliceWeights: readonly number[], tensors: TensorSource) {
+      const plan = [{ layers: { start: 0, end: model.config.layerCount }, sliceWeights }];
+      const root = `${model.root}${tensors === model.tensors ? "" : "-rounded"}`;
+      const options = { slotCount: 1, threadCount: 2, contextLength: 128, spin: false, cacheDirectory, quantization };
+      return LocalChain.load({ ...model, root, tensors }, plan, options);
+    }
+
     for (const weights of [[1], [1, 2]])
       it(`64 greedy tokens equal the reference's, logits within 1e-3, with ${weights.length} ranks`, async () => {
-        const layers = { start: 0, end: model.config.layerCount };
-        const options = { slotCount: 1, threadCount: 2, contextLength: 128, spin: false, cacheDirectory };
-        const plan = [{ layers, sliceWeights: weights }];
-        const chain = await LocalChain.load(model, plan, { ...options, quantization: "f32" });
+        const chain = await loaded("f32", weights, model.tensors);
         for (const { tokenIds, greedy, lastLogits } of goldens) {
           chain.acquire("answer");
           const logits = chain.feed("answer", tokenIds);
@@ -77,5 +101,23 @@ for (const name of CHECKPOINTS)
           expect(tokens).to.deep.equal(greedy);
         }
         chain.close();
+      });
+
+    if (HELD_AS_STORED.test(name))
+      it("int4 holds its codes as they are: far nearer to it than rounding them again", async () => {
+        const error = async (tensors: TensorSource) => {
+          const chain = await loaded("int4", [1], tensors);
+          const errors = goldens.map(({ tokenIds, lastLogits }) => {
+            chain.acquire("answer");
+            const logits = chain.feed("answer", tokenIds);
+            chain.release("answer");
+            const difference = logits.map((value, index) => value - (lastLogits[index] ?? Number.NaN));
+            return Math.hypot(...difference) / Math.hypot(...lastLogits);
+          });
+          chain.close();
+          return errors.reduce((sum, each) => sum + each, 0) / errors.length;
+        };
+        const asNumbers: TensorSource = { read: (role, part) => model.tensors.read(role, part) };
+        expect(await error(model.tensors)).to.be.below(0.6 * (await error(asNumbers)));
       });
   });

@@ -1,6 +1,6 @@
 """The tiny random checkpoints of test/golden/families: at least two unlike configurations of every family, one of them
-with every optional feature on. Configurations are spelled as the checkpoints that people publish are (`hub`), or as
-transformers 5 writes them (`own`): both spellings must be read.
+with every optional feature on, and with an epsilon so large that forgetting it shows. Configurations are spelled as the
+checkpoints that people publish are (`hub`), or as transformers 5 writes them (`own`): both spellings must be read.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ CHECKPOINTS = (
         name="llama-3-all",
         about="every option of Llama: grouped heads of a size of their own, biases everywhere, tied, llama3 rope scaling",
         seed=12, dtype="BF16", spelling="own",
-        config=_llama(**_shape(66, 88, 5, 6, 2, 84), head_dim=20, attention_bias=True, mlp_bias=True, rms_norm_eps=1e-5,
+        config=_llama(**_shape(66, 88, 5, 6, 2, 84), head_dim=20, attention_bias=True, mlp_bias=True, rms_norm_eps=0.002,
                       rope_theta=500000.0, rope_scaling=_LLAMA3, tie_word_embeddings=True, dtype="bfloat16"),
     ),
     FamilyCheckpoint(
@@ -121,7 +121,7 @@ CHECKPOINTS = (
         seed=32, dtype="F32", spelling="hub",
         config={"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu"}
         | _shape(96, 112, 5, 8, 2, 80) | {
-            "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "rope_scaling": _YARN, "sliding_window": 8,
+            "rms_norm_eps": 0.002, "rope_theta": 10000.0, "rope_scaling": _YARN, "sliding_window": 8,
             "use_sliding_window": True, "max_window_layers": 2, "tie_word_embeddings": False, "torch_dtype": "float32"},
     ),
     FamilyCheckpoint(
@@ -140,7 +140,7 @@ CHECKPOINTS = (
         seed=42, dtype="F32", spelling="own",
         config={"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu"}
         | _shape(80, 72, 5, 6, 2, 80) | {
-            "attention_bias": True, "head_dim": 24, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+            "attention_bias": True, "head_dim": 24, "rms_norm_eps": 0.002, "rope_theta": 10000.0,
             "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
             "sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1, "tie_word_embeddings": False,
             "dtype": "float32"},
@@ -164,7 +164,7 @@ CHECKPOINTS = (
                 "hidden_activation": "gelu_pytorch_tanh"}
         | _shape(72, 84, 5, 6, 3, 80, pad_token_id=0, eos_token_id=1, bos_token_id=2) | {
             "attention_bias": True, "attn_logit_softcapping": 2.5, "final_logit_softcapping": 8.0, "head_dim": 20,
-            "query_pre_attn_scalar": 11, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "sliding_window": 8,
+            "query_pre_attn_scalar": 11, "rms_norm_eps": 0.002, "rope_theta": 10000.0, "sliding_window": 8,
             "tie_word_embeddings": False, "dtype": "float32"},
     ),
     FamilyCheckpoint(
@@ -187,7 +187,7 @@ CHECKPOINTS = (
                 "hidden_activation": "gelu_pytorch_tanh"}
         | _shape(72, 80, 6, 6, 2, 80, pad_token_id=0, eos_token_id=1, bos_token_id=2) | {
             "attention_bias": True, "attn_logit_softcapping": None, "final_logit_softcapping": 9.0, "head_dim": 24,
-            "query_pre_attn_scalar": 30, "rms_norm_eps": 1e-6, "sliding_window": 8,
+            "query_pre_attn_scalar": 30, "rms_norm_eps": 0.002, "sliding_window": 8,
             "layer_types": ["sliding_attention", "full_attention", "full_attention", "sliding_attention",
                             "sliding_attention", "full_attention"],
             "rope_parameters": {
@@ -224,7 +224,7 @@ CHECKPOINTS = (
         config={"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "hidden_act": "silu"}
         | _shape(96, 80, 5, 6, 3, 84, max_position_embeddings=512) | {
             "attention_bias": False, "original_max_position_embeddings": 16, "partial_rotary_factor": 0.75,
-            "rms_norm_eps": 1e-5,
+            "rms_norm_eps": 0.002,
             "rope_scaling": {"type": "longrope", "short_factor": _growing(6, 1.0, 0.05),
                              "long_factor": _growing(6, 1.2, 3.1)},
             "rope_theta": 10000.0, "sliding_window": None, "pad_token_id": 0, "tie_word_embeddings": True,
@@ -245,7 +245,7 @@ CHECKPOINTS = (
         seed=82, dtype="BF16", spelling="own", head_gain=1.0, norm_centre=1.8, last_norm_centre=3.0, bias_spread=0.1, matrix_gain=2.0,
         config={"architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2", "hidden_act": "silu"}
         | _shape(96, 80, 5, 8, 4, 80) | {
-            "attention_bias": True, "pad_token_id": 0, "rms_norm_eps": 1e-5,
+            "attention_bias": True, "pad_token_id": 0, "rms_norm_eps": 0.002,
             "rope_scaling": {"rope_type": "linear", "factor": 2.0}, "rope_theta": 10000.0, "tie_word_embeddings": True,
             "dtype": "bfloat16"},
     ),
@@ -267,7 +267,7 @@ CHECKPOINTS = (
         config={"architectures": ["GraniteForCausalLM"], "model_type": "granite", "hidden_act": "silu"}
         | _shape(72, 80, 4, 6, 3, 80) | {
             "attention_bias": True, "attention_multiplier": 0.4, "embedding_multiplier": 3.5, "logits_scaling": 1.7,
-            "residual_multiplier": 0.6, "mlp_bias": True, "pad_token_id": 0, "rms_norm_eps": 1e-5,
+            "residual_multiplier": 0.6, "mlp_bias": True, "pad_token_id": 0, "rms_norm_eps": 0.002,
             "rope_scaling": _LLAMA3, "rope_theta": 10000.0, "tie_word_embeddings": False, "dtype": "float32"},
     ),
     FamilyCheckpoint(
@@ -288,7 +288,7 @@ CHECKPOINTS = (
         config={"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", "hidden_act": "silu"}
         | _shape(96, 72, 5, 6, 3, 80) | {
             "attention_bias": True, "mlp_bias": True, "no_rope_layers": [0, 1, 1, 0, 1], "pad_token_id": 0,
-            "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+            "rms_norm_eps": 0.002, "rope_theta": 10000.0,
             "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
             "sliding_window": 8, "use_sliding_window": True, "tie_word_embeddings": False, "dtype": "float32"},
     ),
@@ -308,7 +308,7 @@ CHECKPOINTS = (
         seed=112, dtype="F32", spelling="own", head_gain=1.5, last_norm_centre=2.0,
         config={"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_act": "silu"}
         | _shape(60, 40, 5, 6, 3, 80) | {
-            "head_dim": 12, "num_experts_per_tok": 3, "num_local_experts": 5, "rms_norm_eps": 1e-5,
+            "head_dim": 12, "num_experts_per_tok": 3, "num_local_experts": 5, "rms_norm_eps": 0.002,
             "rope_theta": 10000.0, "sliding_window": 8, "tie_word_embeddings": True, "dtype": "float32"},
     ),
     FamilyCheckpoint(
@@ -332,7 +332,7 @@ CHECKPOINTS = (
         | _shape(72, 80, 6, 6, 3, 80) | {
             "attention_bias": True, "decoder_sparse_step": 2, "head_dim": 20, "mlp_only_layers": [3],
             "moe_intermediate_size": 40, "norm_topk_prob": False, "num_experts": 6, "num_experts_per_tok": 2,
-            "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "sliding_window": 8, "use_sliding_window": True,
+            "rms_norm_eps": 0.002, "rope_theta": 10000.0, "sliding_window": 8, "use_sliding_window": True,
             "tie_word_embeddings": True, "dtype": "float32"},
     ),
     FamilyCheckpoint(
@@ -340,14 +340,14 @@ CHECKPOINTS = (
         about="as published: two of four stacked experts, sinks, every other layer a window of 8, yarn not truncated",
         seed=131, dtype="BF16", spelling="hub", matrix_gain=1.2,
         config={"architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss", "hidden_act": "silu"}
-        | _shape(64, 48, 4, 8, 2, 80) | {
+        | _shape(64, 48, 4, 8, 2, 80, max_position_embeddings=4096) | {
             "attention_bias": True, "attention_dropout": 0.0, "experts_per_token": 2, "head_dim": 16,
-            "initial_context_length": 32,
+            "initial_context_length": 512,
             "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
             "num_experts_per_tok": 2, "num_local_experts": 4, "output_router_logits": False, "pad_token_id": 0,
             "rms_norm_eps": 1e-5,
             "rope_scaling": {"beta_fast": 32.0, "beta_slow": 1.0, "factor": 8.0,
-                             "original_max_position_embeddings": 32, "rope_type": "yarn", "truncate": False},
+                             "original_max_position_embeddings": 512, "rope_type": "yarn", "truncate": False},
             "rope_theta": 150000, "router_aux_loss_coef": 0.9, "sliding_window": 8, "swiglu_limit": 7.0,
             "tie_word_embeddings": False, "torch_dtype": "bfloat16"},
     ),
@@ -361,9 +361,9 @@ CHECKPOINTS = (
             "attention_bias": True, "head_dim": 24,
             "layer_types": ["full_attention", "sliding_attention", "sliding_attention", "full_attention",
                             "sliding_attention"],
-            "num_experts_per_tok": 3, "num_local_experts": 6, "pad_token_id": 0, "rms_norm_eps": 1e-5,
+            "num_experts_per_tok": 3, "num_local_experts": 6, "pad_token_id": 0, "rms_norm_eps": 0.002,
             "rope_theta": 10000.0,
-            "rope_scaling": {"beta_fast": 16.0, "beta_slow": 2.0, "factor": 4.0,
+            "rope_scaling": {"beta_fast": 2.0, "beta_slow": 0.5, "factor": 4.0,
                              "original_max_position_embeddings": 64, "rope_type": "yarn", "truncate": True},
             "sliding_window": 8, "swiglu_limit": 2.0, "tie_word_embeddings": True, "dtype": "float32"},
     ),
