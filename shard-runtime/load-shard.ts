@@ -5,6 +5,7 @@ import type { ModelConfig } from "../core/model-config.ts";
 import type { RankConfig } from "../core/rank-config.ts";
 import { RefusalError, type Refusal, refuse, valueOrThrow } from "../core/result.ts";
 import { cutSlices, rankCountMax } from "../core/slice.ts";
+import { checkDevice } from "./engine/check-device.ts";
 import { type EngineThread, startEngineThread } from "./engine/engine-thread.ts";
 import { packShard } from "./engine/pack.ts";
 import type { TensorSource } from "./engine/tensor-source.ts";
@@ -51,6 +52,7 @@ export async function loadShard(
   onModel(model);
   const refused = refusedShard(config, model.config);
   if (refused !== undefined) throw new RefusalError(refused);
+  await checkDevice({ device: config.device, config: model.config, quantization: config.quantization });
   const slices = cutSlices(model.config, config.sliceWeights);
   const slice = slices[config.rankIndex];
   if (slice === undefined)

@@ -1,6 +1,8 @@
 import { expect } from "chai";
+import { aModelConfig } from "../../core/model-config-fixture.ts";
 import { RefusalError } from "../../core/result.ts";
 import { slug } from "./adapters.ts";
+import { checkDevice } from "./check-device.ts";
 import { type Device, floatsOf, readRows } from "./device.ts";
 import { deviceClass } from "./drift-class.ts";
 import { GraphBuilder } from "./graph/onnx.ts";
@@ -95,6 +97,21 @@ describe("a device that a node lacks", () => {
       expect(message).to.include(`device ${JSON.stringify(kind)} cannot be had on this node`);
       expect(message).to.include("cpu always works").and.include(ort.version);
     });
+});
+
+describe("a device, before anything is fetched for it", () => {
+  const check = (device: string) =>
+    checkDevice({ device, config: aModelConfig(), quantization: "f32" }).catch((cause: unknown) => cause);
+
+  it("the processor needs no look", async () => expect(await check("cpu")).to.equal(undefined));
+
+  it("is refused as the engine would refuse it", async () => {
+    for (const device of ["cuda", "tpu"]) {
+      const refusal = await check(device);
+      expect(refusal).to.be.instanceOf(RefusalError).with.property("code", "DeviceMissing");
+      expect(refusal).to.have.property("message").that.includes(`device "${device}" cannot be had on this node`);
+    }
+  });
 });
 
 describe("an adapter's name", () => {

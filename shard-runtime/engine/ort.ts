@@ -166,9 +166,9 @@ export function tensorAt(
   return api.make("CreateTensorWithDataAsOrtValue", memory, data, byteLength, shape, dims.length, ELEMENT_TYPES[type]);
 }
 
-/** Operators of a session that its provider left to the CPU; none where the library is too old to tell (before 1.24). */
+/** Operators of a session that its provider left to the CPU; "untold" where the library is too old to tell (before 1.24). */
 function onTheCpu(api: Api, session: Pointer): readonly string[] {
-  if (!api.has("SessionGetAssignments")) return [];
+  if (!api.has("SessionGetAssignments")) return ["untold"];
   return api
     .list("SessionGetAssignments", session)
     .filter((assignment) => api.text("AssignmentGetProvider", assignment) === "CPUExecutionProvider")

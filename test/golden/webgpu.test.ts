@@ -13,6 +13,7 @@ import { splitByWeights } from "../../core/ranges.ts";
 import { RefusalError, valueOrThrow } from "../../core/result.ts";
 import { cutSlices } from "../../core/slice.ts";
 import { systemClock } from "../../core/wire/clock.ts";
+import { checkDevice } from "../../shard-runtime/engine/check-device.ts";
 import { ProviderDevice } from "../../shard-runtime/engine/device-memory.ts";
 import { type Device, type DeviceBuffer, readRows } from "../../shard-runtime/engine/device.ts";
 import { deviceClass } from "../../shard-runtime/engine/drift-class.ts";
@@ -247,6 +248,14 @@ describe("webgpu: whole models", () => {
     expect(softcap).to.have.property("message").that.includes("without the soft cap that this gemma2 model has");
     const halves = await refusal(load("webgpu", { quantization: "f16" }));
     expect(halves).to.have.property("message").that.includes("computes without f16; choose f32, int8 or int4");
+  });
+
+  it("is looked at on a thread of its own before anything is fetched", async () => {
+    const check = (of: LocalModel, quantization: "f16" | "int4") =>
+      checkDevice({ device: "webgpu", config: of.config, quantization }).catch((cause: unknown) => cause);
+    expect(await check(model, "int4")).to.equal(undefined);
+    expect(await check(model, "f16")).to.be.instanceOf(RefusalError);
+    expect(await check(await family("gemma2-all"), "int4")).to.be.instanceOf(RefusalError);
   });
 
   it("serves from the engine's own thread", async () => {
