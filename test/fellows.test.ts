@@ -113,10 +113,17 @@ describe("ranks of two chains", function () {
     return started;
   }
 
-  const serving = ({ listening, log }: Started) =>
-    until(`a rank to serve (${log.join("\n")})`, async () => (await readyz(listening.metricsAddress)).ok, {
-      timeoutMs: 120_000,
+  async function serving({ listening, log }: Started): Promise<void> {
+    let said = "";
+    const holds = async () => {
+      const ready = await readyz(listening.metricsAddress);
+      said = ready.text;
+      return ready.ok;
+    };
+    await until("a rank to serve", holds, { timeoutMs: 120_000 }).catch((cause: unknown) => {
+      throw new Error(`${said}\n${log.join("\n")}`, { cause });
     });
+  }
 
   const counterOf = async ({ listening }: Started, name: string): Promise<number> => {
     const text = await (await fetch(`http://${listening.metricsAddress}/metrics`)).text();

@@ -18,8 +18,8 @@ export type Arrival = { readonly piece: Piece; readonly bytes: Uint8Array };
 
 /** What may have pieces besides the sources. */
 export interface Near {
-  /** How many pieces are asked for together: they are held in memory at once. */
-  readonly pieceCountMax: number;
+  /** The pieces in order, as they are asked for together: few enough to be held in memory at once. */
+  batchesOf(pieces: readonly Piece[]): Iterable<readonly Piece[]>;
   /** Told what will be fetched now, so that others who want it wait for it. */
   fetching(pieces: readonly Piece[]): Fetching;
   /** Those of the pieces that are to be had nearby, checked and kept. */
@@ -55,8 +55,7 @@ export class Intake {
       for (const run of runsOf(pieces)) yield* this.#stream(run);
       return;
     }
-    for (let at = 0; at < pieces.length; at += near.pieceCountMax) {
-      const wanted = pieces.slice(at, at + near.pieceCountMax);
+    for (const wanted of near.batchesOf(pieces)) {
       const fetching = near.fetching(wanted);
       try {
         const found = await near.take(wanted, fetching);

@@ -17,7 +17,6 @@ type Coming = { readonly owner: object; readonly ended: Promise<void>; fromSourc
 export type Kept = Pick<PieceCache, "keeps" | "get" | "put" | "drop">;
 
 export class Nearby implements Near {
-  readonly pieceCountMax = STRETCH_CHUNK_COUNT;
   readonly #cache: Kept | undefined;
   readonly #fellows: Fellows | undefined;
   readonly #coming = new Map<string, Coming>(); // by chunk
@@ -27,22 +26,27 @@ export class Nearby implements Near {
     this.#fellows = fellows;
   }
 
+  /** By stretches. With two at a time, two ranks could each wait for the one that the other does last. */
+  batchesOf(pieces: readonly Piece[]): Iterable<readonly Piece[]> {
+    return Map.groupBy(pieces, stretchOf).values();
+  }
+
+  /** `pieces` are of one stretch. */
   async take(pieces: readonly Piece[], fetching: Fetching): Promise<readonly Arrival[]> {
     const arrivals: Arrival[] = [];
-    for (const [stretch, own] of stretchesOf(pieces)) {
-      const missing: Piece[] = [];
-      for (const piece of own) {
-        const coming = this.#coming.get(chunkOf(piece));
-        if (coming !== undefined && coming.owner !== fetching) await coming.ended; // for another rank
-        const bytes = await this.#cached(piece);
-        if (bytes === undefined) missing.push(piece);
-        else arrivals.push({ piece, bytes });
-      }
-      if (missing.length === 0 || this.#fellows === undefined) continue;
-      for (const arrival of await this.#fellows.take(missing, stretch)) {
-        await fetching.keep(arrival.piece, arrival.bytes);
-        arrivals.push(arrival);
-      }
+    const missing: Piece[] = [];
+    for (const piece of pieces) {
+      const coming = this.#coming.get(chunkOf(piece));
+      if (coming !== undefined && coming.owner !== fetching) await coming.ended; // for another rank
+      const bytes = await this.#cached(piece);
+      if (bytes === undefined) missing.push(piece);
+      else arrivals.push({ piece, bytes });
+    }
+    const [first] = missing;
+    if (first === undefined || this.#fellows === undefined) return arrivals;
+    for (const arrival of await this.#fellows.take(missing, stretchOf(first))) {
+      await fetching.keep(arrival.piece, arrival.bytes);
+      arrivals.push(arrival);
     }
     return arrivals;
   }
@@ -108,14 +112,5 @@ export class Nearby implements Near {
 
 const chunkOf = ({ file, chunk }: Piece): string => `${chunk} ${file.path}`;
 
-/** Pieces of one file by the stretch that they lie in, which has the same name on every rank. */
-function stretchesOf(pieces: readonly Piece[]): ReadonlyMap<string, readonly Piece[]> {
-  const stretches = new Map<string, Piece[]>();
-  for (const piece of pieces) {
-    const name = `${piece.file.path} ${Math.floor(piece.chunk / STRETCH_CHUNK_COUNT)}`;
-    const known = stretches.get(name);
-    if (known === undefined) stretches.set(name, [piece]);
-    else known.push(piece);
-  }
-  return stretches;
-}
+/** The name of the stretch that a piece lies in, the same on every rank. */
+const stretchOf = ({ file, chunk }: Piece): string => `${file.path} ${Math.floor(chunk / STRETCH_CHUNK_COUNT)}`;

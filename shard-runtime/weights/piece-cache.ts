@@ -55,8 +55,13 @@ export class PieceCache {
 
   /** The piece's bytes, not checked; undefined where it is not here. */
   async get(piece: Piece): Promise<Uint8Array | undefined> {
+    const likely = [hashOf(piece), nameOf(piece)]; // the whole chunk, or just this
+    for (const name of likely) {
+      const bytes = await this.#read(name, piece);
+      if (bytes !== undefined) return bytes;
+    }
     for (const name of await this.#namesOf(piece)) {
-      const bytes = await this.#read(join(this.#folderOf(piece), name), leavesIn(name, piece), piece);
+      const bytes = likely.includes(name) ? undefined : await this.#read(name, piece);
       if (bytes !== undefined) return bytes;
     }
     return undefined;
@@ -70,8 +75,10 @@ export class PieceCache {
       const path = join(folder, nameOf(piece));
       const partial = `${path}.${process.pid}-${randomBytes(4).toString("hex")}.partial`;
       try {
-        await mkdir(folder, { recursive: true });
-        await writeFile(partial, bytes);
+        await writeFile(partial, bytes).catch(async () => {
+          await mkdir(folder, { recursive: true });
+          await writeFile(partial, bytes);
+        });
         await rename(partial, path);
       } catch (error) {
         await rm(partial, { force: true }).catch(() => undefined);
@@ -103,7 +110,9 @@ export class PieceCache {
       .sort((a, b) => a.length - b.length);
   }
 
-  async #read(path: string, held: Range, piece: Piece): Promise<Uint8Array | undefined> {
+  async #read(name: string, piece: Piece): Promise<Uint8Array | undefined> {
+    const path = join(this.#folderOf(piece), name);
+    const held = leavesIn(name, piece);
     try {
       const file = await open(path, "r");
       try {
