@@ -20,6 +20,8 @@ describe("templates run as Python runs them", () => {
     ["[{{ ' \\ufeff '|trim }}] [{{ '\\x1c a\\x85'.strip() }}]", "[\ufeff] [a]"],
     ["{{ 'hELLO wORLD'|capitalize }} {{ 'aB'.capitalize() }}", "Hello world Ab"],
     ["{{ 'a-b'.removeprefix('a-') }} {{ 'a-b'.removesuffix('-b') }} {{ 'a\\nb\\n'.splitlines() }}", "b a ['a', 'b']"],
+    ["{{ ['a', 'b', 1]|reject('equalto', 'a')|list }} {{ ['a', 1]|select('string')|join }}", "['b', 1] a"],
+    ["{{ [{'a': 1}, none]|reject('none')|list }}", "[{'a': 1}]"],
     ["{{ 'abc'.find('c') }} {{ 'abc'.find('x') }}", "2 -1"],
     ["{% for i in range(3) %}{{ i }}{% endfor %} {{ range(5, 0, -2)|list }}", "012 [5, 3, 1]"],
     ["{% macro m(a) %}<{{ a }}>{% endmacro %}{{ m(none) }}{{ m('x') }}", "<None><x>"],

@@ -84,6 +84,9 @@ export function asPython(program: Template["parsed"]): Template["parsed"] {
     if (part.type === "FilterExpression") {
       const name = filterName(part["filter"]);
       if (name === "string") return call(TEXT, part["operand"]);
+      const filter = part["filter"];
+      if ((name === "select" || name === "reject") && isNode(filter) && Array.isArray(filter["args"]))
+        return call(`| ${name}`, part["operand"], ...filter["args"]);
       const method = METHOD_OF_FILTER[name];
       if (method !== undefined && isNode(part["filter"]) && part["filter"].type === "Identifier")
         return call(`| .${method}`, call(TEXT, part["operand"]));
@@ -103,11 +106,38 @@ export function addPython(environment: Environment, valueFrom: (value: unknown) 
     ...Object.fromEntries(Object.entries(OPERATORS).map(([operator, run]) => [`| ${operator}`, run])),
     ...Object.fromEntries(Object.entries(METHODS).map(([method, run]) => [`| .${method}`, onText(method, run)])),
   };
+  for (const keeps of [true, false]) {
+    const made = environment.set(keeps ? "| select" : "| reject", () => null);
+    const value = (values: readonly Value[]) => Object.assign(Object(valueFrom([])), { value: chosen(values, keeps) }); // the items themselves, not copies
+    Object.assign(made, { value });
+  }
   for (const [name, run] of Object.entries(functions)) {
     // A function set by name sees bare values, and 1.0 as 1; its inside is replaced by one that sees their kinds.
     const made = environment.set(name, () => null);
     Object.assign(made, { value: (values: readonly Value[]) => valueFrom(run(...values)) });
   }
+}
+
+const TESTS: Readonly<Record<string, (item: Value, other?: Value) => boolean>> = {
+  equalto: areEqual,
+  eq: areEqual,
+  "==": areEqual,
+  ne: (item, other) => !areEqual(item, other),
+  "!=": (item, other) => !areEqual(item, other),
+  in: isIn,
+  string: ({ type }) => type === "StringValue",
+  mapping: ({ type }) => type === "ObjectValue",
+  none: ({ type }) => type === "NullValue",
+  defined: ({ type }) => type !== "UndefinedValue",
+};
+
+/** The items of a list that pass a named test, or those that do not. */
+function chosen([list, test, other]: readonly Value[], keeps: boolean): readonly Value[] {
+  const name = String(test?.value);
+  const passes = Object.hasOwn(TESTS, name) ? TESTS[name] : undefined;
+  if (!Array.isArray(list?.value)) throw new Error(`${list?.type ?? "nothing"} is no list to choose from`);
+  if (passes === undefined) throw new Error(`the test ${name} is not known here`);
+  return list.value.filter((item: Value) => passes(item, other) === keeps);
 }
 
 const onText =
