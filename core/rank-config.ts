@@ -42,7 +42,7 @@ export type RankConfig = {
   readonly rankIndex: number; // within the segment
   readonly sliceWeights: readonly number[]; // one per rank of the segment; its length is the tensor-parallel degree
   readonly quantization: Quantization;
-  readonly device: string; // cpu | webgpu | cuda
+  readonly device: string; // cpu | webgpu | cuda | coreml | directml
   readonly contextLength: number; // positions per slot
   readonly slotCount: number; // sessions at once
   readonly threadCount: number;

@@ -48,7 +48,7 @@ export type NodeFacts = {
   readonly providerAdmitted: boolean;
   readonly ready: boolean;
   readonly labels: Readonly<Record<string, string>>;
-  readonly device: string; // cpu | webgpu | cuda
+  readonly device: string; // cpu | webgpu | cuda | coreml | directml
   readonly gpuResource?: string; // extended resource that a rank requests, such as nvidia.com/gpu
   readonly freeBytes: number; // for weights and KV, apart from what our own ranks hold
   readonly memoryBytesPerSecond: number; // measured bandwidth; 0: unknown

@@ -36,7 +36,7 @@ export interface ShardNodeSpec {
   /** Name of the Kubernetes Node. Left out, the ShardNode's own name. */
   readonly nodeName?: string;
   /** What computes. */
-  readonly device: "cpu" | "webgpu" | "cuda";
+  readonly device: "cpu" | "webgpu" | "cuda" | "coreml" | "directml";
   /** Extended resource of which a rank requests one, such as nvidia.com/gpu. */
   readonly gpuResource?: string;
   /** Memory of the device, or of the machine where the CPU computes. */
@@ -129,7 +129,11 @@ export const shardNodeSchema: Schema = {
           ],
         },
         nodeName: { type: "string", minLength: 1, maxLength: 253 },
-        device: { type: "string", enum: ["cpu", "webgpu", "cuda"], default: "cpu" },
+        device: {
+          type: "string",
+          enum: ["cpu", "webgpu", "cuda", "coreml", "directml"],
+          default: "cpu",
+        },
         gpuResource: {
           type: "string",
           maxLength: 317,
