@@ -105,17 +105,26 @@ const bytes = ({ start, end }: { start: number; end: number }, size: number) => 
 function integersOf({ rows, columns }: Rect, words: Uint32Array, bits: 4 | 8): GroupedIntegers["integers"] {
   const perWord = 32 / bits;
   const mask = (1 << bits) - 1;
-  const width = lengthOf(columns);
   const outputCount = lengthOf(rows);
-  const firstWord = Math.floor(columns.start / perWord);
+  const covered = covering(columns, perWord);
+  const width = lengthOf(covered) * perWord;
   const out = new Uint8Array(outputCount * width);
-  for (let input = 0; input < width; input += 1) {
-    const position = columns.start + input;
-    const from = (Math.floor(position / perWord) - firstWord) * outputCount;
-    const shift = (position % perWord) * bits;
-    for (let output = 0; output < outputCount; output += 1)
-      out[output * width + input] = ((words[from + output] ?? 0) >>> shift) & mask;
-  }
+  for (let line = 0; line < lengthOf(covered); line += 1)
+    for (let output = 0; output < outputCount; output += 1) {
+      const word = words[line * outputCount + output] ?? 0;
+      const at = output * width + line * perWord;
+      for (let place = 0; place < perWord; place += 1) out[at + place] = (word >>> (place * bits)) & mask;
+    }
+  return cut(out, width, columns.start - covered.start * perWord, lengthOf(columns));
+}
+
+/** Columns of rows of bytes, `width` each. */
+function cut(rows: Uint8Array, width: number, from: number, count: number): Uint8Array {
+  if (count === width) return rows;
+  const rowCount = width === 0 ? 0 : rows.length / width;
+  const out = new Uint8Array(rowCount * count);
+  for (let row = 0; row < rowCount; row += 1)
+    out.set(rows.subarray(row * width + from, row * width + from + count), row * count);
   return out;
 }
 

@@ -37,14 +37,25 @@ export function valuesOf({ integers, zeroPoints, scales, groupOf }: GroupedInteg
   const out = new Float32Array(integers.length);
   const outputCount = inputCount === 0 ? 0 : integers.length / inputCount;
   const groupCount = outputCount === 0 ? 0 : scales.length / outputCount;
-  for (let output = 0, at = 0; output < outputCount; output += 1) {
-    const first = output * groupCount;
-    for (let input = 0; input < inputCount; input += 1, at += 1) {
-      const group = first + (groupOf[input] ?? 0);
-      out[at] = ((integers[at] ?? 0) - (zeroPoints[group] ?? 0)) * (scales[group] ?? 0);
+  const runs = runsOf(groupOf);
+  for (let output = 0, at = 0; output < outputCount; output += 1)
+    for (const { group, count } of runs) {
+      const zero = zeroPoints[output * groupCount + group] ?? 0;
+      const scale = scales[output * groupCount + group] ?? 0;
+      for (const end = at + count; at < end; at += 1) out[at] = ((integers[at] ?? 0) - zero) * scale;
     }
-  }
   return out;
+}
+
+/** Neighbouring inputs of one group. */
+function runsOf(groupOf: Uint32Array): readonly { readonly group: number; readonly count: number }[] {
+  const runs: { group: number; count: number }[] = [];
+  for (const group of groupOf) {
+    const last = runs.at(-1);
+    if (last?.group === group) last.count += 1;
+    else runs.push({ group, count: 1 });
+  }
+  return runs;
 }
 
 const BLOCK_SIZES = [128, 64, 32, 16] as const;

@@ -44,7 +44,14 @@ const linear32 =
 const none = () => 0;
 const minimum = (bytes: Uint8Array, at: number) => half(bytes, at + 2);
 
-const Q4_0: Decode = linear32((bytes, at, index) => lowThenHigh(bytes, at + 2, index) - 8, none);
+const Q4_0: Decode = (bytes, at, out, to) => {
+  const scale = half(bytes, at);
+  for (let index = 0; index < 16; index += 1) {
+    const byte = bytes[at + 2 + index] ?? 0;
+    out[to + index] = scale * ((byte & 15) - 8);
+    out[to + 16 + index] = scale * ((byte >> 4) - 8);
+  }
+};
 const Q4_1: Decode = linear32((bytes, at, index) => lowThenHigh(bytes, at + 4, index), minimum);
 const Q5_0: Decode = linear32(
   (bytes, at, index) => (lowThenHigh(bytes, at + 6, index) | fifthBit(bytes, at + 2, index)) - 16,
@@ -54,7 +61,10 @@ const Q5_1: Decode = linear32(
   (bytes, at, index) => lowThenHigh(bytes, at + 8, index) | fifthBit(bytes, at + 4, index),
   minimum,
 );
-const Q8_0: Decode = linear32((bytes, at, index) => signed(bytes[at + 2 + index]), none);
+const Q8_0: Decode = (bytes, at, out, to) => {
+  const scale = half(bytes, at);
+  for (let index = 0; index < 32; index += 1) out[to + index] = scale * signed(bytes[at + 2 + index]);
+};
 
 function packQ4(bytes: Uint8Array, at: number, out: Uint8Array, to: number): number {
   for (let pair = 0; pair < 16; pair += 1)
@@ -118,11 +128,16 @@ const Q3_K: Decode = (bytes, at, out, to) => {
 
 const Q6_K: Decode = (bytes, at, out, to) => {
   const factor = half(bytes, at + 208);
-  for (let index = 0; index < 256; index += 1) {
-    const inHalf = index & 127;
-    const low = ((bytes[at + (index >> 7) * 64 + (inHalf & 63)] ?? 0) >> (inHalf < 64 ? 0 : 4)) & 15;
-    const high = ((bytes[at + 128 + (index >> 7) * 32 + (inHalf & 31)] ?? 0) >> ((inHalf >> 5) * 2)) & 3;
-    out[to + index] = factor * signed(bytes[at + 192 + (index >> 4)]) * ((low | (high << 4)) - 32);
+  for (let group = 0; group < 16; group += 1) {
+    const scale = factor * signed(bytes[at + 192 + group]);
+    const quarter = (group >> 1) & 3; // of 128 values: the lower two share bytes with the upper two
+    const lows = at + (group >> 3) * 64 + ((group * 16) & 63);
+    const highs = at + 128 + (group >> 3) * 32 + ((group * 16) & 31);
+    for (let index = 0; index < 16; index += 1) {
+      const low = ((bytes[lows + index] ?? 0) >> (quarter < 2 ? 0 : 4)) & 15;
+      const high = ((bytes[highs + index] ?? 0) >> (quarter * 2)) & 3;
+      out[to + group * 16 + index] = scale * ((low | (high << 4)) - 32);
+    }
   }
 };
 
