@@ -1,5 +1,5 @@
-/** `npm run bench -- batch [--spin]`: 1, 4 and 8 streams at once, int4, beside llama.cpp Q4_0, turn by turn. */
-import { availableParallelism } from "node:os";
+/** `npm run bench -- batch [--threads N] [--spin]`: 1, 4 and 8 streams at once, int4, beside llama.cpp Q4_0, turn by turn. */
+import { benchOptions } from "./bench-options.ts";
 import { startEngineSide } from "./engine-side.ts";
 import { type BenchResult, atLeast, atMost, fastest, median, rounded } from "./figures.ts";
 import { startPeer } from "./llama-cpp.ts";
@@ -17,9 +17,9 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   const facts = machineFacts();
   const say = (text: string) => console.error(text);
   const [checkpoint, path] = [await randomCheckpoint(say), await randomGguf(say)];
-  const threads = availableParallelism();
+  const { threadCount: threads, spin } = benchOptions(args);
   const peer = await startPeer({ path, context: 4096, streams: 8, threads }, say);
-  const engine = { checkpoint, threadCount: threads, spin: args.includes("--spin"), slotCount: 8, contextLength: 256 };
+  const engine = { checkpoint, threadCount: threads, spin, slotCount: 8, contextLength: 256 };
   const ours = await startEngineSide(engine);
   const found: { readonly streams: number; readonly times: readonly (readonly number[])[] }[] = [];
   await ours.loopLagMs();

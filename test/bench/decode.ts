@@ -1,8 +1,8 @@
 /**
- * `npm run bench -- decode [--spin]`: one stream, int4, beside llama.cpp Q4_0, turn by turn in one run; what share of the
+ * `npm run bench -- decode [--threads N] [--spin]`: one stream, int4, beside llama.cpp Q4_0, turn by turn in one run; what share of the
  * memory's bandwidth that is; and whether a longer KV buffer costs anything. `--spin`: waiting engine threads spin.
  */
-import { availableParallelism } from "node:os";
+import { benchOptions } from "./bench-options.ts";
 import { type EngineSide, startEngineSide } from "./engine-side.ts";
 import { type BenchResult, atLeast, atMost, median, medianAndFastest, rounded } from "./figures.ts";
 import { type Peer, type Side, startPeer } from "./llama-cpp.ts";
@@ -23,15 +23,16 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   const facts = machineFacts();
   const say = (text: string) => console.error(text);
   const [checkpoint, path] = [await randomCheckpoint(say), await randomGguf(say)];
-  const threads = availableParallelism();
-  const engineOptions = { checkpoint, threadCount: threads, spin: args.includes("--spin"), slotCount: 1 };
+  const { threadCount: threads, spin } = benchOptions(args);
+  const engineOptions = { checkpoint, threadCount: threads, spin, slotCount: 1 };
   const peer = await startPeer({ path, context: 2048, streams: 1, threads }, say);
   const ours = await startEngineSide({ ...engineOptions, contextLength: 2048 });
+  const builtIn = await startEngineSide({ ...engineOptions, contextLength: 2048, products: "built-in" });
   const bandwidth = Math.max(await peer.bandwidth(1), await peer.bandwidth(threads));
-  const [ourMs, peerMs] = await inTurns([ours, peer], PROMPT_LENGTH);
+  const [ourMs = [], peerMs = [], builtInMs = []] = await inTurns([ours, peer, builtIn], PROMPT_LENGTH);
   const lagMs = await ours.loopLagMs();
   const read = bytesOfToken(ours, PROMPT_LENGTH + WARM_UP_COUNT + (ROUND_COUNT * STEPS_A_ROUND) / 2);
-  await Promise.all([ours.stop(), peer.stop()]);
+  await Promise.all([ours.stop(), peer.stop(), builtIn.stop()]);
   const buffers = await compareBuffers(engineOptions);
 
   const share = read / (median(ourMs) / 1000) / bandwidth;
@@ -50,6 +51,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
     table: [
       ["one stream after 128 tokens", "ms/token, median (fastest)", "weights and KV read, GB/s"],
       ["Tessellate int4", medianAndFastest(ourMs), gigabytes(read, ourMs)],
+      ["Tessellate int4, ONNX Runtime's own products", medianAndFastest(builtInMs), gigabytes(read, builtInMs)],
       ["llama.cpp Q4_0", medianAndFastest(peerMs), "–"],
       ...buffers.rows,
     ],
@@ -57,19 +59,19 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   };
 }
 
-/** Milliseconds of each token of either side. */
-async function inTurns(sides: readonly [Side, Side], promptLength: number) {
-  const times: [number[], number[]] = [[], []];
+/** Milliseconds of each token of each side. */
+async function inTurns(sides: readonly Side[], promptLength: number): Promise<readonly (readonly number[])[]> {
+  const turns = sides.map((side) => ({ side, ms: [] as number[] }));
   for (const side of sides) {
     await side.prompt(1, promptLength);
     await side.decode(WARM_UP_COUNT);
   }
   for (let round = 0; round < ROUND_COUNT; round += 1) {
     // Whoever goes first in one round goes last in the next.
-    const order = round % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const);
-    for (const index of order) times[index].push(...(await sides[index].decode(STEPS_A_ROUND)));
+    const order = round % 2 === 0 ? turns : turns.toReversed();
+    for (const { side, ms } of order) ms.push(...(await side.decode(STEPS_A_ROUND)));
   }
-  return times;
+  return turns.map(({ ms }) => ms);
 }
 
 /** What one token must read: every packed matrix once, and the KV cache of the positions before it. */
@@ -81,11 +83,11 @@ const gigabytes = (bytes: number, ms: readonly number[]): string => String(round
 async function compareBuffers(options: Omit<Parameters<typeof startEngineSide>[0], "contextLength">) {
   const short = await startEngineSide({ ...options, contextLength: BUFFER_POSITIONS[0] });
   const long = await startEngineSide({ ...options, contextLength: BUFFER_POSITIONS[1] });
-  const times = await inTurns([short, long], BUFFER_PROMPT_LENGTH);
+  const [shortMs = [], longMs = []] = await inTurns([short, long], BUFFER_PROMPT_LENGTH);
   await Promise.all([short.stop(), long.stop()]);
   return {
-    ratio: [median(times[1]) / median(times[0]), SAME_WITHIN, ""] as const,
-    rows: times.map((ms, index) => [
+    ratio: [median(longMs) / median(shortMs), SAME_WITHIN, ""] as const,
+    rows: [shortMs, longMs].map((ms, index) => [
       `Tessellate after ${BUFFER_PROMPT_LENGTH} tokens, buffer of ${BUFFER_POSITIONS[index]} positions`,
       medianAndFastest(ms),
       gigabytes(bytesOfToken(short, BUFFER_PROMPT_LENGTH), ms),

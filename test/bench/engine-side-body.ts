@@ -7,7 +7,9 @@ import { cutSlices, shardBytes } from "../../core/slice.ts";
 import { type EngineThread, startEngineThread } from "../../shard-runtime/engine/engine-thread.ts";
 import { WEIGHTS_FILE } from "../../shard-runtime/engine/shard.ts";
 import type { EngineSideOptions } from "./engine-side.ts";
+import { productsLibrary } from "../../shard-runtime/engine/native/products.ts";
 import { packWhole } from "./pack-whole.ts";
+import { benchCache } from "./random-checkpoint.ts";
 import { percentile } from "./figures.ts";
 
 const CHUNK_ROWS = 512;
@@ -36,7 +38,10 @@ const promptToken = (index: number): number => 3 + ((index * 7919) % 31_000);
 
 async function load(options: EngineSideOptions) {
   const { directory, config } = await packWhole(options.checkpoint);
-  engine = await startEngineThread({ shardDirectory: directory, device: "cpu", ...options });
+  const { products, ...rest } = options;
+  const library = await productsLibrary(join(benchCache(), "native"));
+  const path = products !== "built-in" && "path" in library ? library.path : undefined;
+  engine = await startEngineThread({ shardDirectory: directory, device: "cpu", ...rest, products: path });
   const layers = { start: 0, end: config.layerCount };
   const slice = present(cutSlices(config, [1])[0], "one weight, one slice");
   const { kvBytesPerPosition } = shardBytes(config, layers, slice, "int4", { first: true, last: true });
@@ -53,7 +58,13 @@ async function feed(session: string, rows: number): Promise<void> {
   }
 }
 
+async function releaseAll(): Promise<void> {
+  for (const session of sessions) await loaded().release(session);
+  sessions = [];
+}
+
 async function prefill(rows: number) {
+  await releaseAll();
   await loaded().acquire("prefill");
   const start = performance.now();
   await feed("prefill", rows);
@@ -63,7 +74,7 @@ async function prefill(rows: number) {
 }
 
 async function prompt(streams: number, rows: number) {
-  for (const session of sessions) await loaded().release(session);
+  await releaseAll();
   sessions = Array.from({ length: streams }, (_, index) => `stream ${index}`);
   for (const session of sessions) {
     await loaded().acquire(session);

@@ -11,6 +11,7 @@ export type EngineSideOptions = {
   readonly slotCount: number;
   readonly threadCount: number;
   readonly spin: boolean;
+  readonly products?: "ours" | "built-in"; // default ours, where there is a compiler
 };
 
 export type EngineSide = Side & {

@@ -1,5 +1,5 @@
-/** `npm run bench -- prefill [--spin]`: prompts of 128 and 1,024 tokens, int4, beside llama.cpp Q4_0, turn by turn. */
-import { availableParallelism } from "node:os";
+/** `npm run bench -- prefill [--threads N] [--spin]`: prompts of 128 and 1,024 tokens, int4, beside llama.cpp Q4_0, turn by turn. */
+import { benchOptions } from "./bench-options.ts";
 import { startEngineSide } from "./engine-side.ts";
 import { type BenchResult, atLeast, atMost, fastest, median, rounded } from "./figures.ts";
 import { startPeer } from "./llama-cpp.ts";
@@ -16,8 +16,8 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   const facts = machineFacts();
   const say = (text: string) => console.error(text);
   const [checkpoint, path] = [await randomCheckpoint(say), await randomGguf(say)];
-  const threads = availableParallelism();
-  const engine = { checkpoint, threadCount: threads, spin: args.includes("--spin"), slotCount: 1, contextLength: 2048 };
+  const { threadCount: threads, spin } = benchOptions(args);
+  const engine = { checkpoint, threadCount: threads, spin, slotCount: 1, contextLength: 2048 };
   const peer = await startPeer({ path, context: 2048, streams: 1, threads }, say);
   const plain = await startPeer({ path, context: 2048, streams: 1, threads, weights: "plain" }, say);
   const ours = await startEngineSide(engine);

@@ -38,9 +38,7 @@ describe("benches' tables", () => {
   it("a result stands between its bench's marks, and the rest of the page stays", () => {
     const page = "before\n<!-- bench decode -->\nold\n<!-- end decode -->\nafter\n";
     const made = withTables(page, [RESULT]);
-    expect(made).to.equal(
-      `before\n<!-- bench decode -->\n\n${markdownOf(RESULT)}\n\n<!-- end decode -->\nafter\n`,
-    );
+    expect(made).to.equal(`before\n<!-- bench decode -->\n\n${markdownOf(RESULT)}\n\n<!-- end decode -->\nafter\n`);
     expect(withTables(made, [RESULT])).to.equal(made);
     expect(made).to.contain("| late | 12.35 ms | at most 10 ms | 1.235 | **no** |");
     expect(() => withTables("no marks", [RESULT])).to.throw("<!-- bench decode -->");
