@@ -174,6 +174,14 @@ describe("tokenizer.json", () => {
       /id 65 stands for both "A" and "x"/,
     ],
   ];
+  it("does without special tokens that the model has no row for", () => {
+    const text = changed((json) => (json["added_tokens"] = [{ id: tiny.size, content: "<picture>", special: true }]));
+    const tokenizer = valueOrThrow(parseTokenizer(text, "", tiny.size));
+    const ids = valueOrThrow(tokenizer.encode("a<picture>b", false));
+    expect(Math.max(...ids)).to.be.below(tiny.size);
+    expect(tokenizer.decode(ids)).to.equal("a<picture>b");
+  });
+
   for (const [name, text, code, says] of cases) {
     it(`is refused where it ${name}`, () => {
       const parsed = parseTokenizer(text, "", tiny.size);

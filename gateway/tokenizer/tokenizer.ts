@@ -34,9 +34,10 @@ export function parseTokenizer(
   configText: string,
   vocabularySize: number,
 ): Result<Tokenizer, TokenizerCode> {
-  const json = parseJson(text);
-  if (!isJsonObject(json))
+  const whole = parseJson(text);
+  if (!isJsonObject(whole))
     return refuse("MalformedTokenizer", `${TOKENIZER_FILE} is no JSON object; fetch the model again`);
+  const json = withoutRowless(whole, vocabularySize);
   const config = parseJson(configText === "" ? "{}" : configText);
   if (!isJsonObject(config))
     return refuse("MalformedTokenizer", "tokenizer_config.json is no JSON object; fetch the model again");
@@ -47,7 +48,7 @@ export function parseTokenizer(
   const absent = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, added_tokens: [] };
   try {
     const longest = tokens.value.reduce((most, [token]) => Math.max(most, token.length), 1);
-    return ok(tokenizerOf(new HubTokenizer({ ...absent, ...json }, config), longest));
+    return ok(tokenizerOf(new HubTokenizer({ ...absent, ...json }, config), longest, vocabularySize));
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     return refuse(
@@ -57,7 +58,7 @@ export function parseTokenizer(
   }
 }
 
-function tokenizerOf(inner: HubTokenizer, longestToken: number): Tokenizer {
+function tokenizerOf(inner: HubTokenizer, longestToken: number, vocabularySize: number): Tokenizer {
   const decode = (tokenIds: readonly number[], skipSpecial: boolean): string =>
     tokenIds.length === 0
       ? ""
@@ -65,7 +66,7 @@ function tokenizerOf(inner: HubTokenizer, longestToken: number): Tokenizer {
   return {
     encode: (text, special) => {
       const { ids, tokens } = inner.encode(text, { add_special_tokens: special });
-      const unknown = ids.findIndex((id: number | undefined) => id === undefined);
+      const unknown = ids.findIndex((id: number | undefined) => id === undefined || id >= vocabularySize);
       if (unknown < 0) return ok(ids);
       return refuse("Unencodable", `${shown(tokens[unknown])} has no token in this model's vocabulary; leave it out`);
     },
@@ -75,6 +76,18 @@ function tokenizerOf(inner: HubTokenizer, longestToken: number): Tokenizer {
     // Normalizers may drop characters, hence the slack. Attacker: encoding megabytes would hold up everybody's tokens.
     lengthMax: (tokenCount) => 4096 + tokenCount * longestToken * 4,
   };
+}
+
+/**
+ * Without special tokens past the model's rows: Gemma 3's language models come with a token for pictures that only their
+ * larger kin have a row for. Left in, a text that names it would ask for an embedding that is not there.
+ */
+function withoutRowless(json: JsonObject, vocabularySize: number): JsonObject {
+  const added = json["added_tokens"];
+  if (!Array.isArray(added)) return json;
+  const isRowless = (token: unknown): boolean =>
+    isJsonObject(token) && token["special"] === true && Number(token["id"]) >= vocabularySize;
+  return { ...json, added_tokens: added.filter((token: unknown) => !isRowless(token)) };
 }
 
 /** Every token with its id, added ones last. */
