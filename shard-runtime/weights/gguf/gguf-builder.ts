@@ -10,7 +10,7 @@ export type GgufTensor = {
 
 const ALIGNMENT = 32;
 
-/** A file of version 3. Whole numbers are written as u32, others as f32. */
+/** A file of version 3, as llama.cpp takes it. Whole numbers are written as u32 (in lists i32), others as f32. */
 export function aGguf(file: {
   readonly metadata: Readonly<Record<string, GgufValue>>;
   readonly tensors: readonly GgufTensor[];
@@ -56,8 +56,9 @@ const text = (value: string): Buffer => Buffer.concat([u64(Buffer.byteLength(val
 
 function valueBytes(value: GgufValue): Buffer {
   if (typeof value !== "object") return Buffer.concat([u32(typeOf(value)), scalar(value)]);
-  const type =
-    typeof value[0] === "number" && value.some((each) => !Number.isInteger(each)) ? 6 : typeOf(value[0] ?? 0);
+  const [first = 0] = value;
+  const isWhole = value.every((each) => typeof each !== "number" || Number.isInteger(each));
+  const type = typeof first === "number" ? (isWhole ? 5 : 6) : typeOf(first);
   return Buffer.concat([u32(9), u32(type), u64(value.length), ...value.map((each) => scalar(each, type))]);
 }
 
@@ -70,5 +71,5 @@ function typeOf(value: number | boolean | string): number {
 function scalar(value: number | boolean | string, type = typeOf(value)): Buffer {
   if (typeof value === "string") return text(value);
   if (typeof value === "boolean") return Buffer.from([value ? 1 : 0]);
-  return type === 4 ? u32(value) : f32(value);
+  return type === 6 ? f32(value) : u32(value >>> 0);
 }
