@@ -72,6 +72,7 @@ export async function packShard(
     await settle(partial, directory);
     return { directory, digest: digestOf(text) };
   } finally {
+    source.rest?.();
     await rm(partial, { recursive: true, force: true });
   }
 }

@@ -35,4 +35,6 @@ export interface TensorSource {
    * holds none, or where the part's columns begin or end within a block. Refusals as for read.
    */
   readBlocks?(role: string, part?: TensorPart): Promise<TensorBlocks | undefined>;
+  /** Told when nothing more will be read for now: what was kept for the next read may go. */
+  rest?(): void;
 }

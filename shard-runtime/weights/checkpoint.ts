@@ -79,6 +79,10 @@ export class Checkpoint implements TensorSource {
     return blocks === undefined ? undefined : arrangedBlocks(view, blocks);
   }
 
+  rest(): void {
+    this.#windows.rest();
+  }
+
   /** The byte ranges that these reads will ask for, headers included; for progress. */
   async rangesOf(reads: Iterable<TensorRead>): Promise<readonly ByteRange[]> {
     const ranges: ByteRange[] = [];

@@ -47,6 +47,10 @@ export class ColumnCopies implements ColumnReads {
     return copy && { path: copy.entry.path, range: rangeOf(copy, copy.columns, part.elementBytes) };
   }
 
+  rest(): void {
+    this.#last = undefined;
+  }
+
   async #copyOf({ entry, elementBytes, columns }: MatrixPart): Promise<Copy | undefined> {
     const [rowCount = 0, width = 0] = entry.shape;
     const path = columnsPathOf(entry.path);

@@ -150,6 +150,9 @@ describe("places of tensors", () => {
           expect([...values]).to.deep.equal(slicedPlainly(place, { rows, columns: { start: 0, end: 8 } }));
         }
       expect(readBytes()).to.equal(12 * 8 * 4);
+      windows.rest();
+      await read(first, { rows: { start: 0, end: 1 } }, windows, encoding);
+      expect(readBytes()).to.be.above(12 * 8 * 4);
     });
 
   it("put rows of blocks where the role has them", () => {

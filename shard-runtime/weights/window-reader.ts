@@ -26,6 +26,8 @@ export interface ColumnReads {
   read(part: MatrixPart): Promise<{ readonly bytes: Uint8Array; readonly offset: number } | undefined>;
   /** The bytes that {@link read} will ask for. */
   rangeOf(part: MatrixPart): Promise<ByteRange | undefined>;
+  /** Lets go of what it keeps. */
+  rest?(): void;
 }
 
 export class WindowReader {
@@ -88,6 +90,13 @@ export class WindowReader {
       this.#forget(oldest);
     }
     return found;
+  }
+
+  /** Lets go of every window kept. */
+  rest(): void {
+    this.#kept.clear();
+    this.#keptSizes.clear();
+    this.#columns?.rest?.();
   }
 
   #forget(key: string): void {
