@@ -105,12 +105,21 @@ export class ProviderDevice implements Device {
 
   buffer(rowCount: number, width: number, type: ElementType = "f32"): DeviceBuffer {
     const byteLength = alignedLength(rowCount * width * ELEMENT_BYTES[type]);
-    const address = this.#ort.api.make("AllocatorAlloc", this.#allocator, byteLength);
-    const buffer = new DeviceMemory(this.#nextId, type, rowCount, width, address);
-    this.#nextId += 1;
-    this.#held.set(buffer.id, buffer);
-    this.#zero(buffer, byteLength);
-    return buffer;
+    let buffer: DeviceMemory | undefined;
+    try {
+      const address = this.#ort.api.make("AllocatorAlloc", this.#allocator, byteLength);
+      buffer = new DeviceMemory(this.#nextId, type, rowCount, width, address);
+      this.#nextId += 1;
+      this.#held.set(buffer.id, buffer);
+      // WebGPU's drivers find only at the first use that there was no room.
+      this.#zero(buffer, byteLength);
+      return buffer;
+    } catch (cause) {
+      if (buffer !== undefined) this.#free(buffer);
+      const size = `${Math.ceil(byteLength / 2 ** 20)} MiB`;
+      const detail = `${this.name} has no room for a buffer of ${size}; give the model fewer slots or a shorter context`;
+      throw new Error(`${detail}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    }
   }
 
   constant(values: Float32Array, width: number, type: "f32" | "f16" = "f32"): DeviceBuffer {
