@@ -11,7 +11,9 @@ import type { RankConfig } from "../core/rank-config.ts";
 import { valueOrThrow } from "../core/result.ts";
 import { type Authority, createAuthority, writeCertificate } from "../core/wire/authority.ts";
 import { systemClock } from "../core/wire/clock.ts";
-import { tlsFilesIn } from "../core/wire/tls.ts";
+import { dial } from "../core/wire/door.ts";
+import { refusalOf } from "../core/wire/status.ts";
+import { openTls, tlsFilesIn } from "../core/wire/tls.ts";
 import { type Signer, startSigner } from "../shard-runtime/attest/signer-server.ts";
 import { aCheckpoint, removed } from "../shard-runtime/weights/checkpoint-builder.ts";
 import { packModel } from "../shard-runtime/weights/pack.ts";
@@ -40,7 +42,7 @@ describe("ranks of two chains", function () {
   let origin: Server;
   let originBytes = 0;
   const signers: Signer[] = [];
-  const ranks: Started[] = [];
+  const ranks = new Map<number, Started>(); // by chain
 
   before(async () => {
     home = await mkdtemp(join(tmpdir(), "tessellate-fellows-"));
@@ -69,7 +71,7 @@ describe("ranks of two chains", function () {
     await new Promise<void>((resolve) => origin.listen(0, "127.0.0.1", resolve));
   });
   after(async () => {
-    await Promise.all(ranks.map(({ child }) => ended(child)));
+    await Promise.all([...ranks.values()].map(({ child }) => ended(child)));
     await Promise.all(signers.map((signer) => signer.close()));
     origin.closeAllConnections();
     await new Promise((resolve) => origin.close(resolve));
@@ -109,7 +111,7 @@ describe("ranks of two chains", function () {
     await writeFile(join(directory, "rank.json"), JSON.stringify(told));
     const started = await startProcess(join(directory, "rank.json"));
     await writeFile(join(directory, "address"), started.listening.address);
-    ranks.push(started);
+    ranks.set(chain, started);
     return started;
   }
 
@@ -136,6 +138,36 @@ describe("ranks of two chains", function () {
     expect(originBytes / weightBytes).to.be.within(0.99, 1.05);
     const fromFellows = await Promise.all(both.map((rank) => counterOf(rank, "tessellate_bytes_from_fellows_total")));
     expect((fromFellows[0] ?? 0) + (fromFellows[1] ?? 0)).to.be.within(0.9 * weightBytes, 1.05 * weightBytes);
+  });
+
+  it("give nothing to a rank of another model, and nothing of another model", async () => {
+    const { listening } = ranks.get(0) ?? expect.fail("the first rank runs");
+    const ask = async (name: string, modelRoot: string): Promise<string> => {
+      const directory = join(home, `asker-${name.replace("/", "-")}`);
+      await writeCertificate(directory, await authority.issue({ kind: "rank", name }));
+      const tls = valueOrThrow(openTls(directory));
+      const client = dial("ShardRuntime", listening.address, tls, { kind: "rank", name: nameOf(0) });
+      try {
+        const call = client.Pieces({
+          modelRoot,
+          path: "model.safetensors",
+          pieces: [{ start: 0, end: 64 }],
+          fetch: false,
+        });
+        let byteCount = 0;
+        for await (const message of call) byteCount += (message as { readonly data: Buffer }).data.length;
+        return `${byteCount} bytes`;
+      } catch (error) {
+        return refusalOf(error as Error, "the rank").code;
+      } finally {
+        client.close();
+        tls.close();
+      }
+    };
+    expect(await ask("default/model-7-0-0", root)).to.equal(`${1 << 20} bytes`);
+    expect(await ask("default/other-1-0-0", root)).to.equal("NotMyNeighbour");
+    expect(await ask("other/model-1-0-0", root)).to.equal("NotMyNeighbour");
+    expect(await ask("default/model-7-0-1", `sha256:${"0".repeat(64)}`)).to.equal("UnknownModel");
   });
 
   it("give a later one everything", async () => {

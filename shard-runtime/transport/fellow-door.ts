@@ -21,10 +21,8 @@ import type { Address } from "./open-request.ts";
 const ASK_MS = 120_000;
 /** As many chunks as a stretch has, with room; 16 MiB. */
 const PIECES_MAX = 16;
-/** Asks that are answered at once; each holds a chunk in memory. */
-const GIVING_MAX = 4;
-/** Asks that may wait for their turn. */
-const WAITING_MAX = 64;
+/** Asks that are answered at once; each holds a chunk or two in memory. A fellow asks once at a time. */
+const GIVING_MAX = 32;
 
 /** Whether a caller is a rank of the model that `own`, a rank's full name, is of. */
 export const isOfModel = (caller: Identity, own: string): boolean =>
@@ -46,6 +44,10 @@ export class GrpcFellowDoor implements FellowDoor {
 
   get name(): string {
     return this.#fellow.name;
+  }
+
+  async isThere(): Promise<boolean> {
+    return (await this.#address()) !== undefined;
   }
 
   async ask(path: string, pieces: readonly Range[], fetch: boolean): Promise<readonly Given[]> {
@@ -77,13 +79,22 @@ export class GrpcFellowDoor implements FellowDoor {
   }
 
   async #client(): Promise<Client<"ShardRuntime">> {
-    const { name, address: told } = this.#fellow;
-    const address = told.startsWith("file:") ? (await readFile(told.slice("file:".length), "utf8")).trim() : told;
+    const { name } = this.#fellow;
+    const address = await this.#address();
+    if (address === undefined) throw new RefusalError(refuse("Unreachable", `rank ${name} does not listen yet`));
     if (this.#open?.address !== address) {
       this.close();
       this.#open = { address, client: this.#dial({ name, address }) };
     }
     return this.#open.client;
+  }
+
+  /** Undefined while the file that will hold it is not there. */
+  async #address(): Promise<string | undefined> {
+    const { address } = this.#fellow;
+    if (!address.startsWith("file:")) return address;
+    const text = await readFile(address.slice("file:".length), "utf8").catch(() => "");
+    return text.trim() || undefined;
   }
 }
 
@@ -98,18 +109,20 @@ export interface Giver {
   }): Result<AsyncIterable<Given>>;
 }
 
-/** Answers to Pieces, a few at a time. */
+/**
+ * Answers to Pieces. Too many are refused and not made to wait: a queue would let ranks wait for each other in a ring,
+ * each behind somebody who waits for the next.
+ */
 export class Giving {
-  readonly #waiting: (() => void)[] = [];
   #busyCount = 0;
 
   async answer(giver: Giver, call: ServerWritableStream<PiecesRequest__Output, PieceBytes>): Promise<void> {
     const { modelRoot, path, pieces, fetch } = call.request;
     if (pieces.length > PIECES_MAX)
       return endRefused(call, refuse("BadRequest", `pieces: has ${pieces.length}, at most ${PIECES_MAX} are given`));
-    if (this.#waiting.length >= WAITING_MAX)
+    if (this.#busyCount >= GIVING_MAX)
       return endRefused(call, refuse("Overloaded", "too many ranks ask for pieces; ask another, or the source"));
-    await this.#turn();
+    this.#busyCount += 1;
     try {
       const given = giver.give({ modelRoot, path, pieces, fetch });
       if (!given.ok) return endRefused(call, given);
@@ -123,13 +136,7 @@ export class Giving {
       endRefused(call, refusalFrom(error));
     } finally {
       this.#busyCount -= 1;
-      this.#waiting.shift()?.();
     }
-  }
-
-  async #turn(): Promise<void> {
-    if (this.#busyCount >= GIVING_MAX) await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    this.#busyCount += 1;
   }
 }
 

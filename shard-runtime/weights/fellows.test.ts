@@ -32,6 +32,7 @@ const right: Behaviour = (leaves) => {
 function aFellow(name: string, asks: Ask[], give: Behaviour): FellowDoor {
   return {
     name,
+    isThere: async () => true,
     ask: async (_, pieces, fetch) => {
       asks.push({ name, count: pieces.length, fetch });
       return pieces.flatMap((leaves, index) => {
@@ -81,7 +82,7 @@ describe("ranks that have pieces", () => {
   it("rest after they did not answer", async () => {
     const asks: Ask[] = [];
     const troubles: string[] = [];
-    const away = { name: "a", ask: () => Promise.reject(new Error("away")) };
+    const away = { name: "a", isThere: async () => true, ask: () => Promise.reject(new Error("away")) };
     const fellows = fellowsOf([away, aFellow("b", asks, right)], troubles);
     for (const stretch of ["w 0", "w 1", "w 2"]) expect(await fellows.take(PIECES, stretch)).to.have.length(20);
     expect(troubles).to.have.length.at.most(1);
@@ -155,6 +156,7 @@ function house(names: readonly string[]) {
   const ranks = new Map<string, { readonly intake: Intake; readonly nearby: Nearby }>();
   const doorTo = (name: string): FellowDoor => ({
     name,
+    isThere: async () => ranks.has(name),
     ask: async (_, pieces, fetch) => {
       const { nearby, intake } = ranks.get(name) ?? expect.fail(`${name} is there`);
       const given = [];

@@ -12,6 +12,8 @@ import type { Trouble } from "./source-list.ts";
 /** The way to one other rank. */
 export interface FellowDoor {
   readonly name: string; // <namespace>/<model>-<chain>-<segment>-<rank>
+  /** False where it is known, at no cost, that it does not listen yet. */
+  isThere(): Promise<boolean>;
   /**
    * What it has of the pieces (leaves of one file), each with its place in the list; `fetch`: it shall get what it has
    * not. Throws where it does not answer, or refuses.
@@ -26,7 +28,7 @@ export type FellowsOptions = {
   readonly onTrouble: Trouble;
 };
 
-const REST_MS = 15_000;
+const REST_MS = 500;
 const REST_MS_MAX = 300_000;
 /** How many are asked whether they happen to have what this rank would fetch itself. */
 const AFTER_MAX = 2;
@@ -69,7 +71,7 @@ export class Fellows {
     let missing = pieces;
     for (const { name, fetch } of asks) {
       const door = doors.find((each) => each.name === name);
-      if (missing.length === 0 || door === undefined || !this.#mayAsk(name)) continue;
+      if (missing.length === 0 || door === undefined || !this.#mayAsk(name) || !(await door.isThere())) continue;
       const came = await this.#ask(door, missing, fetch);
       arrivals.push(...came);
       const had = new Set(came.map(({ piece }) => piece));

@@ -20,6 +20,7 @@ export class Nearby implements Near {
   readonly #cache: Kept | undefined;
   readonly #fellows: Fellows | undefined;
   readonly #coming = new Map<string, Coming>(); // by chunk
+  #keptCount = 0;
 
   constructor({ cache, fellows }: { readonly cache?: Kept | undefined; readonly fellows?: Fellows | undefined }) {
     this.#cache = cache;
@@ -60,6 +61,7 @@ export class Nearby implements Near {
       },
       keep: async (piece, bytes) => {
         await this.#cache?.put(piece, bytes);
+        this.#keptCount += 1;
         waiting.get(chunkOf(piece))?.();
       },
       end: () => {
@@ -88,17 +90,17 @@ export class Nearby implements Near {
     piece: Piece,
     pull?: (piece: Piece, fetching: Fetching) => Promise<Uint8Array | undefined>,
   ): Promise<Uint8Array | undefined> {
-    for (;;) {
+    for (let looks = 1; ; looks += 1) {
+      const coming = this.#coming.get(chunkOf(piece));
+      if (coming !== undefined && (pull !== undefined || coming.fromSources)) await coming.ended;
+      const keptCount = this.#keptCount;
       const bytes = await this.#cached(piece);
       if (bytes !== undefined) return bytes;
-      const coming = this.#coming.get(chunkOf(piece));
-      if (coming === undefined) break;
-      if (pull === undefined && !coming.fromSources) return undefined;
-      await coming.ended;
-      if (this.#cache?.keeps !== true) return undefined; // came, and was not kept
+      if (pull === undefined || this.#cache?.keeps !== true) return undefined;
+      // Looking takes time: meanwhile it may have come, or somebody may have begun to fetch it.
+      if ((keptCount === this.#keptCount || looks > 2) && !this.#coming.has(chunkOf(piece)))
+        return pull(piece, this.fetching([piece]));
     }
-    if (pull === undefined || this.#cache?.keeps !== true) return undefined;
-    return pull(piece, this.fetching([piece]));
   }
 
   /** The piece from the cache, checked. */
