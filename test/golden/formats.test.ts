@@ -25,6 +25,8 @@ const CHECKPOINTS = [
   ...["fp8-block", "fp8-tensor", "mxfp4"],
   ...["compressed-int4", "compressed-int4-asymmetric", "compressed-fp8-tensor", "compressed-fp8-channel"],
   ...["gguf-f16", "gguf-q8-0", "gguf-q4-0", "gguf-k", "gguf-qwen2"],
+  ...["gguf-gemma2", "gguf-gemma3", "gguf-phi3", "gguf-granite", "gguf-olmo2", "gguf-smollm3"],
+  ...["gguf-mixtral", "gguf-qwen3-moe", "gguf-gpt-oss"],
 ];
 /** Formats whose blocks are the engine's own int4. */
 const HELD_AS_STORED = /^(gptq|awq|compressed-int4|gguf-q4)/;

@@ -160,11 +160,12 @@ def plain_values(checkpoint: GgufCheckpoint, plain: RandomTensor, stored: Random
     return pairs.swapaxes(1, 2).reshape(values.shape)
 
 
-def gguf_header(checkpoint: GgufCheckpoint, tensors: list[RandomTensor]) -> bytes:
-    config = checkpoint.config
+def gguf_header(architecture: str, config: dict, seed: int, tensors: list[RandomTensor],
+                describe: Callable[[gguf.GGUFWriter, dict], None]) -> bytes:
+    head_size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "header.gguf"
-        writer = gguf.GGUFWriter(path, config["model_type"])
+        writer = gguf.GGUFWriter(path, architecture)
         writer.add_context_length(config["max_position_embeddings"])
         writer.add_embedding_length(config["hidden_size"])
         writer.add_block_count(config["num_hidden_layers"])
@@ -173,7 +174,11 @@ def gguf_header(checkpoint: GgufCheckpoint, tensors: list[RandomTensor]) -> byte
         writer.add_head_count_kv(config["num_key_value_heads"])
         writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
         writer.add_rope_freq_base(config["rope_theta"])
-        writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
+        writer.add_rope_dimension_count(head_size)
+        if "head_dim" in config:
+            writer.add_key_length(head_size)
+            writer.add_value_length(head_size)
+        describe(writer, config)
         writer.add_vocab_size(config["vocab_size"])
         writer.add_tokenizer_model("gpt2")
         writer.add_token_list([f"t{index}" for index in range(config["vocab_size"])])
@@ -182,7 +187,7 @@ def gguf_header(checkpoint: GgufCheckpoint, tensors: list[RandomTensor]) -> byte
         writer.add_bos_token_id(config["bos_token_id"])
         writer.add_eos_token_id(config["eos_token_id"])
         for tensor in tensors:
-            size = len(tensor.stored(checkpoint.seed))
+            size = len(tensor.stored(seed))
             writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), size,
                                    raw_dtype=gguf.GGMLQuantizationType[tensor.dtype])
         writer.write_header_to_file()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,30 +17,40 @@ import quantised_checkpoints
 from family_checkpoints import FamilyCheckpoint
 from family_goldens import ALL_POSITIONS_INDEX, DIGITS, clear_prompt, first_clear, published_tensors
 from gguf_checkpoints import GgufCheckpoint
+from gguf_families import FAMILIES, GgufFamily, GgufLayout
 from quantised_checkpoints import QuantisedCheckpoint
 from random_weights import RandomTensor, as_patterns, of_patterns, write_safetensors
 from reference import golden, load, model_header, write
 
 PROMPT_LENGTHS = (3, 9, 17, 24)
-CHECKPOINTS = (*quantised_checkpoints.CHECKPOINTS, *gguf_checkpoints.CHECKPOINTS)
+"""Families in GGUF are asked less: what their arithmetic is, families' own goldens show."""
+FAMILY_PROMPT_LENGTHS = (9, 24)
+CHECKPOINTS = (*quantised_checkpoints.CHECKPOINTS, *gguf_checkpoints.CHECKPOINTS, *FAMILIES)
 
 
-def make_quantised(checkpoint: QuantisedCheckpoint | GgufCheckpoint, folder: Path) -> dict:
+def make_quantised(checkpoint: QuantisedCheckpoint | GgufCheckpoint | GgufFamily, folder: Path) -> dict:
     """Writes config.json and weights.json, which has a GGUF file's header in it; returns the goldens."""
     return first_clear(checkpoint, lambda seeded: made_with(seeded, folder))
 
 
-def made_with(checkpoint: QuantisedCheckpoint | GgufCheckpoint, folder: Path) -> dict:
-    is_gguf = isinstance(checkpoint, GgufCheckpoint)
-    base = FamilyCheckpoint(
-        checkpoint.name, checkpoint.about, checkpoint.seed, "F16" if is_gguf else checkpoint.plain_dtype,
-        checkpoint.config, "hub", PROMPT_LENGTHS,
-    )
+def base_of(checkpoint: QuantisedCheckpoint | GgufCheckpoint | GgufFamily) -> FamilyCheckpoint:
+    dtype = checkpoint.plain_dtype if isinstance(checkpoint, QuantisedCheckpoint) else "F16"
+    base = FamilyCheckpoint(checkpoint.name, checkpoint.about, checkpoint.seed, dtype, checkpoint.config, "hub",
+                            PROMPT_LENGTHS)
+    if not isinstance(checkpoint, GgufFamily):
+        return base
+    return replace(base, prompt_lengths=FAMILY_PROMPT_LENGTHS, head_gain=checkpoint.head_gain,
+                   matrix_gain=checkpoint.matrix_gain, last_norm_centre=checkpoint.last_norm_centre,
+                   norm_centre=0.0 if checkpoint.architecture.startswith("gemma") else 1.0)
+
+
+def made_with(checkpoint: QuantisedCheckpoint | GgufCheckpoint | GgufFamily, folder: Path) -> dict:
+    base = base_of(checkpoint)
     with tempfile.TemporaryDirectory() as scratch_name:
         scratch = Path(scratch_name)
         (scratch / "config.json").write_text(json.dumps(checkpoint.config), encoding="utf-8")
         plain = published_tensors(base, scratch)
-        rules, values = (gguf_numbers if is_gguf else numbers)(checkpoint, plain)
+        rules, values = numbers_of(checkpoint, plain)
         write_safetensors(scratch / "model.safetensors",
                           [(name, "F32", value.shape, value.astype("<f4").tobytes()) for name, value in values.items()])
         model, exact = load(scratch), load(scratch, torch.float64)
@@ -52,10 +63,16 @@ def made_with(checkpoint: QuantisedCheckpoint | GgufCheckpoint, folder: Path) ->
     about = "a rule for every tensor: see tools/goldens/random_weights.py"
     made = {"about": about, "seed": checkpoint.seed,
             "sample": sample_of(values), "tensors": rules}
-    if is_gguf:
-        header = gguf_checkpoints.gguf_header(checkpoint, of_patterns(rules))
+    if isinstance(checkpoint, QuantisedCheckpoint):
+        config = checkpoint.config | {"quantization_config": checkpoint.quantization_config}
+    else:
+        is_family = isinstance(checkpoint, GgufFamily)
+        config = checkpoint.config
+        header = gguf_checkpoints.gguf_header(
+            checkpoint.architecture if is_family else config["model_type"], config, checkpoint.seed,
+            of_patterns(rules), checkpoint.describe if is_family else lambda _writer, _config: None,
+        )
         made |= {"ggufHeader": base64.b64encode(header).decode()}
-    config = checkpoint.config | ({} if is_gguf else {"quantization_config": checkpoint.quantization_config})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     write(folder / "weights.json", made)
     return model_header(checkpoint.about) | {"prompts": prompts}
@@ -63,16 +80,29 @@ def made_with(checkpoint: QuantisedCheckpoint | GgufCheckpoint, folder: Path) ->
 
 def sample_of(values: dict[str, np.ndarray]) -> dict:
     """First numbers of a quantised matrix, so that a misread format shows before any logit does."""
-    experts = values.get("model.layers.0.mlp.experts.gate_up_proj")
-    if experts is not None:
-        role, matrix = "layers.0.experts.1.gate.weight", experts[1, :, ::2].T
+    stacked = values.get("model.layers.0.mlp.experts.gate_up_proj")
+    if stacked is not None:
+        role, matrix = "layers.0.experts.1.gate.weight", stacked[1, :, ::2].T
+    elif "model.layers.0.self_attn.qkv_proj.weight" in values:
+        role, matrix = "layers.0.q.weight", values["model.layers.0.self_attn.qkv_proj.weight"]
     else:
         role, matrix = "layers.0.q.weight", values["model.layers.0.self_attn.q_proj.weight"]
     return {"role": role, "rows": matrix[:2, :6].astype(np.float64).tolist()}
 
 
-def numbers(checkpoint: QuantisedCheckpoint, plain: list[RandomTensor]) -> tuple[list[list], dict[str, np.ndarray]]:
+def numbers_of(checkpoint, plain: list[RandomTensor]) -> tuple[list[list], dict[str, np.ndarray]]:
     """The rules of what is stored, and the plain numbers that it means."""
+    if isinstance(checkpoint, QuantisedCheckpoint):
+        return numbers(checkpoint, plain)
+    if isinstance(checkpoint, GgufCheckpoint):
+        return gguf_numbers(checkpoint, plain)
+    layout = GgufLayout(checkpoint)
+    for tensor in plain:
+        layout.add(tensor)
+    return as_patterns(list(layout.stored.values())), layout.values()
+
+
+def numbers(checkpoint: QuantisedCheckpoint, plain: list[RandomTensor]) -> tuple[list[list], dict[str, np.ndarray]]:
     tensors: list[RandomTensor] = []
     values: dict[str, np.ndarray] = {}
     for tensor in plain:

@@ -17,7 +17,8 @@ Quantised tensors are rules too, since any codes are a checkpoint:
     steps       i32: i divided by `of`, rounded down: the group of each row
     values      i64, as listed
     blocks      bytes, in blocks of `size` for `per` values; for each [offset, centre, spread] of `halves`, an f16 at that
-                offset of the block: value(block), with "@<offset>" after the tensor's name in the key, rounded
+                offset of the block: value(block), with "@<offset>" after the tensor's name in the key, rounded;
+                for each [offset, first, count] of `exponents`, the byte there modulo `count`, plus `first`
 
 `centre` and `spread` are f32. A matrix of n inputs has spread gain * sqrt(3 / n): with inputs of variance 1, outputs have
 variance gain squared.
@@ -120,6 +121,8 @@ def block_bytes(rule: dict, seed: int, name: str, shape: tuple[int, ...]) -> byt
     for offset, centre, spread in rule["halves"]:
         halves = random_values(seed, f"{name}@{offset}", block_count, centre, spread).astype("<f2")
         blocks[:, offset:offset + 2] = halves.view(np.uint8).reshape(block_count, 2)
+    for offset, first, count in rule.get("exponents", ()):
+        blocks[:, offset] = blocks[:, offset] % count + first
     return blocks.tobytes()
 
 

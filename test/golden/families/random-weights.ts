@@ -23,6 +23,7 @@ export type Rule =
       readonly per: number; // values of a block
       readonly size: number; // its bytes
       readonly halves: readonly (readonly [offset: number, centre: number, spread: number])[];
+      readonly exponents?: readonly (readonly [offset: number, first: number, count: number])[];
     };
 
 /** Name with lists in braces (`layers.{0,1}.`), shape, dtype; values lie evenly in [centre - spread, centre + spread). */
@@ -98,6 +99,8 @@ function ruledBytes(rule: Rule, seed: number, name: string, count: number, eleme
         for (let block = 0; block < blockCount; block += 1)
           bytes.set(halves.subarray(block * 2, block * 2 + 2), block * rule.size + offset);
       }
+      for (const [offset, first, choices] of rule.exponents ?? [])
+        for (let at = offset; at < bytes.length; at += rule.size) bytes[at] = first + ((bytes[at] ?? 0) % choices);
       return bytes;
     }
     default:
