@@ -56,6 +56,16 @@ describe("model manifest", () => {
     expect(back.value.files.map((file) => file.path)).to.deep.equal(["config.json", "merges.txt", "model.safetensors"]);
   });
 
+  it("carries what its packer measured, beside the root", () => {
+    const cost = { quantization: "int4", meanKlNats: 0.02, tokenCount: 256, sample: "text" } as const;
+    const back = parseManifest(formatManifest({ ...manifest, costs: [cost] }), manifest.root);
+    if (!back.ok) throw new Error(back.detail);
+    expect(back.value.costs).to.deep.equal([cost]);
+    const wrong = parseManifest(changed((document) => (document["costs"] = [{ ...cost, meanKlNats: "low" }])));
+    expect(wrong).to.include({ ok: false, code: "MalformedManifest" });
+    expect(wrong.ok ? "" : wrong.detail).to.include("costs[0].meanKlNats");
+  });
+
   it("has one root for the same files in any order, and another for any other files", () => {
     expect(modelRoot(files.toReversed())).to.equal(manifest.root);
     const others = [

@@ -79,7 +79,9 @@ export function packModel(
   { columns = true, ...options }: PackOptions & { readonly columns?: boolean },
 ): Promise<Result<PackedModel>> {
   return refusalsOf(async () => {
-    const { written, notes } = await describeGguf(directory, folderSource(directory));
+    const { written, notes } = await describeGguf(directory, folderSource(directory), {
+      tokenizer: options.tokenizer ?? "required",
+    });
     const leaves = await LeavesFile.create(directory);
     try {
       const { model, meter } = await packedOf(directory, options, leaves);
@@ -113,7 +115,7 @@ async function packedOf(
   leaves?: LeavesFile,
 ): Promise<{ readonly model: Opened; readonly meter: ProgressMeter }> {
   const folder = folderSource(directory);
-  const configText = new TextDecoder().decode(await folder.readSmall("config.json", SMALL_FILE_BYTES_MAX));
+  const configText = new TextDecoder().decode(await configOf(directory, folder));
   const config = valueOrThrow(parseModelConfig(configText));
   if (options.tokenizer !== "optional") await checkTokenizer(folder, config.vocabularySize);
 
@@ -126,6 +128,17 @@ async function packedOf(
   const model = await openWith(new SourceList([folder]), manifestOf(files, configText), { clock: options.clock });
   await model.tensors.checkAll();
   return { model, meter };
+}
+
+async function configOf(directory: string, folder: FolderSource): Promise<Uint8Array> {
+  const found = await refusalsOf(() => folder.readSmall("config.json", SMALL_FILE_BYTES_MAX));
+  if (found.ok) return found.value;
+  const [gguf] = found.code === "MissingFile" ? await ggufFilesIn(directory) : [];
+  if (gguf === undefined) throw new RefusalError(found);
+  const where = folder.where("config.json");
+  throw new RefusalError(
+    refuse("MissingFile", `${where}: no such file; run "tessellate pack ${directory}" once, which makes it of ${gguf}`),
+  );
 }
 
 /** Copies by column of all weights files that have matrices to copy, in the order of their paths. */

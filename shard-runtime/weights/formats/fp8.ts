@@ -23,7 +23,8 @@ export const fp8Format = (blockSize?: readonly [outputs: number, inputs: number]
     if (grid !== undefined) return fp8Encoding(wanted, values, scales, grid);
     throw refusal(
       "WrongShape",
-      `${lookup.where(scales)} has shape [${scales.shape.join(",")}], which does not scale ${wanted.name} of shape [${wanted.shape.join(",")}]; the checkpoint's weight_block_size and its tensors disagree`,
+      `${lookup.where(scales)} has shape [${scales.shape.join(",")}], which does not scale ${wanted.name} of shape ` +
+        `[${wanted.shape.join(",")}]; the checkpoint's weight_block_size and its tensors disagree`,
     );
   },
 });

@@ -5,7 +5,7 @@
 import { access, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { JsonObject } from "../../../core/json.ts";
-import { valueOrThrow } from "../../../core/result.ts";
+import { RefusalError, valueOrThrow } from "../../../core/result.ts";
 import type { FolderSource } from "../folder-source.ts";
 import { floatsOf } from "../formats/grouped-integers.ts";
 import type { TensorEntry } from "../safetensors.ts";
@@ -23,9 +23,14 @@ export type GgufDescription = {
 
 /**
  * Writes what is missing beside the GGUF files of `directory`; nothing where it has none. Throws RefusalError:
- * MalformedTensors, UnknownModelType, UnsupportedOption, SeveralGgufFiles, MissingFile.
+ * MalformedTensors, UnknownModelType, UnsupportedOption, SeveralGgufFiles, MissingFile; MissingTokenizer where one is
+ * required and the metadata does not do.
  */
-export async function describeGguf(directory: string, folder: FolderSource): Promise<GgufDescription> {
+export async function describeGguf(
+  directory: string,
+  folder: FolderSource,
+  options: { readonly tokenizer: "required" | "optional" },
+): Promise<GgufDescription> {
   const files = await ggufFilesIn(directory);
   const [first] = files;
   if (first === undefined || (await isThere(directory, "model.safetensors"))) return { written: [], notes: [] };
@@ -57,8 +62,10 @@ export async function describeGguf(directory: string, folder: FolderSource): Pro
     await put("config.json", valueOrThrow(ggufConfig({ where, metadata, tensors, factors })));
   if (!(await isThere(directory, "tokenizer.json"))) {
     const made = ggufTokenizer(where, metadata);
-    if (!made.ok) notes.push(made.detail);
-    else {
+    if (!made.ok) {
+      if (options.tokenizer === "required") throw new RefusalError(made);
+      notes.push(made.detail);
+    } else {
       await put("tokenizer.json", made.value.tokenizer);
       if (!(await isThere(directory, "tokenizer_config.json")))
         await put("tokenizer_config.json", made.value.tokenizerConfig);

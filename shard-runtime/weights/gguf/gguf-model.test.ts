@@ -109,7 +109,22 @@ describe("GGUF models", () => {
   it("are not opened before they are packed", () =>
     withBoth(async (_plain, folder) => {
       const result = await openUnpacked(folder, { clock });
-      expect(result).to.include({ ok: false, code: "MissingFile" });
+      if (result.ok) throw new Error("was opened");
+      expect(result.code).to.equal("MissingFile");
+      expect(result.detail).to.include("config.json").and.include("tessellate pack").and.include("tiny-F32.gguf");
+    }));
+
+  it("need a tokenizer from elsewhere where theirs is not known, unless none is needed", () =>
+    withBoth(async (_plain, folder) => {
+      const file = join(folder, "tiny-F32.gguf");
+      const text = (await readFile(file, "latin1")).replace("llama-bpe", "lama-bpe!");
+      await writeFile(file, text, "latin1");
+      const refused = await packModel(folder, { clock });
+      if (refused.ok) throw new Error("was taken");
+      expect(refused.code).to.equal("MissingTokenizer");
+      expect(refused.detail).to.include("lama-bpe!").and.include("tokenizer.json");
+      const packed = valueOrThrow(await packModel(folder, { clock, tokenizer: "optional" }));
+      expect(packed.notes.join()).to.include("lama-bpe!");
     }));
 });
 
