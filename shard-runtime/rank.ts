@@ -11,7 +11,7 @@
 import { join } from "node:path";
 import type { Clock } from "../core/clock.ts";
 import type { Description } from "../core/gen/proto/tessellate/shard/v1/Description.ts";
-import { MANIFEST_FILE } from "../core/manifest.ts";
+import { MANIFEST_FILE, isAddedFile } from "../core/manifest.ts";
 import type { RankConfig } from "../core/rank-config.ts";
 import { RefusalError, type Result, ok, refuse } from "../core/result.ts";
 import { dial } from "../core/wire/door.ts";
@@ -237,7 +237,7 @@ export class Rank implements RankState {
     const file = path === MANIFEST_FILE ? undefined : model.manifest.files.find((known) => known.path === path);
     if (file === undefined && path !== MANIFEST_FILE)
       return refuse("UnknownFile", `the model has no file ${JSON.stringify(path.slice(0, 200))}`);
-    if (path.endsWith(".safetensors") || (file?.sizeBytes ?? 0) > FILE_BYTES_MAX)
+    if (path.endsWith(".safetensors") || isAddedFile(path) || (file?.sizeBytes ?? 0) > FILE_BYTES_MAX)
       return refuse(
         "TooLarge",
         `${path} holds weights, or is as large; ranks hand out manifests, tokenizers and configurations`,
