@@ -9,14 +9,11 @@ import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import { parseModelConfig } from "../../core/model-config.ts";
 import { valueOrThrow } from "../../core/result.ts";
-import { placeOf } from "../../core/source.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { LocalChain, type LocalModel } from "../../shard-runtime/engine/local-chain.ts";
 import type { PackFormat } from "../../shard-runtime/engine/shard.ts";
 import type { TensorSource } from "../../shard-runtime/engine/tensor-source.ts";
-import { FolderSource } from "../../shard-runtime/weights/folder-source.ts";
-import { describeGguf } from "../../shard-runtime/weights/gguf/describe.ts";
-import { openUnpacked } from "../../shard-runtime/weights/pack.ts";
+import { openUnpacked, packModel } from "../../shard-runtime/weights/pack.ts";
 import { type RandomWeights, randomCheckpoint } from "./families/random-weights.ts";
 
 const GOLDEN = fileURLToPath(new URL("./formats/", import.meta.url));
@@ -76,10 +73,8 @@ for (const name of CHECKPOINTS)
         const alone = await randomCheckpoint(join(GOLDEN, name));
         folders.push(alone);
         await rm(join(alone, "config.json"));
-        const place = valueOrThrow(placeOf({ path: alone }));
-        if (place.kind !== "folder") return expect.fail("a folder");
-        await describeGguf(alone, new FolderSource(place));
-        const written = valueOrThrow(parseModelConfig(await readFile(join(alone, "config.json"), "utf8")));
+        const { manifest } = valueOrThrow(await packModel(alone, { clock: systemClock, tokenizer: "optional" }));
+        const written = valueOrThrow(parseModelConfig(manifest.configText));
         expect(written).to.deep.equal(model.config);
       });
 
