@@ -2,7 +2,8 @@
  * Attention of a shard: KV cache, angles, and the graphs that every layer and session runs for itself, one for each kind
  * of attention in the model.
  *
- * A decoded token is run as two rows, itself twice. With one row the engine would take a matrix-vector kernel, which adds
+ * Without attention of our own (native/attention.c) a decoded token is run as two rows, itself twice. With one row ONNX
+ * Runtime would take a matrix-vector kernel, which adds
  * in another order than the matrix kernel of a prompt's rows; with two it gives the bits that prefilling the same tokens
  * gives. So a session can be replayed or audited by prefill, many rows at once, and be compared bit for bit. The second
  * row is a copy of the first, not a neighbour's: its key and value meet the first row with weight zero, and zero times a
@@ -13,7 +14,7 @@ import { join } from "node:path";
 import { present } from "../../core/assert.ts";
 import { lengthOf } from "../../core/ranges.ts";
 import { paddedHeadSize } from "../../core/slice.ts";
-import { BoundCache, type BoundGraphs } from "./bound-cache.ts";
+import { BoundCache, type BoundGraphs, type RowRules } from "./bound-cache.ts";
 import type { Device, DeviceBuffer } from "./device.ts";
 import { attentionGraph } from "./graph/attention.ts";
 import { rotaryTables } from "./graph/rotary.ts";
@@ -44,6 +45,7 @@ export class Attention {
   readonly #attended: DeviceBuffer; // [rows, heads × headSize]
   readonly #layers: readonly AttentionLayer[];
   readonly #pair: { readonly qkv: DeviceBuffer; readonly attended: DeviceBuffer }; // two rows each
+  readonly #copyCount: number; // of a decoded token
   readonly #slotDims: readonly number[];
   readonly #lastPosition = integers(1);
   readonly #positionCount = integers(1);
@@ -58,6 +60,7 @@ export class Attention {
       readonly shardDirectory: string;
       readonly contextLength: number;
       readonly slotCount: number;
+      readonly rules: RowRules;
       readonly qkv: DeviceBuffer;
       readonly attended: DeviceBuffer;
     },
@@ -68,6 +71,7 @@ export class Attention {
     this.#qkv = options.qkv;
     this.#attended = options.attended;
     this.#pair = { qkv: device.buffer(2, widths.qkv), attended: device.buffer(2, widths.attended) };
+    this.#copyCount = options.rules.attention ? 1 : 2;
     // One position more than the context, for the second row of its last token.
     const positionCount = options.contextLength + 1;
     this.#slotDims = [1, slice.kvHeads.length, positionCount, paddedHeadSize(config)];
@@ -125,17 +129,18 @@ export class Attention {
 
   /** From `qkv` to `attended` for the rows of one session in the layer at `index` of this shard. */
   run(index: number, rows: PlacedRows): void {
-    if (rows.rowCount === 1) this.#runPair(index, rows);
+    if (rows.rowCount === 1) this.#runOne(index, rows);
     else this.#runChunk(index, rows);
   }
 
-  #runPair(index: number, { slot, position, rowStart }: PlacedRows): void {
+  #runOne(index: number, { slot, position, rowStart }: PlacedRows): void {
     const bindings = this.#decoding.of(slot, (graphs) => {
-      const qkv = graphs.rows(this.#pair.qkv, 0, 2, true);
-      this.#bind(graphs, slot, qkv, graphs.rows(this.#pair.attended, 0, 2, true));
+      const qkv = graphs.rows(this.#pair.qkv, 0, this.#copyCount, true);
+      this.#bind(graphs, slot, qkv, graphs.rows(this.#pair.attended, 0, this.#copyCount, true));
     });
-    for (const copy of [0, 1]) this.#device.copyRows(this.#qkv, rowStart, this.#pair.qkv, copy, 1);
-    this.#place(position + 1);
+    for (let copy = 0; copy < this.#copyCount; copy += 1)
+      this.#device.copyRows(this.#qkv, rowStart, this.#pair.qkv, copy, 1);
+    this.#place(position + this.#copyCount - 1);
     present(bindings[index], "one binding per layer").run();
     this.#device.copyRows(this.#pair.attended, 0, this.#attended, rowStart, 1);
   }

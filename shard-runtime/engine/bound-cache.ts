@@ -5,8 +5,16 @@
 import type { Device, DeviceBuffer } from "./device.ts";
 import type { Bound, OrtBinding, OrtSession, OrtTensor } from "./ort.ts";
 
-/** Graphs run over an even number of rows; see segment-runner.ts. */
 export const evenAbove = (count: number): number => count + (count % 2);
+
+/** Which operators give a row the same bits whatever rows come with it, and so may be given any number of them. */
+export type RowRules = {
+  readonly products: boolean; // false: rows come in pairs, see segment-runner.ts
+  readonly attention: boolean; // false: a single row comes twice, see attention.ts
+};
+
+/** How many rows the graphs run over where `count` are wanted. */
+export const rowsToRun = (count: number, rules: RowRules): number => (rules.products ? count : evenAbove(count));
 
 /** The bindings of one arrangement, and the tensors made for them. */
 export class BoundGraphs {

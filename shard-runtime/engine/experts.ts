@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { present } from "../../core/assert.ts";
 import type { Experts } from "../../core/model-config.ts";
-import { BoundCache, evenAbove } from "./bound-cache.ts";
+import { BoundCache, type RowRules, rowsToRun } from "./bound-cache.ts";
 import type { Device, DeviceBuffer } from "./device.ts";
 import { EXPERT_INPUT, EXPERT_OUTPUT } from "./graph/pieces.ts";
 import { type OrtSession, floats } from "./ort.ts";
@@ -22,6 +22,7 @@ export class ExpertLayers {
   readonly #config: Experts;
   readonly #shard: ShardDescription;
   readonly #width: number;
+  readonly #rules: RowRules;
   readonly #experts = new Map<string, Expert>();
   readonly #input: Float32Array; // the rows of one expert, [rows, hiddenSize]
   readonly #output: Float32Array;
@@ -30,10 +31,11 @@ export class ExpertLayers {
   constructor(
     device: Device,
     shard: ShardDescription,
-    options: { readonly shardDirectory: string; readonly rowCountMax: number },
+    options: { readonly shardDirectory: string; readonly rowCountMax: number; readonly rules: RowRules },
   ) {
     this.#config = present(shard.config.experts, "a model with experts");
     this.#shard = shard;
+    this.#rules = options.rules;
     this.#width = shard.config.hiddenSize;
     this.#input = floats(options.rowCountMax * this.#width);
     this.#output = floats(options.rowCountMax * this.#width);
@@ -62,7 +64,7 @@ export class ExpertLayers {
     const width = this.#width;
     for (const [index, row] of rows.entries())
       this.#input.set(normed.subarray(row * width, (row + 1) * width), index * width);
-    const even = evenAbove(rows.length);
+    const even = rowsToRun(rows.length, this.#rules);
     this.#input.fill(0, rows.length * width, even * width);
     const [binding] = bound.of(even, (graphs) =>
       graphs.bind(

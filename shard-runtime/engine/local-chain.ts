@@ -22,6 +22,7 @@ export type LocalChainOptions = {
   readonly quantization: PackFormat;
   readonly device?: string; // default cpu
   readonly openDevice?: EngineOptions["openDevice"];
+  readonly products?: EngineOptions["products"];
   readonly cacheDirectory: string;
   readonly contextLength: number;
   readonly slotCount: number;

@@ -7,12 +7,13 @@ import { present } from "../../core/assert.ts";
 import { RefusalError, type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
 import { lengthOf } from "../../core/ranges.ts";
 import type { PlacedRows } from "./attention.ts";
-import { BoundCache, evenAbove } from "./bound-cache.ts";
+import { BoundCache, type RowRules, evenAbove, rowsToRun } from "./bound-cache.ts";
 import type { Device, DeviceBuffer } from "./device.ts";
 import { deviceClass, driftClass, engineBuild } from "./drift-class.ts";
 import { Embedding } from "./embedding.ts";
 import type { Batch, EngineCode, EngineFacts, Output, ShardEngine } from "./engine.ts";
 import { KvSlots } from "./kv-slots.ts";
+import { PRODUCTS_VERSION } from "./native/products.ts";
 import { openDevice, whyNotOn } from "./open-device.ts";
 import { Ort, type OrtSession, floats } from "./ort.ts";
 import { INPUT, LOGITS, ZEROS, headPlan } from "./program.ts";
@@ -94,7 +95,8 @@ class OrtEngine implements ShardEngine {
     const directory = options.shardDirectory;
     const partials = (valueCount: number) =>
       options.shareMemory === true ? new Float32Array(new SharedArrayBuffer(valueCount * 4)) : floats(valueCount);
-    this.#runner = new SegmentRunner(device, shard, { ...options, maxBatchRows: facts.maxBatchRows, partials });
+    const rules = rowRules(device, shard, options);
+    this.#runner = new SegmentRunner(device, shard, { ...options, maxBatchRows: facts.maxBatchRows, rules, partials });
     this.#embedding = facts.first
       ? new Embedding(join(directory, EMBEDDING_FILE), {
           vocabulary: slice.vocabulary,
@@ -103,11 +105,16 @@ class OrtEngine implements ShardEngine {
           scale: config.embeddingScale,
         })
       : undefined;
-    this.#head = facts.last ? new Head(device, facts, directory) : undefined;
+    this.#head = facts.last ? new Head(device, facts, directory, rules) : undefined;
     const { quantization } = shard;
     const { rankCount } = slice;
     // Only now it is known which operators the device took.
-    const parts = { engine: engineBuild(ort), device: deviceClass(device), quantization, rankCount };
+    const parts = {
+      engine: engineBuild(ort),
+      device: deviceClass(device, rules.attention ? PRODUCTS_VERSION : undefined),
+      quantization,
+      rankCount,
+    };
     this.facts = { ...facts, driftClass: driftClass(parts) };
   }
 
@@ -169,9 +176,17 @@ class OrtEngine implements ShardEngine {
   }
 }
 
-/** Final norm and this rank's rows of the head, for the sampled rows only; an even number of them, as everywhere. */
+/** Our own operators are exact for any number of rows; ONNX Runtime's float products, of which a router is one, are not. */
+function rowRules(device: Device, { config, quantization }: ShardDescription, { products }: EngineOptions): RowRules {
+  const isOurs = products !== undefined && device.kind === "cpu";
+  const isQuantized = quantization === "int4" || quantization === "int8";
+  return { attention: isOurs, products: isOurs && isQuantized && config.experts === undefined };
+}
+
+/** Final norm and this rank's rows of the head, for the sampled rows only. */
 class Head {
   readonly #session: OrtSession;
+  readonly #rules: RowRules;
   readonly #bound: BoundCache;
   readonly #hiddenSize: number;
   readonly #width: number;
@@ -179,7 +194,13 @@ class Head {
   readonly #logits: Float32Array;
   readonly #buffers: Readonly<Record<"hidden" | "zeros" | "logits", DeviceBuffer>>;
 
-  constructor(device: Device, facts: Pick<EngineFacts, "hiddenSize" | "vocabulary" | "slotCount">, directory: string) {
+  constructor(
+    device: Device,
+    facts: Pick<EngineFacts, "hiddenSize" | "vocabulary" | "slotCount">,
+    directory: string,
+    rules: RowRules,
+  ) {
+    this.#rules = rules;
     this.#session = device.session(join(directory, headPlan.name));
     this.#bound = new BoundCache(device, KEPT_SAMPLED_COUNTS);
     this.#hiddenSize = facts.hiddenSize;
@@ -200,7 +221,7 @@ class Head {
     const width = this.#hiddenSize;
     for (const [index, row] of rows.entries())
       this.#hidden.set(hidden.subarray(row * width, (row + 1) * width), index * width);
-    const even = evenAbove(rows.length);
+    const even = rowsToRun(rows.length, this.#rules);
     const [binding] = this.#bound.of(even, (graphs) => {
       const inputs = {
         [INPUT]: graphs.rows(this.#buffers.hidden, 0, even),

@@ -2,14 +2,14 @@
  * Runs the program of one shard: the matrix products for all rows of a batch at once, attention for each session by
  * itself, experts for the rows that chose them, and between the ranks of a segment the sums.
  *
- * The row count is always even: MatMulNBits has one kernel for pairs of rows and another for a single one that is left,
- * and they add in different orders. With pairs only, a row's bits depend neither on what else is in the batch nor on the
+ * Without products of our own (native/) the row count is always even: ONNX Runtime's MatMulNBits has one kernel for pairs
+ * of rows and another for a single one that is left, and they add in different orders. With pairs only, a row's bits depend neither on what else is in the batch nor on the
  * number of threads (measured for blocks of 16 to 128 values, 4 and 8 bits, 1 to 300 rows).
  */
 import { join } from "node:path";
 import { present } from "../../core/assert.ts";
 import { Attention, type PlacedRows } from "./attention.ts";
-import { BoundCache, type BoundGraphs, evenAbove } from "./bound-cache.ts";
+import { BoundCache, type BoundGraphs, type RowRules, evenAbove, rowsToRun } from "./bound-cache.ts";
 import { type Device, type DeviceBuffer, floatsOf } from "./device.ts";
 import { ExpertLayers } from "./experts.ts";
 import { type OrtSession, type OrtTensor, floats } from "./ort.ts";
@@ -21,6 +21,7 @@ export type RunnerOptions = {
   readonly contextLength: number;
   readonly slotCount: number;
   readonly maxBatchRows: number;
+  readonly rules: RowRules;
   readonly partials: (valueCount: number) => Float32Array; // memory for what the ranks add up
 };
 
@@ -31,6 +32,7 @@ export class SegmentRunner {
   readonly #program: Program;
   readonly #layerStart: number;
   readonly #isRankZero: boolean;
+  readonly #rules: RowRules;
   readonly #buffers: readonly DeviceBuffer[]; // as the program plans them, [rowCountMax, width] each
   readonly #sessions: readonly OrtSession[]; // of the program's run steps, in order
   readonly #attention: Attention;
@@ -41,6 +43,7 @@ export class SegmentRunner {
     this.#program = programOf(shard.config, shard);
     this.#layerStart = shard.layers.start;
     this.#isRankZero = shard.slice.rankIndex === 0;
+    this.#rules = options.rules;
     const rowCountMax = evenAbove(options.maxBatchRows);
     const room = ({ width, place }: BufferPlan): DeviceBuffer => {
       if (place === "device") return device.buffer(rowCountMax, width);
@@ -72,7 +75,7 @@ export class SegmentRunner {
    * [rowCount, hiddenSize], is valid until the next call.
    */
   *run(sessions: readonly PlacedRows[], rowCount: number): Generator<Float32Array, Float32Array, void> {
-    const even = evenAbove(rowCount);
+    const even = rowsToRun(rowCount, this.#rules);
     const rows = (name: string, count = rowCount) =>
       floatsOf(this.#buffer(name)).subarray(0, count * this.#width(name));
     // The row that makes the count even.

@@ -11,6 +11,7 @@ import fc from "fast-check";
 import { present } from "../../core/assert.ts";
 import { aModelConfig } from "../../core/model-config-fixture.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
+import { productsLibrary } from "../../shard-runtime/engine/native/products.ts";
 import { LocalChain } from "../../shard-runtime/engine/local-chain.ts";
 import { randomModel } from "./random-model.ts";
 
@@ -101,13 +102,29 @@ function alone(chain: LocalChain, { tokens }: Script, positions: Iterable<number
   return logits;
 }
 
-for (const [about, config] of MODELS)
-  describe(`a row's bits follow from its session: ${about}`, () => {
-    for (const quantization of ["int4", "int8"] as const)
+const KERNELS = [
+  { kernels: "ONNX Runtime's operators", quantizations: ["int4", "int8"] },
+  { kernels: "our own operators", quantizations: ["f32", "int4", "int8"] },
+] as const;
+const CASES = MODELS.flatMap(([about, config]) => KERNELS.map((each) => ({ about, config, ...each })));
+
+for (const { about, config, kernels, quantizations } of CASES)
+  describe(`a row's bits follow from its session: ${about}, ${kernels}`, () => {
+    let products: string | undefined;
+    before(async function () {
+      if (kernels === "ONNX Runtime's operators") return;
+      this.timeout(180_000);
+      const library = await productsLibrary(join(tmpdir(), "tessellate-test-native"));
+      if ("reason" in library) return this.skip();
+      products = library.path;
+    });
+
+    for (const quantization of quantizations)
       it(`${quantization}: batches, chunks, decoding and threads change none`, async function () {
         this.timeout(120_000);
         const cacheDirectory = await mkdtemp(join(tmpdir(), "tessellate-determinism-"));
-        const options = { quantization, cacheDirectory, contextLength: 64, slotCount: SESSION_COUNT + 1, spin: false };
+        const slots = { contextLength: 64, slotCount: SESSION_COUNT + 1 };
+        const options = { quantization, cacheDirectory, ...slots, spin: false, products };
         const plan = [{ layers: { start: 0, end: config.layerCount }, sliceWeights: [1] }];
         const load = (threadCount: number) => LocalChain.load(randomModel(config), plan, { ...options, threadCount });
         try {
@@ -131,7 +148,7 @@ for (const [about, config] of MODELS)
                 two.close();
               }
             }),
-            { numRuns: 4 },
+            { numRuns: 2 },
           );
         } finally {
           await rm(cacheDirectory, { recursive: true });

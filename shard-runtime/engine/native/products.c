@@ -44,6 +44,7 @@ typedef struct {
   uint8_t *weights; /* [group][block][line] */
   float *scales;    /* [group][block][GROUP] */
   uint8_t *zeros;   /* the same, or null: 8 or 128 everywhere */
+  float *bias;      /* [outputs], or null; added last */
 } Product;
 
 typedef struct {
@@ -51,13 +52,14 @@ typedef struct {
   const float *input; /* [rows][inputs] */
   float *output;      /* [rows][outputs] */
   int64_t row_count, groups_a_part;
-  int8_t *values;   /* [rows][block_count × block], the last block filled up with zeros */
+  int8_t *values;    /* [rows][width_of], the last block filled up with zeros */
   float *row_scales; /* [rows][block_count] */
   int32_t *row_sums;
 } Call;
 
 static int64_t line_count(const Product *p) { return p->block * p->bits / 32; }
-static int64_t width_of(const Product *p) { return p->block_count * p->block; }
+/* Of a row of quantised values. A line more than a power of two: 16 rows must not all fall into the same set of a cache. */
+static int64_t width_of(const Product *p) { return (p->block_count * p->block + LINE - 1) / LINE * LINE + LINE; }
 
 /* ---- quantising a row ---- */
 
@@ -84,7 +86,7 @@ INLINE void quantise(Call *call, int64_t row) {
       q[i] = (int8_t)rounded;
       sum += rounded;
     }
-    memset(q + length, 0, (size_t)(p->block - length));
+    memset(q + length, 0, (size_t)(p->block - length)); /* of the block; what is beyond it is not read */
     call->row_scales[row * p->block_count + b] = largest / 127.0f;
     call->row_sums[row * p->block_count + b] = sum;
   }
@@ -128,13 +130,14 @@ static void store_rows(const Call *call, int64_t group, int64_t row, int row_cou
     memcpy(call->output + (row + r) * p->outputs + column, out[r], (size_t)count * sizeof(float));
 }
 
-static void portable_group(const Call *call, int64_t group) {
+static void portable_groups(const Call *call, int64_t start, int64_t end) {
   float out[ROWS_AT_ONCE][GROUP];
-  for (int64_t row = 0; row < call->row_count; row += ROWS_AT_ONCE) {
-    const int count = (int)MIN_OF(ROWS_AT_ONCE, call->row_count - row);
-    portable_tile(call, group, row, count, out);
-    store_rows(call, group, row, count, out);
-  }
+  for (int64_t group = start; group < end; group++)
+    for (int64_t row = 0; row < call->row_count; row += ROWS_AT_ONCE) {
+      const int count = (int)MIN_OF(ROWS_AT_ONCE, call->row_count - row);
+      portable_tile(call, group, row, count, out);
+      store_rows(call, group, row, count, out);
+    }
 }
 
 #if defined(__x86_64__)
@@ -211,9 +214,11 @@ INLINE AVX512 void avx512_from(const Call *call, int64_t group, int64_t row, con
 
 AVX512 static void avx512_quantise(Call *call, int64_t row) { quantise(call, row); }
 
-AVX512 static void avx512_group(const Call *call, int64_t group) {
-  if (call->product->bits == 8) avx512_from(call, group, 0, 8);
-  else avx512_from(call, group, 0, 4);
+AVX512 static void avx512_groups(const Call *call, int64_t start, int64_t end) {
+  for (int64_t group = start; group < end; group++) {
+    if (call->product->bits == 8) avx512_from(call, group, 0, 8);
+    else avx512_from(call, group, 0, 4);
+  }
 }
 
 /* ---- AMX, for prompts: 16 rows by 16 columns at a time; what is left over goes the way above ---- */
@@ -223,12 +228,15 @@ AVX512 static void avx512_group(const Call *call, int64_t group) {
 #define AMX __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8")))
 #define TILE 16        /* rows, and columns */
 #define TILE_VALUES 64 /* inputs */
-/* The tiles' registers; the compiler's header makes names of them. */
-#define SUMS 0
-#define MORE_SUMS 1
-#define ROWS 2
-#define MORE_ROWS 3
-#define WEIGHTS 4
+/* The tiles' registers; the compiler's header makes names of them. Sums of two tiles of rows by two groups of columns. */
+#define SUMS_00 0
+#define SUMS_01 1
+#define SUMS_10 2
+#define SUMS_11 3
+#define ROWS_0 4
+#define ROWS_1 5
+#define WEIGHTS_0 6
+#define WEIGHTS_1 7
 
 /* Every tile has 16 rows of 64 bytes. GCC 12's _tile_loadconfig tells its optimiser of 8 bytes only. */
 INLINE AMX void configure_tiles(void) {
@@ -237,20 +245,27 @@ INLINE AMX void configure_tiles(void) {
   __asm__ volatile("ldtilecfg %0" ::"m"(config));
 }
 
+enum { GROUPS_AT_ONCE = 2 };
+
+static _Thread_local uint8_t *unpacked_space;
+static _Thread_local int64_t unpacked_size;
+
+static int has_unpacked_space(int64_t size) {
+  if (unpacked_size >= size) return 1;
+  free(unpacked_space);
+  unpacked_space = NULL, unpacked_size = 0;
+  void *memory = NULL;
+  if (posix_memalign(&memory, LINE, (size_t)size) != 0) return 0;
+  unpacked_space = memory, unpacked_size = size;
+  return 1;
+}
+
 /* One byte for each weight of a group; 8-bit weights lie so already. */
-INLINE AMX const uint8_t *unpacked(const Product *p, int64_t group) {
+INLINE AMX const uint8_t *unpacked(const Product *p, int64_t group, int index) {
   const int64_t count = p->block_count * line_count(p);
   const uint8_t *line = p->weights + group * count * LINE;
   if (p->bits == 8) return line;
-  static _Thread_local uint8_t *space;
-  static _Thread_local int64_t space_count;
-  if (space_count < count) {
-    free(space);
-    space = NULL, space_count = 0;
-    void *memory = NULL;
-    if (posix_memalign(&memory, LINE, (size_t)count * 2 * LINE) != 0) return NULL;
-    space = memory, space_count = count;
-  }
+  uint8_t *space = unpacked_space + index * count * 2 * LINE;
   const __m512i low = _mm512_set1_epi8(15);
   for (int64_t i = 0; i < count; i++) {
     const __m512i w = _mm512_load_si512((const void *)(line + i * LINE));
@@ -261,50 +276,92 @@ INLINE AMX const uint8_t *unpacked(const Product *p, int64_t group) {
   return space;
 }
 
-/* `tiles` tiles of rows, 1 or 2. */
-INLINE AMX void amx_rows(const Call *call, int64_t group, int64_t row, const int tiles, const uint8_t *weights) {
-  const Product *p = call->product;
-  const int64_t width = width_of(p), column = group * GROUP;
-  float out[2 * TILE][GROUP] __attribute__((aligned(64)));
-  int32_t sums[2 * TILE][GROUP] __attribute__((aligned(64)));
-  memset(out, 0, sizeof out);
-  for (int64_t b = 0; b < p->block_count; b++) {
-    const int8_t *q = call->values + row * width + b * p->block;
-    _tile_zero(SUMS);
-    _tile_zero(MORE_SUMS);
-    for (int64_t i = 0; i < p->block; i += TILE_VALUES, weights += TILE_VALUES * GROUP) {
-      _tile_loadd(WEIGHTS, weights, LINE);
-      _tile_loadd(ROWS, q + i, width);
-      _tile_dpbsud(SUMS, ROWS, WEIGHTS);
-      if (tiles == 1) continue;
-      _tile_loadd(MORE_ROWS, q + i + TILE * width, width);
-      _tile_dpbsud(MORE_SUMS, MORE_ROWS, WEIGHTS);
+typedef struct {
+  int32_t sums[GROUPS_AT_ONCE][2 * TILE][GROUP] __attribute__((aligned(64)));
+  float out[GROUPS_AT_ONCE][2 * TILE][GROUP] __attribute__((aligned(64)));
+} TileSpace;
+
+/* The integer sums of one block: `tiles` tiles of rows, `groups` groups of columns, 1 or 2 of each, constants. */
+INLINE AMX void amx_block(TileSpace *space, const int8_t *q, int64_t width, const uint8_t *weights[], int64_t block,
+                          const int tiles, const int groups) {
+  _tile_zero(SUMS_00);
+  _tile_zero(SUMS_01);
+  _tile_zero(SUMS_10);
+  _tile_zero(SUMS_11);
+  for (int64_t i = 0; i < block; i += TILE_VALUES) {
+    _tile_loadd(ROWS_0, q + i, width);
+    _tile_loadd(WEIGHTS_0, weights[0] + i * GROUP, LINE);
+    _tile_dpbsud(SUMS_00, ROWS_0, WEIGHTS_0);
+    if (groups == 2) {
+      _tile_loadd(WEIGHTS_1, weights[1] + i * GROUP, LINE);
+      _tile_dpbsud(SUMS_01, ROWS_0, WEIGHTS_1);
     }
-    _tile_stored(SUMS, sums, LINE);
-    if (tiles == 2) _tile_stored(MORE_SUMS, sums + TILE, LINE);
-    for (int r = 0; r < tiles * TILE; r++) {
-      const int64_t at = (row + r) * p->block_count + b, place = (group * p->block_count + b) * GROUP;
-      const __m512i sum = _mm512_load_si512((const void *)sums[r]);
-      _mm512_store_ps(out[r], add_block(call, sum, place, at, _mm512_load_ps(out[r])));
+    if (tiles == 2) {
+      _tile_loadd(ROWS_1, q + i + TILE * width, width);
+      _tile_dpbsud(SUMS_10, ROWS_1, WEIGHTS_0);
+      if (groups == 2) _tile_dpbsud(SUMS_11, ROWS_1, WEIGHTS_1);
     }
   }
-  const __mmask16 mask = (__mmask16)(0xffff >> (GROUP - MIN_OF(GROUP, p->outputs - column)));
-  for (int r = 0; r < tiles * TILE; r++)
-    _mm512_mask_storeu_ps(call->output + (row + r) * p->outputs + column, mask, _mm512_load_ps(out[r]));
+  _tile_stored(SUMS_00, space->sums[0], LINE);
+  if (groups == 2) _tile_stored(SUMS_01, space->sums[1], LINE);
+  if (tiles == 2) _tile_stored(SUMS_10, space->sums[0] + TILE, LINE);
+  if (tiles == 2 && groups == 2) _tile_stored(SUMS_11, space->sums[1] + TILE, LINE);
 }
 
-AMX static void amx_group(const Call *call, int64_t group) {
+INLINE AMX void amx_rows(const Call *call, int64_t group, int64_t row, const uint8_t *unpacked_weights[], const int tiles,
+                         const int groups) {
+  const Product *p = call->product;
+  const int64_t width = width_of(p);
+  const uint8_t *weights[GROUPS_AT_ONCE] = {unpacked_weights[0], unpacked_weights[groups - 1]};
+  TileSpace space;
+  for (int g = 0; g < groups; g++)
+    for (int r = 0; r < tiles * TILE; r++) _mm512_store_ps(space.out[g][r], _mm512_setzero_ps());
+  for (int64_t b = 0; b < p->block_count; b++) {
+    amx_block(&space, call->values + row * width + b * p->block, width, weights, p->block, tiles, groups);
+    for (int g = 0; g < groups; g++) {
+      weights[g] += p->block * GROUP;
+      const int64_t place = ((group + g) * p->block_count + b) * GROUP;
+      for (int r = 0; r < tiles * TILE; r++) {
+        const __m512i sum = _mm512_load_si512((const void *)space.sums[g][r]);
+        const int64_t at = (row + r) * p->block_count + b;
+        _mm512_store_ps(space.out[g][r], add_block(call, sum, place, at, _mm512_load_ps(space.out[g][r])));
+      }
+    }
+  }
+  for (int g = 0; g < groups; g++) {
+    const int64_t column = (group + g) * GROUP;
+    const __mmask16 mask = (__mmask16)(0xffff >> (GROUP - MIN_OF(GROUP, p->outputs - column)));
+    for (int r = 0; r < tiles * TILE; r++)
+      _mm512_mask_storeu_ps(call->output + (row + r) * p->outputs + column, mask, _mm512_load_ps(space.out[g][r]));
+  }
+}
+
+/* All whole tiles of rows of `groups` groups; the first row that is left. */
+INLINE AMX int64_t amx_tiles(const Call *call, int64_t group, const int groups) {
+  const uint8_t *weights[GROUPS_AT_ONCE];
+  for (int g = 0; g < groups; g++) weights[g] = unpacked(call->product, group + g, g);
+  int64_t row = 0;
+  for (; row + 2 * TILE <= call->row_count; row += 2 * TILE) amx_rows(call, group, row, weights, 2, groups);
+  if (row + TILE <= call->row_count) amx_rows(call, group, row, weights, 1, groups), row += TILE;
+  return row;
+}
+
+AMX static void amx_groups(const Call *call, int64_t start, int64_t end) {
   const Product *p = call->product;
   int64_t row = 0;
-  const uint8_t *weights = call->row_count < TILE || p->block % TILE_VALUES != 0 ? NULL : unpacked(p, group);
-  if (weights != NULL) {
+  const int64_t unpacked_bytes = GROUPS_AT_ONCE * p->block_count * p->block * GROUP;
+  if (call->row_count >= TILE && p->block % TILE_VALUES == 0 && has_unpacked_space(unpacked_bytes)) {
     configure_tiles();
-    for (; row + 2 * TILE <= call->row_count; row += 2 * TILE) amx_rows(call, group, row, 2, weights);
-    if (row + TILE <= call->row_count) amx_rows(call, group, row, 1, weights), row += TILE;
+    int64_t group = start;
+    for (; group + 2 <= end; group += 2) row = amx_tiles(call, group, 2);
+    if (group < end) row = amx_tiles(call, group, 1);
     _tile_release();
   }
-  if (p->bits == 8) avx512_from(call, group, row, 8);
-  else avx512_from(call, group, row, 4);
+  if (row == call->row_count) return;
+  for (int64_t group = start; group < end; group++) {
+    if (p->bits == 8) avx512_from(call, group, row, 8);
+    else avx512_from(call, group, row, 4);
+  }
 }
 
 /* The processor has it, and the kernel lets this process use it. */
@@ -362,12 +419,13 @@ AVX2 static void avx2_row(const Call *call, int64_t group, int64_t row, float *o
   for (int half = 0; half < 2; half++) _mm256_storeu_ps(out + 8 * half, total[half]);
 }
 
-static void avx2_group(const Call *call, int64_t group) {
+static void avx2_groups(const Call *call, int64_t start, int64_t end) {
   float out[1][GROUP];
-  for (int64_t row = 0; row < call->row_count; row++) {
-    avx2_row(call, group, row, out[0]);
-    store_rows(call, group, row, 1, out);
-  }
+  for (int64_t group = start; group < end; group++)
+    for (int64_t row = 0; row < call->row_count; row++) {
+      avx2_row(call, group, row, out[0]);
+      store_rows(call, group, row, 1, out);
+    }
 }
 #endif
 
@@ -376,7 +434,7 @@ static void avx2_group(const Call *call, int64_t group) {
 typedef struct {
   const char *name;
   void (*quantise)(Call *call, int64_t row);
-  void (*run)(const Call *call, int64_t group); /* all rows */
+  void (*run)(const Call *call, int64_t start, int64_t end); /* all rows, groups [start, end) */
 } Variant;
 
 #if defined(__x86_64__)
@@ -392,14 +450,14 @@ static Variant choose(void) {
   const char *wanted = getenv("TESSELLATE_PRODUCTS");
 #if defined(HAS_AMX)
   if (has_avx512() && (wanted == NULL || strcmp(wanted, "amx") == 0) && has_amx())
-    return (Variant){"amx", avx512_quantise, amx_group};
+    return (Variant){"amx", avx512_quantise, amx_groups};
 #endif
 #if defined(__x86_64__)
-  if (has_avx512() && (wanted == NULL || strcmp(wanted, "avx512") == 0)) return (Variant){"avx512", avx512_quantise, avx512_group};
-  if (has_avx2() && (wanted == NULL || strcmp(wanted, "avx2") == 0)) return (Variant){"avx2", avx2_quantise, avx2_group};
+  if (has_avx512() && (wanted == NULL || strcmp(wanted, "avx512") == 0)) return (Variant){"avx512", avx512_quantise, avx512_groups};
+  if (has_avx2() && (wanted == NULL || strcmp(wanted, "avx2") == 0)) return (Variant){"avx2", avx2_quantise, avx2_groups};
 #endif
   (void)wanted;
-  return (Variant){"portable", portable_quantise, portable_group};
+  return (Variant){"portable", portable_quantise, portable_groups};
 }
 
 static Variant variant;
@@ -478,7 +536,7 @@ static Pointer constant(const Pointer info, size_t index) {
 
 static void destroy(Pointer kernel) {
   Product *p = kernel;
-  free(p->weights), free(p->scales), free(p->zeros), free(p);
+  free(p->weights), free(p->scales), free(p->zeros), free(p->bias), free(p);
 }
 
 static Pointer create(const Pointer *op, const Pointer *unused, Pointer info, Pointer *kernel) {
@@ -494,7 +552,9 @@ static Pointer create(const Pointer *op, const Pointer *unused, Pointer info, Po
   const uint8_t *weights = constant(info, INPUT_WEIGHTS), *zeros = constant(info, INPUT_ZEROS);
   const float *scales = constant(info, INPUT_SCALES);
   if (!weights || !scales) return failure("a product needs constant weights and scales");
-  if (constant(info, INPUT_ORDER) || constant(info, INPUT_BIAS)) return failure("a product takes no order and no bias");
+  /* A bias that is added after a product comes in here: ONNX Runtime makes one node of the two. */
+  const float *bias = constant(info, INPUT_BIAS);
+  if (constant(info, INPUT_ORDER)) return failure("a product takes no order");
   Product *p = calloc(1, sizeof *p);
   if (p == NULL) return failure("out of memory");
   p->inputs = inputs, p->outputs = outputs, p->block = block, p->bits = (int)bits;
@@ -503,11 +563,13 @@ static Pointer create(const Pointer *op, const Pointer *unused, Pointer info, Po
   p->weights = large((size_t)(p->group_count * p->block_count * line_count(p) * LINE));
   p->scales = malloc(places * sizeof(float));
   p->zeros = zeros ? malloc(places) : NULL;
-  if (!p->weights || !p->scales || (zeros && !p->zeros)) {
+  p->bias = bias ? malloc((size_t)outputs * sizeof(float)) : NULL;
+  if (!p->weights || !p->scales || (zeros && !p->zeros) || (bias && !p->bias)) {
     destroy(p);
     return failure("out of memory for weights");
   }
   lay_out(p, weights, scales, zeros);
+  if (bias) memcpy(p->bias, bias, (size_t)outputs * sizeof(float));
   let_go(weights, (size_t)(outputs * p->block_count * block * bits / 8));
   let_go((const uint8_t *)scales, (size_t)(outputs * p->block_count) * sizeof(float));
   *kernel = p;
@@ -516,11 +578,19 @@ static Pointer create(const Pointer *op, const Pointer *unused, Pointer info, Po
 
 static void quantise_part(void *call, size_t row) { variant.quantise(call, (int64_t)row); }
 
+static void add_bias(const Call *call, int64_t group) {
+  const Product *p = call->product;
+  const int64_t column = group * GROUP, count = MIN_OF(GROUP, p->outputs - column);
+  for (int64_t row = 0; row < call->row_count; row++)
+    for (int64_t c = column; c < column + count; c++) call->output[row * p->outputs + c] += p->bias[c];
+}
+
 static void run_part(void *of, size_t part) {
   const Call *call = of;
   const int64_t start = (int64_t)part * call->groups_a_part;
-  for (int64_t group = start; group < MIN_OF(start + call->groups_a_part, call->product->group_count); group++)
-    variant.run(call, group);
+  const int64_t end = MIN_OF(start + call->groups_a_part, call->product->group_count);
+  variant.run(call, start, end);
+  for (int64_t group = start; group < end && call->product->bias; group++) add_bias(call, group);
 }
 
 static void parallel(Pointer context, void (*work)(void *, size_t), size_t count, void *call) {
@@ -589,6 +659,9 @@ static struct {
                     {NULL, name_of, provider_of, input_type, input_count, output_type, one, NULL, destroy, input_need,
                      output_need, input_memory, version_one, version_one, version_one, version_one, create, compute}};
 
+/* attention.c */
+void *tessellate_attention_operator(const Pointer *table);
+
 __attribute__((visibility("default"))) Pointer RegisterCustomOps(Pointer options, const Pointer *base) {
   static Pointer domain;
   api = ((const Pointer *(*)(uint32_t))base[0])(20);
@@ -597,6 +670,7 @@ __attribute__((visibility("default"))) Pointer RegisterCustomOps(Pointer options
     Pointer made = NULL;
     Pointer status = CALL(CREATE_DOMAIN, Pointer, const char *, Pointer *)("com.microsoft", &made);
     if (status == NULL) status = CALL(ADD_TO_DOMAIN, Pointer, Pointer, void *)(made, &operator_table);
+    if (status == NULL) status = CALL(ADD_TO_DOMAIN, Pointer, Pointer, void *)(made, tessellate_attention_operator(api));
     if (status != NULL) return status;
     domain = made;
   }

@@ -1,6 +1,6 @@
 /**
- * The library of products.c, compiled for this machine where there is a C compiler. Without one the engine runs ONNX
- * Runtime's own products: slower, other bits, and so another drift class.
+ * The library of products.c and attention.c, compiled for this machine where there is a C compiler. Without one the engine runs ONNX
+ * Runtime's own operators: slower, other bits, and so another drift class.
  */
 import { execFile } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
-/** Counts up when the same products get other bits. Part of the drift class. */
+/** Counts up when the same products or the same attention get other bits. Part of the drift class. */
 export const PRODUCTS_VERSION = 1;
 
 export type ProductsLibrary =
@@ -18,7 +18,9 @@ export type ProductsLibrary =
   /** Why there is none, for the log. */
   | { readonly reason: string };
 
-const SOURCE = fileURLToPath(new URL("./products.c", import.meta.url));
+const source = (name: string) => fileURLToPath(new URL(`./${name}`, import.meta.url));
+const SOURCES = [source("products.c"), source("attention.c")];
+const HEADER = source("attention-rows.h");
 /** A fused multiply-add where the source does not say so would change bits. */
 const FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC"];
 const COMPILE_TIMEOUT_MS = 120_000;
@@ -33,7 +35,8 @@ export async function productsLibrary(directory: string, compiler = "cc"): Promi
   if (process.platform === "win32") return { reason: "the products are not built on Windows yet" };
   try {
     const { stdout: version } = await run(compiler, ["--version"], { timeout: COMPILE_TIMEOUT_MS });
-    const identity = [await readFile(SOURCE), version, FLAGS.join(" "), process.platform, process.arch];
+    const texts = await Promise.all([...SOURCES, HEADER].map((path) => readFile(path)));
+    const identity = [...texts, version, FLAGS.join(" "), process.platform, process.arch];
     const digest = identity.reduce((hash, part) => hash.update(part).update("\0"), createHash("sha256")).digest("hex");
     const path = join(directory, `products-${digest.slice(0, 16)}.so`);
     if (!existsSync(path)) await compile(compiler, directory, path);
@@ -49,7 +52,7 @@ async function compile(compiler: string, directory: string, path: string): Promi
   // Another rank may compile at the same time; the last to finish puts the same bytes there.
   const partial = `${path}.${process.pid}-${randomBytes(4).toString("hex")}.partial`;
   try {
-    await run(compiler, [...FLAGS, "-o", partial, SOURCE, "-lm"], { timeout: COMPILE_TIMEOUT_MS });
+    await run(compiler, [...FLAGS, "-o", partial, ...SOURCES, "-lm"], { timeout: COMPILE_TIMEOUT_MS });
     await rename(partial, path);
   } finally {
     await rm(partial, { force: true });

@@ -1,0 +1,382 @@
+/*
+ * Attention of one session, as a custom operator of ONNX Runtime that takes the place of its own
+ * com.microsoft.GroupQueryAttention on the processor: the same graphs, other arithmetic. Why not theirs: it multiplies
+ * matrices where a decoded token has vectors (six times as slow at a thousand positions), and a row's bits depend on
+ * whether it comes alone.
+ *
+ * What a row IS, whatever the processor, the number of rows and of threads, all in single precision:
+ *     score(j) = (sum of q(d) × k(j, d), d ascending, one fused multiply-add each) × scale, bent by the softcap
+ *     weight(j) = e^(score(j) - the largest of all scores and the sink)
+ *     out(d) = (sum of weight(j) × v(j, d), j ascending, one fused multiply-add each) × (1 / sum)
+ * where the sum of weights is taken in 16 lanes by j mod 16, the lanes then in order, then the sink.
+ *
+ * How the cache lies in memory: values as the graph says, [kvHeads][positions][size]. Keys, which nobody else reads, in
+ * blocks of 16 positions, [kvHeads][blocks][size][16], so that 16 scores grow side by side.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define LANES 16
+#define HEADS_AT_ONCE 8
+#define ROWS_AT_ONCE 4       /* of a prompt; their scores fit into the second cache */
+#define POSITIONS_AT_ONCE 64 /* whose values fit into the first */
+#define SIZE_MAX_OF_HEAD 512
+#define MIN_OF(a, b) ((a) < (b) ? (a) : (b))
+#define INLINE static inline __attribute__((always_inline))
+
+typedef struct {
+  int64_t heads, kv_heads, window; /* window 0: all positions */
+  int turns;
+  float scale, softcap; /* softcap 0: none */
+} Attention;
+
+typedef struct {
+  const Attention *attention;
+  const float *qkv, *cosine, *sine, *sinks;
+  float *keys, *values, *output;
+  int64_t rows, first, capacity, size; /* position of the first row; positions of the cache; values of a head */
+  float *queries;                      /* [rows][heads][size], turned */
+  int64_t tiles;                       /* runs of heads that share a KV head and are taken at once */
+  int64_t rows_a_part;
+} Call;
+
+/* The first position that a row sees. */
+static int64_t first_of(const Call *call, int64_t row) {
+  const int64_t end = call->first + row + 1, window = call->attention->window;
+  return window > 0 && end > window ? end - window : 0;
+}
+
+/* ---- portable ---- */
+
+typedef struct { float lane[LANES]; } Lanes;
+#define EACH(expression) Lanes r; for (int i = 0; i < LANES; i++) r.lane[i] = (expression); return r
+INLINE Lanes lanes_load(const float *x) { EACH(x[i]); }
+INLINE void lanes_store(float *x, Lanes a) { memcpy(x, a.lane, sizeof a.lane); }
+INLINE Lanes lanes_set(float x) { EACH(x); }
+INLINE Lanes lanes_fma(Lanes a, Lanes b, Lanes c) { EACH(fmaf(a.lane[i], b.lane[i], c.lane[i])); }
+INLINE Lanes lanes_mul(Lanes a, Lanes b) { EACH(a.lane[i] * b.lane[i]); }
+INLINE Lanes lanes_add(Lanes a, Lanes b) { EACH(a.lane[i] + b.lane[i]); }
+INLINE Lanes lanes_sub(Lanes a, Lanes b) { EACH(a.lane[i] - b.lane[i]); }
+INLINE Lanes lanes_div(Lanes a, Lanes b) { EACH(a.lane[i] / b.lane[i]); }
+INLINE Lanes lanes_max(Lanes a, Lanes b) { EACH(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
+INLINE Lanes lanes_absolute(Lanes a) { EACH(fabsf(a.lane[i])); }
+INLINE Lanes lanes_sign_of(Lanes a, Lanes b) { EACH(copysignf(a.lane[i], b.lane[i])); }
+/* a times 2 to the power of the whole number in the last bits of `shifted`. */
+INLINE Lanes lanes_times_power(Lanes a, Lanes shifted) {
+  uint32_t value[LANES], power[LANES];
+  memcpy(value, a.lane, sizeof value), memcpy(power, shifted.lane, sizeof power);
+  for (int i = 0; i < LANES; i++) value[i] += power[i] << 23;
+  memcpy(a.lane, value, sizeof value);
+  return a;
+}
+#define V Lanes
+#define LOAD lanes_load
+#define STORE lanes_store
+#define SET lanes_set
+#define FMA lanes_fma
+#define MUL lanes_mul
+#define ADD lanes_add
+#define SUB lanes_sub
+#define DIV lanes_div
+#define MAX lanes_max
+#define ABSOLUTE lanes_absolute
+#define SIGN_OF lanes_sign_of
+#define TIMES_POWER lanes_times_power
+#define TARGET
+#define VARIANT(name) portable_##name
+#include "attention-rows.h"
+
+#if defined(__x86_64__)
+/* ---- AVX2: two halves ---- */
+typedef struct { __m256 a, b; } Pair;
+#define AVX2 __attribute__((target("avx2,fma")))
+INLINE AVX2 Pair pair_load(const float *x) { return (Pair){_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8)}; }
+INLINE AVX2 void pair_store(float *x, Pair p) { _mm256_storeu_ps(x, p.a), _mm256_storeu_ps(x + 8, p.b); }
+INLINE AVX2 Pair pair_set(float x) { return (Pair){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+INLINE AVX2 Pair pair_fma(Pair x, Pair y, Pair z) { return (Pair){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+INLINE AVX2 Pair pair_mul(Pair x, Pair y) { return (Pair){_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+INLINE AVX2 Pair pair_add(Pair x, Pair y) { return (Pair){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+INLINE AVX2 Pair pair_sub(Pair x, Pair y) { return (Pair){_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+INLINE AVX2 Pair pair_div(Pair x, Pair y) { return (Pair){_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+INLINE AVX2 Pair pair_max(Pair x, Pair y) { return (Pair){_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+INLINE AVX2 Pair pair_absolute(Pair x) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return (Pair){_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
+}
+INLINE AVX2 Pair pair_sign_of(Pair x, Pair y) { /* x is not negative */
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return (Pair){_mm256_or_ps(x.a, _mm256_and_ps(sign, y.a)), _mm256_or_ps(x.b, _mm256_and_ps(sign, y.b))};
+}
+INLINE AVX2 __m256 half_power(__m256 x, __m256 shifted) {
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(_mm256_castps_si256(shifted), 23)));
+}
+INLINE AVX2 Pair pair_times_power(Pair x, Pair shifted) { return (Pair){half_power(x.a, shifted.a), half_power(x.b, shifted.b)}; }
+#define V Pair
+#define LOAD pair_load
+#define STORE pair_store
+#define SET pair_set
+#define FMA pair_fma
+#define MUL pair_mul
+#define ADD pair_add
+#define SUB pair_sub
+#define DIV pair_div
+#define MAX pair_max
+#define ABSOLUTE pair_absolute
+#define SIGN_OF pair_sign_of
+#define TIMES_POWER pair_times_power
+#define TARGET AVX2
+#define VARIANT(name) avx2_##name
+#include "attention-rows.h"
+
+/* ---- AVX-512 ---- */
+#define AVX512 __attribute__((target("avx512f,avx512dq")))
+INLINE AVX512 __m512 wide_times_power(__m512 x, __m512 shifted) {
+  return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32(_mm512_castps_si512(shifted), 23)));
+}
+INLINE AVX512 __m512 wide_sign_of(__m512 x, __m512 y) { return _mm512_or_ps(x, _mm512_and_ps(_mm512_set1_ps(-0.0f), y)); }
+#define V __m512
+#define LOAD _mm512_loadu_ps
+#define STORE _mm512_storeu_ps
+#define SET _mm512_set1_ps
+#define FMA _mm512_fmadd_ps
+#define MUL _mm512_mul_ps
+#define ADD _mm512_add_ps
+#define SUB _mm512_sub_ps
+#define DIV _mm512_div_ps
+#define MAX _mm512_max_ps
+#define ABSOLUTE _mm512_abs_ps
+#define SIGN_OF wide_sign_of
+#define TIMES_POWER wide_times_power
+#define TARGET AVX512
+#define VARIANT(name) avx512_##name
+#include "attention-rows.h"
+#endif
+
+typedef void (*Attend)(const Call *call, int64_t kv_head, int64_t row, int row_count, int64_t head, int heads, float *scores);
+
+static Attend choose(void) {
+  const char *wanted = getenv("TESSELLATE_PRODUCTS");
+  (void)wanted;
+#if defined(__x86_64__)
+  const int any = wanted == NULL || strcmp(wanted, "amx") == 0;
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && (any || strcmp(wanted, "avx512") == 0))
+    return avx512_attend;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && (any || strcmp(wanted, "avx2") == 0))
+    return avx2_attend;
+#endif
+  return portable_attend;
+}
+
+static Attend attend_rows;
+
+/* ---- the rows that come in: turned, keys and values put into the cache ---- */
+
+static void turn(const Call *call, const float *from, int64_t position, float *to) {
+  const int64_t half = call->size / 2;
+  if (!call->attention->turns) {
+    memcpy(to, from, (size_t)call->size * sizeof *to);
+    return;
+  }
+  const float *cosine = call->cosine + position * half, *sine = call->sine + position * half;
+  for (int64_t i = 0; i < half; i++) {
+    to[i] = from[i] * cosine[i] - from[half + i] * sine[i];
+    to[half + i] = from[half + i] * cosine[i] + from[i] * sine[i];
+  }
+}
+
+static void keep_head(void *of, size_t kv_head) {
+  const Call *call = of;
+  const Attention *a = call->attention;
+  const int64_t size = call->size, width = (a->heads + 2 * a->kv_heads) * size;
+  float *keys = call->keys + (int64_t)kv_head * call->capacity * size, turned[SIZE_MAX_OF_HEAD];
+  const int64_t group = a->heads / a->kv_heads;
+  for (int64_t row = 0; row < call->rows; row++) {
+    const int64_t position = call->first + row, start = position / LANES * LANES;
+    const float *qkv = call->qkv + row * width, *key = qkv + (a->heads + (int64_t)kv_head) * size;
+    for (int64_t head = (int64_t)kv_head * group; head < ((int64_t)kv_head + 1) * group; head++)
+      turn(call, qkv + head * size, position, call->queries + (row * a->heads + head) * size);
+    turn(call, key, position, turned);
+    const int64_t lanes = MIN_OF(LANES, call->capacity - start);
+    for (int64_t d = 0; d < size; d++) keys[start * size + d * lanes + position - start] = turned[d];
+    memcpy(call->values + ((int64_t)kv_head * call->capacity + position) * size, key + a->kv_heads * size,
+           (size_t)size * sizeof(float));
+  }
+}
+
+static float *scratch(size_t count) {
+  static _Thread_local float *space;
+  static _Thread_local size_t space_count;
+  if (space_count < count) {
+    free(space);
+    space = malloc(count * sizeof *space), space_count = space ? count : 0;
+  }
+  return space;
+}
+
+static void run_part(void *of, size_t part) {
+  Call *call = of;
+  const Attention *a = call->attention;
+  const int64_t group = a->heads / a->kv_heads, head = (int64_t)part % call->tiles * HEADS_AT_ONCE;
+  const int64_t kv_head = (int64_t)part / call->tiles % a->kv_heads;
+  const int64_t row = (int64_t)part / call->tiles / a->kv_heads * call->rows_a_part;
+  const int rows = (int)MIN_OF(call->rows_a_part, call->rows - row);
+  float *scores = scratch((size_t)(rows * HEADS_AT_ONCE * (call->first + row + rows + 2 * LANES)));
+  if (scores == NULL) abort();
+  attend_rows(call, kv_head, row, rows, kv_head * group + head, (int)MIN_OF(HEADS_AT_ONCE, group - head), scores);
+}
+
+/* ---- the operator ---- */
+
+typedef void *Pointer;
+static const Pointer *api;
+#define CALL(position, result, ...) ((result(*)(__VA_ARGS__))api[position])
+enum {
+  CREATE_STATUS = 0, TENSOR_DATA = 51, DIMENSION_COUNT = 61, GET_DIMENSIONS = 62, TENSOR_SHAPE = 65, KERNEL_FLOAT = 85,
+  KERNEL_INTEGER = 86, KERNEL_INPUT = 90, KERNEL_OUTPUT = 91, RELEASE_STATUS = 93, RELEASE_SHAPE = 99, PARALLEL_FOR = 274
+};
+enum {
+  QKV, SEPARATE_KEYS, SEPARATE_VALUES, PAST_KEYS, PAST_VALUES, LAST_POSITION, POSITION_COUNT, COSINE, SINE, POSITIONS, MASK,
+  SINKS, INPUT_COUNT
+};
+enum { OUT_ROWS, OUT_KEYS, OUT_VALUES, OUTPUT_COUNT };
+enum { FLOAT = 1, INT32 = 6, INT64 = 7 };
+
+static Pointer failure(const char *words) { return CALL(CREATE_STATUS, Pointer, int, const char *)(1, words); }
+
+static int64_t integer_of(Pointer info, const char *name, int64_t absent) {
+  int64_t value = absent;
+  Pointer status = CALL(KERNEL_INTEGER, Pointer, Pointer, const char *, int64_t *)(info, name, &value);
+  if (status == NULL) return value;
+  CALL(RELEASE_STATUS, void, Pointer)(status);
+  return absent;
+}
+
+static float float_of(Pointer info, const char *name) {
+  float value = 0;
+  Pointer status = CALL(KERNEL_FLOAT, Pointer, Pointer, const char *, float *)(info, name, &value);
+  if (status == NULL) return value;
+  CALL(RELEASE_STATUS, void, Pointer)(status);
+  return 0;
+}
+
+static Pointer create(const Pointer *op, const Pointer *unused, Pointer info, Pointer *kernel) {
+  (void)op, (void)unused;
+  Attention *a = calloc(1, sizeof *a);
+  if (a == NULL) return failure("out of memory");
+  const int64_t window = integer_of(info, "local_window_size", -1);
+  a->heads = integer_of(info, "num_heads", 0), a->kv_heads = integer_of(info, "kv_num_heads", 0);
+  a->turns = integer_of(info, "do_rotary", 0) != 0;
+  a->window = window < 0 ? 0 : window;
+  a->scale = float_of(info, "scale"), a->softcap = float_of(info, "softcap");
+  *kernel = a;
+  if (a->kv_heads > 0 && a->heads % a->kv_heads == 0 && integer_of(info, "rotary_interleaved", 0) == 0) return NULL;
+  free(a);
+  return failure("attention needs heads that share KV heads evenly, and halves that turn with each other");
+}
+
+static void destroy(Pointer kernel) { free(kernel); }
+
+static void *input(Pointer context, size_t index, int64_t *dims, size_t axis_count) {
+  Pointer value = NULL, data = NULL, shape = NULL;
+  size_t axes = 0;
+  if (CALL(KERNEL_INPUT, Pointer, Pointer, size_t, Pointer *)(context, index, &value) || value == NULL) return NULL;
+  if (dims) {
+    CALL(TENSOR_SHAPE, Pointer, Pointer, Pointer *)(value, &shape);
+    CALL(DIMENSION_COUNT, Pointer, Pointer, size_t *)(shape, &axes);
+    if (axes == axis_count) CALL(GET_DIMENSIONS, Pointer, Pointer, int64_t *, size_t)(shape, dims, axes);
+    CALL(RELEASE_SHAPE, void, Pointer)(shape);
+    if (axes != axis_count) return NULL;
+  }
+  CALL(TENSOR_DATA, Pointer, Pointer, Pointer *)(value, &data);
+  return data;
+}
+
+static void *output(Pointer context, size_t index, const int64_t *dims, size_t axes) {
+  Pointer value = NULL, data = NULL;
+  if (CALL(KERNEL_OUTPUT, Pointer, Pointer, size_t, const int64_t *, size_t, Pointer *)(context, index, dims, axes, &value)) return NULL;
+  if (value) CALL(TENSOR_DATA, Pointer, Pointer, Pointer *)(value, &data);
+  return data;
+}
+
+static void parallel(Pointer context, void (*work)(void *, size_t), size_t count, void *call) {
+  CALL(PARALLEL_FOR, Pointer, Pointer, void (*)(void *, size_t), size_t, size_t, void *)(context, work, count, 0, call);
+}
+
+enum { ROWS_WORTH_SHARING = 16 };
+
+static Pointer compute(Pointer kernel, Pointer context) {
+  const Attention *a = kernel;
+  int64_t rows[3], cache[4];
+  Call call = {.attention = a, .qkv = input(context, QKV, rows, 3)};
+  const float *past_keys = input(context, PAST_KEYS, cache, 4), *past_values = input(context, PAST_VALUES, NULL, 0);
+  const int32_t *last = input(context, LAST_POSITION, NULL, 0);
+  call.cosine = input(context, COSINE, NULL, 0), call.sine = input(context, SINE, NULL, 0);
+  call.sinks = input(context, SINKS, NULL, 0);
+  if (!call.qkv || !past_keys || !past_values || !last) return failure("attention needs packed rows, a cache and a position");
+  if (input(context, SEPARATE_KEYS, NULL, 0) || input(context, MASK, NULL, 0) || input(context, POSITIONS, NULL, 0))
+    return failure("attention takes packed rows in order and no mask");
+  call.rows = rows[1], call.capacity = cache[2], call.size = cache[3], call.first = *last - (rows[1] - 1);
+  if (rows[0] != 1 || cache[0] != 1 || cache[1] != a->kv_heads || call.size % LANES != 0 || call.size > SIZE_MAX_OF_HEAD ||
+      rows[2] != (a->heads + 2 * a->kv_heads) * call.size || call.first < 0 || *last >= call.capacity ||
+      (a->turns && (!call.cosine || !call.sine)))
+    return failure("attention's rows, cache and position do not fit each other");
+  const int64_t dims[3] = {1, call.rows, a->heads * call.size};
+  call.output = output(context, OUT_ROWS, dims, 3);
+  call.keys = output(context, OUT_KEYS, cache, 4), call.values = output(context, OUT_VALUES, cache, 4);
+  if (!call.output || !call.keys || !call.values) return failure("attention needs memory for what it gives");
+  const size_t bytes = (size_t)(cache[1] * cache[2] * cache[3]) * sizeof(float);
+  if (call.keys != past_keys) memcpy(call.keys, past_keys, bytes);
+  if (call.values != past_values) memcpy(call.values, past_values, bytes);
+  static _Thread_local float *queries;
+  static _Thread_local int64_t query_count;
+  if (query_count < call.rows * dims[2]) {
+    free(queries);
+    queries = malloc((size_t)(call.rows * dims[2]) * sizeof *queries), query_count = queries ? call.rows * dims[2] : 0;
+    if (!queries) return failure("out of memory for queries");
+  }
+  call.queries = queries;
+  Attention scaled = *a;
+  if (scaled.scale == 0) scaled.scale = 1.0f / sqrtf((float)call.size);
+  call.attention = &scaled;
+  call.tiles = (a->heads / a->kv_heads + HEADS_AT_ONCE - 1) / HEADS_AT_ONCE;
+  if (call.rows >= ROWS_WORTH_SHARING) parallel(context, keep_head, (size_t)a->kv_heads, &call);
+  else
+    for (int64_t head = 0; head < a->kv_heads; head++) keep_head(&call, (size_t)head);
+  call.rows_a_part = call.rows >= ROWS_WORTH_SHARING ? ROWS_AT_ONCE : 1;
+  const int64_t row_parts = (call.rows + call.rows_a_part - 1) / call.rows_a_part;
+  parallel(context, run_part, (size_t)(row_parts * a->kv_heads * call.tiles), &call);
+  return NULL;
+}
+
+static const char *name_of(const Pointer op) { return (void)op, "GroupQueryAttention"; }
+static const char *provider_of(const Pointer op) { return (void)op, (const char *)NULL; }
+static int input_type(const Pointer op, size_t i) {
+  return (void)op, i == LAST_POSITION || i == POSITION_COUNT ? INT32 : i == POSITIONS ? INT64 : FLOAT;
+}
+static size_t input_count(const Pointer op) { return (void)op, INPUT_COUNT; }
+static int output_type(const Pointer op, size_t i) { return (void)op, (void)i, FLOAT; }
+static size_t output_count(const Pointer op) { return (void)op, OUTPUT_COUNT; }
+static int input_need(const Pointer op, size_t i) { return (void)op, i == QKV ? 0 : 1; }
+static int output_need(const Pointer op, size_t i) { return (void)op, (void)i, 0; }
+static int input_memory(const Pointer op, size_t i) { return (void)op, (void)i, 0; }
+static int version_one(const Pointer op) { return (void)op, 1; }
+
+/* OrtCustomOp of version 16: the members that come later are not read. */
+static struct {
+  uint32_t version;
+  void *members[24];
+} operator_table = {16,
+                    {NULL, name_of, provider_of, input_type, input_count, output_type, output_count, NULL, destroy, input_need,
+                     output_need, input_memory, version_one, version_one, version_one, version_one, create, compute}};
+
+/* For RegisterCustomOps of products.c. */
+void *tessellate_attention_operator(const Pointer *table) {
+  api = table;
+  attend_rows = choose();
+  return &operator_table;
+}

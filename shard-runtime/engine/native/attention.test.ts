@@ -1,0 +1,74 @@
+import { spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { expect } from "chai";
+import { type AttentionCase, expectedOf } from "./attention-cases.ts";
+import { productsLibrary } from "./products.ts";
+
+const RUN = fileURLToPath(new URL("./attention-run.ts", import.meta.url));
+
+const aCase = (changes: Partial<AttentionCase>): AttentionCase => {
+  const plain = { rows: 20, capacity: 64, heads: 4, kvHeads: 2, headSize: 32, turns: true, sinks: false };
+  return { ...plain, ...changes };
+};
+
+const CASES: readonly AttentionCase[] = [
+  ...[1, 2, 15, 16, 17, 50].map((rows) => aCase({ rows })),
+  ...[16, 48, 64, 80, 128, 256].map((headSize) => aCase({ headSize })),
+  ...[1, 3, 7, 8, 9, 13].map((heads) => aCase({ heads, kvHeads: 1 })),
+  aCase({ capacity: 20 }), // the last block of the cache is short
+  aCase({ rows: 33, capacity: 33 }),
+  aCase({ turns: false }),
+  aCase({ softcap: 2 }),
+  aCase({ sinks: true }),
+  ...[1, 5, 16, 17].map((window) => aCase({ rows: 60, window, sinks: window === 5 })),
+  aCase({ rows: 200, capacity: 200, heads: 8, kvHeads: 1, softcap: 5, sinks: true }),
+];
+
+describe("the engine's own attention", () => {
+  let directory: string;
+  let library: string;
+  const found = new Map<string, readonly Float32Array[]>();
+
+  before(async function () {
+    this.timeout(180_000);
+    directory = await mkdtemp(join(tmpdir(), "tessellate-attention-"));
+    const built = await productsLibrary(directory);
+    if ("reason" in built) {
+      console.log(`      skipped: ${built.reason}`);
+      return this.skip();
+    }
+    library = built.path;
+    for (const variant of ["avx512", "avx2", "portable"]) found.set(variant, await results(variant));
+  });
+
+  after(async () => rm(directory, { recursive: true, force: true }));
+
+  /** Two for each case: in one piece, and in pieces. */
+  async function results(variant: string): Promise<readonly Float32Array[]> {
+    const child = spawn(process.execPath, [RUN, library, variant === "avx2" ? "1" : "2"], {
+      env: { ...process.env, TESSELLATE_PRODUCTS: variant },
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    child.stdin.end(`${JSON.stringify(CASES)}\n`);
+    const lines = (await text(child.stdout)).trim().split("\n");
+    return lines.map((line) => {
+      const bytes = Buffer.from(line, "base64");
+      return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+    });
+  }
+
+  for (const [index, given] of CASES.entries())
+    it(`is what a textbook says, in one piece and in pieces, whatever the processor: ${JSON.stringify(given)}`, () => {
+      const expected = expectedOf(given);
+      const [whole = expect.fail("a result"), pieces] = found.get("portable")?.slice(2 * index, 2 * index + 2) ?? [];
+      expect(whole).to.have.length(expected.length);
+      expect(Math.max(...whole.map((value, at) => Math.abs(value - (expected[at] ?? 0))))).to.be.below(2e-5);
+      expect(pieces).to.deep.equal(whole);
+      for (const variant of ["avx512", "avx2"])
+        expect(found.get(variant)?.slice(2 * index, 2 * index + 2), variant).to.deep.equal([whole, pieces]);
+    });
+});
