@@ -21,20 +21,22 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   const peer = await startPeer({ path, context: 4096, streams: 8, threads }, say);
   const engine = { checkpoint, threadCount: threads, spin, slotCount: 8, contextLength: 256 };
   const ours = await startEngineSide(engine);
+  const builtIn = await startEngineSide({ ...engine, products: "built-in" });
   const found: { readonly streams: number; readonly times: readonly (readonly number[])[] }[] = [];
   await ours.loopLagMs();
   for (const streams of STREAM_COUNTS) {
-    const times: number[][] = [[], []];
-    for (const side of [ours, peer]) {
+    const times: number[][] = [[], [], []];
+    for (const side of [ours, peer, builtIn]) {
       await side.prompt(streams, PROMPT_LENGTH);
       await side.decode(WARM_UP_COUNT);
     }
     for (let round = 0; round < ROUND_COUNT; round += 1)
-      for (const [index, side] of [ours, peer].entries()) times[index]?.push(...(await side.decode(STEPS_A_ROUND)));
+      for (const [index, side] of [ours, peer, builtIn].entries())
+        times[index]?.push(...(await side.decode(STEPS_A_ROUND)));
     found.push({ streams, times });
   }
   const lagMs = await ours.loopLagMs();
-  await Promise.all([ours.stop(), peer.stop()]);
+  await Promise.all([ours.stop(), peer.stop(), builtIn.stop()]);
 
   return {
     bench: "batch",
@@ -49,7 +51,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
     ],
     table: [
       ["tokens/s of all streams, median (fastest)", ...STREAM_COUNTS.map(String)],
-      ...["Tessellate int4", "llama.cpp Q4_0"].map((name, side) => [
+      ...["Tessellate int4", "llama.cpp Q4_0", "Tessellate int4, ONNX Runtime's own products"].map((name, side) => [
         name,
         ...found.map(({ streams, times }) => perSecond(streams, times[side] ?? [])),
       ]),

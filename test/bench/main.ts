@@ -1,9 +1,11 @@
 /**
  * `npm run bench -- NAME [--save]`: each bench prints what it finds, and one JSON line last. `--save` keeps the line in
- * docs/benches/NAME.json and makes the tables of docs/benches.md anew; `npm run bench -- tables` does only that.
+ * docs/benches/NAME.json and makes the tables of docs/benches.md anew; `npm run bench -- tables` does only that, and
+ * `npm run bench -- all` runs those that have requirements, one after the other.
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { present } from "../../core/assert.ts";
 import { type BenchResult, markdownOf } from "./figures.ts";
 import { DOCS, writeTables } from "./tables.ts";
 
@@ -18,20 +20,30 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   chain: () => import("./chain.ts"),
 };
 
+/** Those beside a requirement. */
+const ALL = ["decode", "prefill", "batch", "load", "pack"];
+
 const [name = "", ...args] = process.argv.slice(2);
-const bench = Object.hasOwn(BENCHES, name) ? BENCHES[name] : undefined;
 if (name === "tables") console.log(await writeTables());
-else if (bench === undefined) {
-  console.error(`usage: npm run bench -- ${Object.keys(BENCHES).join(" | ")} [--save]\n       npm run bench -- tables`);
+else if (name === "all") for (const each of ALL) await runOne(each);
+else if (Object.hasOwn(BENCHES, name)) await runOne(name);
+else {
+  console.error(
+    `usage: npm run bench -- ${Object.keys(BENCHES).join(" | ")} | all [--save]\n       npm run bench -- tables`,
+  );
   process.exitCode = 2;
-} else {
-  const result = await (await bench()).run(args);
+}
+
+async function runOne(bench: string): Promise<void> {
+  const start = performance.now();
+  const { run } = await present(BENCHES[bench], "a bench of the table")();
+  const result = await run(args);
   console.log(`\n${markdownOf(result)}\n`);
-  const line = JSON.stringify(result);
   if (args.includes("--save")) {
     await mkdir(DOCS, { recursive: true });
-    await writeFile(join(DOCS, `${name}.json`), `${line}\n`);
+    await writeFile(join(DOCS, `${bench}.json`), `${JSON.stringify(result)}\n`);
     await writeTables();
   }
-  console.log(line);
+  console.error(`${bench} took ${Math.round((performance.now() - start) / 1000)} s`);
+  console.log(JSON.stringify(result));
 }
