@@ -179,6 +179,25 @@ const PLAIN: Readonly<Record<number, { readonly name: string; readonly byteCount
   30: { name: "BF16", byteCount: 2 },
 };
 
+/** Types that are not read, so that a refusal can name them. */
+const UNREAD: Readonly<Record<number, string>> = {
+  9: "Q8_1",
+  15: "Q8_K",
+  16: "IQ2_XXS",
+  17: "IQ2_XS",
+  18: "IQ3_XXS",
+  19: "IQ1_S",
+  20: "IQ4_NL",
+  21: "IQ3_S",
+  22: "IQ2_S",
+  23: "IQ4_XS",
+  29: "IQ1_M",
+  34: "TQ1_0",
+  35: "TQ2_0",
+};
+
+export const nameOfUnread = (type: number): string => UNREAD[type] ?? `number ${type}`;
+
 /** What is known of a type: its name and the size of a block. Undefined: a type that is not read. */
 export function sizesOfType(type: number): { name: string; valueCount: number; byteCount: number } | undefined {
   const plain = PLAIN[type];

@@ -74,6 +74,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
       ...gemma(facts, 62),
       sliding_window: facts.number("attention.sliding_window"),
       rope_local_base_freq: facts.number("rope.freq_base_swa", 10_000),
+      ...slidingLayers(facts),
       ...(facts.has("final_logit_softcapping")
         ? { final_logit_softcapping: facts.number("final_logit_softcapping") }
         : {}),
@@ -331,6 +332,14 @@ function gemma(facts: Reader, layerCountOfLargest: number): JsonObject {
     head_dim: headSize,
     query_pre_attn_scalar: isLargest ? hiddenSize / headCount : headSize,
   };
+}
+
+/** Every so many layers one attends to all; or layer by layer, whether it slides. */
+function slidingLayers(facts: Reader): JsonObject {
+  const pattern = facts.facts.metadata.get(`${facts.architecture}.attention.sliding_window_pattern`);
+  if (Array.isArray(pattern))
+    return { layer_types: pattern.map((slides) => (slides ? "sliding_attention" : "full_attention")) };
+  return pattern === undefined ? {} : { sliding_window_pattern: facts.number("attention.sliding_window_pattern") };
 }
 
 function phi(facts: Reader): JsonObject {

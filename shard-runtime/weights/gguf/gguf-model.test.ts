@@ -106,6 +106,17 @@ describe("GGUF models", () => {
       expect(result.detail).to.include("blk.0.attn_q.bias").and.include("tiny-F32.gguf");
     }));
 
+  it("are refused where a tensor is of a type that is not read, by its name", () =>
+    withBoth(async (_plain, folder) => {
+      const shape = [TINY.vocab_size, TINY.hidden_size];
+      const strange = { name: "token_embd.weight", type: 23, shape, bytes: new Uint8Array(64) };
+      await writeFile(join(folder, "tiny-F32.gguf"), aGguf({ metadata: METADATA, tensors: [strange] }));
+      const result = await packModel(folder, { clock });
+      if (result.ok) throw new Error("was taken");
+      expect(result.code).to.equal("UnsupportedDtype");
+      expect(result.detail).to.include("token_embd.weight").and.include("IQ4_XS");
+    }));
+
   it("are not opened before they are packed", () =>
     withBoth(async (_plain, folder) => {
       const result = await openUnpacked(folder, { clock });
@@ -169,6 +180,13 @@ describe("GGUF metadata as config.json", () => {
       "gemma2",
       { "attention.sliding_window": 64, attn_logit_softcapping: 50 },
       { family: "gemma2", attentionSoftcap: 50 },
+    ],
+    [
+      "gemma3",
+      { "attention.sliding_window": 64, "attention.sliding_window_pattern": [true, false, true, true] },
+      {
+        layerKinds: [0, 1, 0, 0].map((attention) => ({ attention, experts: false })),
+      },
     ],
     ["gemma3", { "attention.sliding_window": 64 }, { family: "gemma3_text", attentionScale: 32 ** -0.5 }],
     ["phi3", { "rope.dimension_count": 24 }, { family: "phi3" }],

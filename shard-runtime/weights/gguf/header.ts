@@ -5,7 +5,7 @@
 import { shown } from "../../../core/json.ts";
 import { type Result, ok, refuse } from "../../../core/result.ts";
 import type { TensorEntry } from "../safetensors.ts";
-import { sizesOfType } from "./block-types.ts";
+import { nameOfUnread, sizesOfType } from "./block-types.ts";
 
 /** Real ones are under 20 MiB, nearly all of it vocabulary. */
 export const GGUF_HEADER_BYTES_MAX = 256 << 20;
@@ -177,7 +177,7 @@ function readInfo(cursor: Cursor, index: number): TensorInfo {
   const sizes = sizesOfType(type);
   const valueCount = lengths.reduce((product, length) => product * length, 1);
   const shape = lengths.toReversed();
-  if (sizes === undefined) return { name, shape, dtype: `of type ${type}`, offset, sizeBytes: undefined };
+  if (sizes === undefined) return { name, shape, dtype: nameOfUnread(type), offset, sizeBytes: undefined };
   const sizeBytes = (valueCount / sizes.valueCount) * sizes.byteCount;
   if ((lengths[0] ?? 1) % sizes.valueCount !== 0 || !Number.isSafeInteger(sizeBytes))
     throw new Malformed(`${what} has shape ${shown(shape)}, whose rows are no whole blocks of ${sizes.valueCount}`);
