@@ -86,4 +86,15 @@ describe("the cache of pieces", () => {
     expect(troubles).to.have.length(1);
     expect(troubles[0]).to.include("cache-off").and.include("a-file/pieces").and.include("not kept");
   });
+
+  it("says so once, too, where the disk gives out later; what is there is still given", async () => {
+    const cache = await opened();
+    await cache.put(chunkPiece(FILE, 0), bytesOf(chunkPiece(FILE, 0)));
+    const hash = Buffer.from(chunkHash(chunkOf(1))).toString("hex");
+    await writeFile(join(directory, hash.slice(0, 3)), "in the way");
+    for (const chunk of [1, 2]) await cache.put(chunkPiece(FILE, chunk), bytesOf(chunkPiece(FILE, chunk)));
+    expect(cache.keeps).to.equal(false);
+    expect((await cache.get(chunkPiece(FILE, 0)))?.length).to.equal(CHUNK_BYTES);
+    expect(troubles).to.have.length(1);
+  });
 });
