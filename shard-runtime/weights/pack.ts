@@ -258,7 +258,7 @@ async function checkTokenizer(folder: FolderSource, vocabularySize: number): Pro
       ),
     );
   if (!found.ok) throw new RefusalError(found);
-  const tokens = tokensOf(parseJson(new TextDecoder().decode(found.value)));
+  const tokens = tokensOf(parseJson(new TextDecoder().decode(found.value)), vocabularySize);
   if (tokens === undefined)
     throw new RefusalError(
       refuse("MalformedTokenizer", `${where}: has no model.vocab; fetch it again from the model's source`),
@@ -274,11 +274,15 @@ async function checkTokenizer(folder: FolderSource, vocabularySize: number): Pro
 }
 
 /** Tokens and ids of a tokenizer.json: a map for BPE and WordPiece, a list of [token, score] for Unigram. */
-function tokensOf(json: unknown): readonly (readonly [unknown, unknown])[] | undefined {
+function tokensOf(json: unknown, vocabularySize: number): readonly (readonly [unknown, unknown])[] | undefined {
   const model = isJsonObject(json) ? json["model"] : undefined;
   const vocabulary = isJsonObject(model) ? model["vocab"] : undefined;
   const added = isJsonObject(json) && Array.isArray(json["added_tokens"]) ? json["added_tokens"] : [];
-  const extra = added.filter(isJsonObject).map((token) => [token["content"], token["id"]] as const);
+  // Special tokens past the model's rows are left out when the tokenizer is used: Gemma 3's smallest has one.
+  const extra = added
+    .filter(isJsonObject)
+    .filter((token) => token["special"] !== true || !(Number(token["id"]) >= vocabularySize))
+    .map((token) => [token["content"], token["id"]] as const);
   if (isJsonObject(vocabulary)) return [...Object.entries(vocabulary), ...extra];
   if (Array.isArray(vocabulary))
     return [
