@@ -1,5 +1,6 @@
 /** From a configuration to an engine that runs: manifest, the slice's bytes, packing, loading; each step told as it begins. */
 import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import type { Clock } from "../core/clock.ts";
 import type { ModelConfig } from "../core/model-config.ts";
 import type { RankConfig } from "../core/rank-config.ts";
@@ -7,6 +8,7 @@ import { RefusalError, type Refusal, refuse, valueOrThrow } from "../core/result
 import { cutSlices, rankCountMax } from "../core/slice.ts";
 import { checkDevice } from "./engine/check-device.ts";
 import { type EngineThread, startEngineThread } from "./engine/engine-thread.ts";
+import { machineLibrary } from "./engine/native/products.ts";
 import { packShard } from "./engine/pack.ts";
 import type { TensorSource } from "./engine/tensor-source.ts";
 import type { RankFacts } from "./transport/rank-facts.ts";
@@ -53,6 +55,8 @@ export async function loadShard(
   const refused = refusedShard(config, model.config);
   if (refused !== undefined) throw new RefusalError(refused);
   await checkDevice({ device: config.device, config: model.config, quantization: config.quantization });
+  // Compiles for some seconds where it was not yet; meanwhile the weights come.
+  const library = config.device === "cpu" ? machineLibrary(join(config.cacheDirectory, "native")) : undefined;
   const slices = cutSlices(model.config, config.sliceWeights);
   const slice = slices[config.rankIndex];
   if (slice === undefined)
@@ -73,6 +77,8 @@ export async function loadShard(
   );
   signal.throwIfAborted();
   onStage("Loading", 0);
+  const products = await library;
+  if (products !== undefined && "reason" in products) onTrouble("slower-operators", { reason: products.reason });
   const { device, contextLength, slotCount, threadCount, spin } = config;
   const engine = await startEngineThread({
     shardDirectory: directory,
@@ -81,6 +87,7 @@ export async function loadShard(
     slotCount,
     threadCount,
     spin,
+    ...(products !== undefined && "path" in products ? { products: products.path } : {}),
   });
   const [namespace = ""] = config.name.split("/");
   const facts: RankFacts = {
@@ -115,6 +122,7 @@ function expecting({ tensors, expectReads }: OpenModel, readsOf: () => readonly 
       await tell();
       return tensors.readBlocks?.(role, part);
     },
+    rest: () => tensors.rest?.(),
   };
 }
 

@@ -106,6 +106,11 @@ export class VerifiedReader {
     return turn;
   }
 
+  /** Nothing more will be read for now: forgets the edges that were kept for the next read. */
+  rest(): void {
+    this.#kept = [];
+  }
+
   /** The pieces that hold `leaves` of a file: as small as the hashes at hand allow. */
   async piecesOf(file: ManifestFile, leaves: Range): Promise<readonly Piece[]> {
     const pieces: Piece[] = [];

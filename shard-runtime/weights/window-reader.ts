@@ -18,6 +18,8 @@ const KEPT_BYTES_MAX = 128 << 20;
 export interface ByteReader {
   /** The bytes of a range of a file, fresh and at offset 0 of their buffer. */
   read(path: string, range: Range): Promise<Uint8Array>;
+  /** Told when nothing more will be read for now. */
+  rest?(): void;
 }
 
 /** A shorter way to some columns of all rows than through all columns, where there is one. */
@@ -97,6 +99,7 @@ export class WindowReader {
     this.#kept.clear();
     this.#keptSizes.clear();
     this.#columns?.rest?.();
+    this.#reader.rest?.();
   }
 
   #forget(key: string): void {
