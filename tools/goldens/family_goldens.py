@@ -162,7 +162,8 @@ def made_with(checkpoint: FamilyCheckpoint, folder: Path) -> dict:
 
 
 def sample_of(checkpoint: FamilyCheckpoint, lines: list[list]) -> dict:
-    """First values of one matrix as stored, widened to f32: whoever draws the tensors anew sees at once whether they agree."""
+    """First values of one matrix as stored, widened to f32: whoever draws the tensors anew sees at once whether they
+    agree."""
     tensor = next(one for one in of_patterns(lines) if len(one.shape) > 1)
     stored = tensor.stored(checkpoint.seed)
     dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[tensor.dtype]

@@ -54,8 +54,8 @@ def _q8_0(blocks: np.ndarray) -> np.ndarray:
 
 
 def _q4_k(blocks: np.ndarray) -> np.ndarray:
-    """Two factors; twelve bytes with a scale and a minimum of six bits for each of eight groups of 32; 128 bytes of codes, of
-    which each 32 hold one group in their low and the next in their high nibbles."""
+    """Two factors; twelve bytes with a scale and a minimum of six bits for each of eight groups of 32; 128 bytes of
+    codes, of which each 32 hold one group in their low and the next in their high nibbles."""
     packed = blocks[:, 4:16]
     low, mid, high = packed[:, 0:4], packed[:, 4:8], packed[:, 8:12]
     scales = np.concatenate([low & 63, (high & 15) | ((low >> 6) << 4)], axis=1).astype(np.float32)
@@ -67,8 +67,8 @@ def _q4_k(blocks: np.ndarray) -> np.ndarray:
 
 
 def _q6_k(blocks: np.ndarray) -> np.ndarray:
-    """128 bytes of low nibbles, 64 bytes of two high bits, 16 signed scales, a factor; two halves of 128 values, in each of
-    which the four quarters share bytes. 32 is zero."""
+    """128 bytes of low nibbles, 64 bytes of two high bits, 16 signed scales, a factor; two halves of 128 values, in
+    each of which the four quarters share bytes. 32 is zero."""
     low, high = blocks[:, :128].reshape(-1, 2, 64), blocks[:, 128:192].reshape(-1, 2, 32)
     scales = blocks[:, 192:208].copy().view(np.int8).astype(np.float32)
     quarters = [

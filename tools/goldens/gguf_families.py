@@ -1,5 +1,5 @@
-"""Families as GGUF files: llama.cpp's names, its order of rows, its stacked experts. What the converter does to the numbers
-of a checkpoint is undone here, in numpy; llama.cpp itself was asked whether it reads the files so."""
+"""Families as GGUF files: llama.cpp's names, its order of rows, its stacked experts. What the converter does to the
+numbers of a checkpoint is undone here, in numpy; llama.cpp itself was asked whether it reads the files so."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import gguf
 import numpy as np
 
-from family_checkpoints import _shape
+from family_checkpoints import sizes
 from random_weights import RandomTensor
 
 MXFP4 = {"per": 32, "size": 17}
@@ -75,35 +75,35 @@ _SCALED = {"head_gain": 0.3, "last_norm_centre": 9.0, "matrix_gain": 1.8}
 
 FAMILIES = (
     GgufFamily("gguf-mixtral", "GGUF, stacked experts, rows of q and k in pairs", 261, "llama",
-               _named("MixtralForCausalLM", "mixtral") | _shape(64, 64, 3, 8, 2, 80)
+               _named("MixtralForCausalLM", "mixtral") | sizes(64, 64, 3, 8, 2, 80)
                | {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None}, _experts),
     GgufFamily("gguf-qwen3-moe", "GGUF, stacked experts, q and k normed", 262, "qwen3moe",
-               _named("Qwen3MoeForCausalLM", "qwen3_moe") | _shape(64, 96, 3, 8, 2, 80)
+               _named("Qwen3MoeForCausalLM", "qwen3_moe") | sizes(64, 96, 3, 8, 2, 80)
                | {"head_dim": 16, "moe_intermediate_size": 32, "norm_topk_prob": True, "num_experts": 6,
                   "num_experts_per_tok": 2, "decoder_sparse_step": 1, "mlp_only_layers": [],
                   "use_sliding_window": False}, _experts),
     GgufFamily("gguf-gemma2", "GGUF, gains stored with their one", 263, "gemma2",
-               _named("Gemma2ForCausalLM", "gemma2") | _shape(64, 96, 4, 8, 4, 80) | _GEMMA
+               _named("Gemma2ForCausalLM", "gemma2") | sizes(64, 96, 4, 8, 4, 80) | _GEMMA
                | {"attn_logit_softcapping": 20.0, "final_logit_softcapping": 15.0}, _gemma2, **_SCALED),
     GgufFamily("gguf-gemma3", "GGUF, five windows to one global layer, linear scaling of that", 264, "gemma3",
-               _named("Gemma3ForCausalLM", "gemma3_text") | _shape(64, 96, 7, 4, 1, 80) | _GEMMA
+               _named("Gemma3ForCausalLM", "gemma3_text") | sizes(64, 96, 7, 4, 1, 80) | _GEMMA
                | {"rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6,
                   "rope_scaling": {"rope_type": "linear", "factor": 8.0}}, _gemma3, **_SCALED),
     GgufFamily("gguf-phi3", "GGUF, fused qkv and gate-up", 265, "phi3",
-               _named("Phi3ForCausalLM", "phi3") | _shape(96, 80, 4, 6, 2, 80)
+               _named("Phi3ForCausalLM", "phi3") | sizes(96, 80, 4, 6, 2, 80)
                | {"original_max_position_embeddings": 256, "sliding_window": None}),
     GgufFamily("gguf-granite", "GGUF, multipliers", 266, "granite",
-               _named("GraniteForCausalLM", "granite") | _shape(64, 96, 4, 8, 2, 80)
+               _named("GraniteForCausalLM", "granite") | sizes(64, 96, 4, 8, 2, 80)
                | {"attention_multiplier": 0.3, "embedding_multiplier": 3.0, "logits_scaling": 2.0,
                   "residual_multiplier": 0.7, "attention_bias": False, "mlp_bias": False}, _granite, 6.0),
     GgufFamily("gguf-olmo2", "GGUF, norms after", 267, "olmo2",
-               _named("Olmo2ForCausalLM", "olmo2") | _shape(64, 96, 4, 8, 8, 80) | {"attention_bias": False}),
+               _named("Olmo2ForCausalLM", "olmo2") | sizes(64, 96, 4, 8, 8, 80) | {"attention_bias": False}),
     GgufFamily("gguf-smollm3", "GGUF, every fourth layer without rope", 268, "smollm3",
-               _named("SmolLM3ForCausalLM", "smollm3") | _shape(64, 96, 5, 8, 2, 80)
+               _named("SmolLM3ForCausalLM", "smollm3") | sizes(64, 96, 5, 8, 2, 80)
                | {"no_rope_layers": [1, 1, 1, 0, 1], "attention_bias": False, "mlp_bias": False,
                   "use_sliding_window": False}),
     GgufFamily("gguf-gpt-oss", "GGUF, MXFP4 experts, gate and up apart, sinks", 269, "gpt-oss",
-               _named("GptOssForCausalLM", "gpt_oss") | _shape(64, 64, 4, 8, 2, 80, max_position_embeddings=4096)
+               _named("GptOssForCausalLM", "gpt_oss") | sizes(64, 64, 4, 8, 2, 80, max_position_embeddings=4096)
                | {"attention_bias": True, "head_dim": 16, "num_experts_per_tok": 2, "num_local_experts": 4,
                   "layer_types": ["sliding_attention", "full_attention"] * 2, "swiglu_limit": 7.0,
                   "sliding_window": 8,

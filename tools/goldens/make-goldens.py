@@ -108,9 +108,15 @@ def jobs_of(checkpoints: tuple, parent: str, make: Callable, names: list[str], k
         if names and checkpoint.name not in names:
             continue
         folder = GOLDEN / parent / checkpoint.name
-        target = Path(tempfile.mkdtemp(prefix="goldens-")) if keep else folder
-        jobs.append((folder / "goldens.json", lambda c=checkpoint, f=target: make(c, f)))
+        made = (lambda c=checkpoint: made_beside(make, c)) if keep else (lambda c=checkpoint, f=folder: make(c, f))
+        jobs.append((folder / "goldens.json", made))
     return jobs
+
+
+def made_beside(make: Callable, checkpoint: object) -> dict:
+    """What `make` makes, and none of the files that it writes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return make(checkpoint, Path(scratch))
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """The quantised checkpoints of test/golden/formats: for every way of storing a matrix in few bits, the tensors as such
 checkpoints are published, drawn by rule, and the f32 numbers they mean, from the definition of each format.
 
-A matrix of n inputs should give outputs of variance GAIN squared to inputs of variance 1; so every scale is chosen by the
-standard deviation of the codes it multiplies.
+A matrix of n inputs should give outputs of variance GAIN squared to inputs of variance 1; so every scale is chosen by
+the standard deviation of the codes it multiplies.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def _nibbles(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def gptq(group: int, symmetric: bool, zero_offset: int) -> Format:
-    """qweight [inputs / 8, outputs] with eight inputs to a word, qzeros [groups, outputs / 8], scales [groups, outputs]. The
-    first format stores zero points less one; gptq_v2 as they are."""
+    """qweight [inputs / 8, outputs] with eight inputs to a word, qzeros [groups, outputs / 8], scales [groups,
+    outputs]. The first format stores zero points less one; gptq_v2 as they are."""
 
     def stored(name: str, shape: tuple[int, ...], _seed: int) -> Stored:
         outputs, inputs = shape
@@ -100,7 +100,8 @@ AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
 def awq(group: int) -> Format:
-    """qweight [inputs, outputs / 8] with eight outputs to a word, in AWQ's order; qzeros likewise; scales [groups, outputs]."""
+    """qweight [inputs, outputs / 8] with eight outputs to a word, in AWQ's order; qzeros likewise; scales
+    [groups, outputs]."""
 
     def stored(name: str, shape: tuple[int, ...], _seed: int) -> Stored:
         outputs, inputs = shape
@@ -168,7 +169,8 @@ def blocks_of_128(outputs: int, inputs: int) -> tuple[int, ...]:
 
 
 def compressed_int4(group: int, symmetric: bool) -> Format:
-    """compressed-tensors' pack-quantized: codes plus 8, eight inputs to a word; zero points likewise, eight outputs to one."""
+    """compressed-tensors' pack-quantized: codes plus 8, eight inputs to a word; zero points likewise, eight
+    outputs to one."""
 
     def stored(name: str, shape: tuple[int, ...], _seed: int) -> Stored:
         outputs, inputs = shape
@@ -198,8 +200,8 @@ E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -
 
 
 def mxfp4(name: str, shape: tuple[int, ...], _seed: int) -> Stored:
-    """gpt-oss: blocks [experts, outputs, inputs / 32, 16] of two e2m1 to a byte, low first, and a power of two to each. The
-    plain tensor is [experts, inputs, outputs]."""
+    """gpt-oss: blocks [experts, outputs, inputs / 32, 16] of two e2m1 to a byte, low first, and a power of two to each.
+    The plain tensor is [experts, inputs, outputs]."""
     experts, inputs, outputs = shape
     # Codes deviate by 2.9; four exponents in a row, so that the mean of scales is near what is wanted.
     first = 127 + round(np.log2(GAIN / sqrt(inputs) / 2.9)) - 2

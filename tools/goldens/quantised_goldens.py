@@ -1,4 +1,5 @@
-"""Goldens of quantised checkpoints: the model that the stored codes mean, as plain f32 weights, answered by transformers."""
+"""Goldens of quantised checkpoints: the model that the stored codes mean, as plain f32 weights, answered by
+transformers."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 test/golden/families/random-weights.ts computes the same bits. Integers are unsigned 32-bit and wrap:
 
-    mix(x)      x ^= x >> 16;  x *= 0x85EBCA6B;  x ^= x >> 13;  x *= 0xC2B2AE35;  x ^= x >> 16    (MurmurHash3's last step)
+    mix(x)      x ^= x >> 16;  x *= 0x85EBCA6B;  x ^= x >> 13;  x *= 0xC2B2AE35;  x ^= x >> 16 (MurmurHash3's end)
     key         FNV-1a of the UTF-8 bytes of "<seed>/<tensor name>"
     bits(i)     mix(mix(i) ^ key)                     i counts the elements in storage order (row-major)
     unit(i)     (bits(i) >> 8) / 2^23 - 1             in [-1, 1), exact in f32
@@ -10,18 +10,18 @@ test/golden/families/random-weights.ts computes the same bits. Integers are unsi
 
 Quantised tensors are rules too, since any codes are a checkpoint:
 
-    bytes       byte k is byte (k mod 4), lowest first, of bits(floor(k / 4)); each word and-ed with `mask` and added to `plus`
+    bytes       byte k is byte (k mod 4), lowest first, of bits(floor(k / 4)); each word and-ed with `mask`, plus `plus`
     e4m3        bytes, of which the not-a-numbers (127 and 255) become 126 and 254
     word        one 32-bit word, again and again
     from        a byte of the stream modulo `count`, plus `first`: exponents
     steps       i32: i divided by `of`, rounded down: the group of each row
     values      i64, as listed
-    blocks      bytes, in blocks of `size` for `per` values; for each [offset, centre, spread] of `halves`, an f16 at that
-                offset of the block: value(block), with "@<offset>" after the tensor's name in the key, rounded;
+    blocks      bytes, in blocks of `size` for `per` values; for each [offset, centre, spread] of `halves`, an f16
+                at that offset of the block: value(block), with "@<offset>" after the tensor's name in the key, rounded;
                 for each [offset, first, count] of `exponents`, the byte there modulo `count`, plus `first`
 
-`centre` and `spread` are f32. A matrix of n inputs has spread gain * sqrt(3 / n): with inputs of variance 1, outputs have
-variance gain squared.
+`centre` and `spread` are f32. A matrix of n inputs has spread gain * sqrt(3 / n): with inputs of variance 1, outputs
+have variance gain squared.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def rounded_bytes(values: np.ndarray, dtype: str) -> bytes:
     if dtype == "F16":
         return values.astype("<f2").tobytes()
     bits = values.astype("<f4").view("<u4")
-    return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype("<u2").tobytes()
+    odd = (bits >> np.uint32(16)) & np.uint32(1)
+    return ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype("<u2").tobytes()
 
 
 BYTES = {"U8": 1, "F8_E4M3": 1, "I32": 4}
@@ -139,8 +140,8 @@ def write_safetensors(file: Path, tensors: list[tuple[str, str, tuple[int, ...],
 
 
 def as_patterns(tensors: list[RandomTensor]) -> list[list]:
-    """One line for tensors that differ in their layer or expert only: `layers.{0,1,2}.mlp.down_proj.weight`. The order of
-    the expanded lines is the order in the file."""
+    """One line for tensors that differ in their layer or expert only: `layers.{0,1,2}.mlp.down_proj.weight`. The order
+    of the expanded lines is the order in the file."""
 
     def kind_of(tensor: RandomTensor) -> tuple[str, str]:
         return re.sub(r"\.\d+(?=\.)", ".*", tensor.name), json.dumps(tensor.line)
