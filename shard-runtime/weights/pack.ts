@@ -278,10 +278,12 @@ function tokensOf(json: unknown, vocabularySize: number): readonly (readonly [un
   const model = isJsonObject(json) ? json["model"] : undefined;
   const vocabulary = isJsonObject(model) ? model["vocab"] : undefined;
   const added = isJsonObject(json) && Array.isArray(json["added_tokens"]) ? json["added_tokens"] : [];
-  // Special tokens past the model's rows are left out when the tokenizer is used: Gemma 3's smallest has one.
+  // Special tokens just past the model's rows are left out when the tokenizer is used: Gemma 3's smallest has one.
   const extra = added
     .filter(isJsonObject)
-    .filter((token) => token["special"] !== true || !(Number(token["id"]) >= vocabularySize))
+    .filter(
+      ({ special, id }) => special !== true || !(Number(id) >= vocabularySize && Number(id) < vocabularySize + 64),
+    )
     .map((token) => [token["content"], token["id"]] as const);
   if (isJsonObject(vocabulary)) return [...Object.entries(vocabulary), ...extra];
   if (Array.isArray(vocabulary))
