@@ -22,14 +22,26 @@ const MATRIX_BYTES_MIN = 64 * LEAF_BYTES;
 const CUT_BY_INPUTS = /^layers\.\d+\.(o|down)\.weight$/;
 const CUT_BY_OUTPUTS = /^layers\.\d+\.(q|k|v|gate|up)\.weight$/;
 
-/** Names of the stored matrices of which ranks take columns. Experts are dealt out whole. */
-export const columnTensors = (config: ModelConfig): ReadonlySet<string> =>
-  new Set(
-    tensorPlaces(config)
-      .filter(({ plane, storedShape }) => plane === undefined && storedShape.length === 2)
-      .filter(({ role, transposed }) => (transposed === true ? CUT_BY_OUTPUTS : CUT_BY_INPUTS).test(role))
-      .map(({ stored }) => stored),
+/** GPTQ and AWQ store the outputs of a matrix as columns, in these tensors. */
+const TURNED = ["qweight", "qzeros", "scales"] as const;
+
+/**
+ * Names of the matrices of which ranks take columns, however the checkpoint stores them: not all are there. Experts are
+ * dealt out whole.
+ */
+export function columnTensors(config: ModelConfig): ReadonlySet<string> {
+  const matrices = tensorPlaces(config).filter(
+    ({ plane, storedShape }) => plane === undefined && storedShape.length === 2,
   );
+  const cut = matrices.filter(({ role, transposed }) =>
+    (transposed === true ? CUT_BY_OUTPUTS : CUT_BY_INPUTS).test(role),
+  );
+  const turned = matrices.filter(({ role }) => CUT_BY_OUTPUTS.test(role));
+  return new Set([
+    ...cut.map(({ stored }) => stored),
+    ...turned.flatMap(({ stored }) => TURNED.map((kind) => stored.replace(/\.weight$/, `.${kind}`))),
+  ]);
+}
 
 export type CopyOptions = {
   readonly directory: string;

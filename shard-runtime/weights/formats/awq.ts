@@ -4,7 +4,7 @@
  */
 import { lengthOf } from "../../../core/ranges.ts";
 import type { SourceQuantization } from "../../../core/quantized-source.ts";
-import { type Format, type Rect, covering, refusal, windowOf } from "./encoding.ts";
+import { type Format, type Rect, covering, matrixWindow, refusal } from "./encoding.ts";
 import { transposed, turned } from "./gptq.ts";
 import {
   FLOATS,
@@ -40,14 +40,10 @@ export const awqFormat = (settings: Extract<SourceQuantization, { kind: "awq" }>
       scattered: true,
       windows({ rows, columns }: Rect) {
         const words = covering(rows, PER_WORD);
-        const wordBytes = { start: words.start * 4, end: words.end * 4 };
-        const ownScales = { start: rows.start * scaleBytes, end: rows.end * scaleBytes };
         return [
-          windowOf(weights, { rowBytes: wordCount * 4, planeRows: 0 }, columns, wordBytes),
-          windowOf(scales, { rowBytes: outputCount * scaleBytes, planeRows: 0 }, allGroups, ownScales),
-          ...(zeros === undefined
-            ? []
-            : [windowOf(zeros, { rowBytes: wordCount * 4, planeRows: 0 }, allGroups, wordBytes)]),
+          matrixWindow(weights, 4, columns, words),
+          matrixWindow(scales, scaleBytes, allGroups, rows),
+          ...(zeros === undefined ? [] : [matrixWindow(zeros, 4, allGroups, words)]),
         ];
       },
       unpack(

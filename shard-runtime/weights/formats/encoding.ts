@@ -85,6 +85,14 @@ export function windowOf(
   return { path, start, rowCount: rows.end - rows.start, rowBytes, columns };
 }
 
+/** A rectangle of a matrix that is stored row after row, in its own elements; for whoever has it in another order too. */
+export function matrixWindow(entry: TensorEntry, elementBytes: number, rows: Range, columns: Range): Window {
+  const width = entry.shape[1] ?? 1;
+  const bytes = { start: columns.start * elementBytes, end: columns.end * elementBytes };
+  const window = windowOf(entry, { rowBytes: width * elementBytes, planeRows: 0 }, rows, bytes);
+  return columns.end - columns.start < width ? { ...window, part: { entry, elementBytes, rows, columns } } : window;
+}
+
 export function refusal(code: string, detail: string): RefusalError {
   const content: Refusal = refuse(code, detail);
   return new RefusalError(content);

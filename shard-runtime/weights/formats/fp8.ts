@@ -4,7 +4,15 @@
  */
 import { lengthOf } from "../../../core/ranges.ts";
 import type { TensorEntry } from "../safetensors.ts";
-import { type Encoding, type Format, type Rect, type WantedTensor, refusal, windowOf } from "./encoding.ts";
+import {
+  type Encoding,
+  type Format,
+  type Rect,
+  type WantedTensor,
+  matrixWindow,
+  refusal,
+  windowOf,
+} from "./encoding.ts";
 import { FLOATS, floatsOf } from "./grouped-integers.ts";
 import { assertShape } from "./plain.ts";
 
@@ -72,10 +80,11 @@ function fp8Encoding({ extent }: WantedTensor, values: TensorEntry, scales: Tens
         planeRows: grid.rows,
         plane: grid.planes ? rect.plane : 0,
       };
-      const window = windowOf(values, layout, rect.rows, rect.columns);
-      const isMatrix = values.shape.length === 2 && lengthOf(rect.columns) < extent.columns;
-      const part = { entry: values, elementBytes: 1, rows: rect.rows, columns: rect.columns };
-      return [isMatrix ? { ...window, part } : window, windowOf(scales, ofScales, gridRows(rect))];
+      const window =
+        values.shape.length === 2
+          ? matrixWindow(values, 1, rect.rows, rect.columns)
+          : windowOf(values, layout, rect.rows, rect.columns);
+      return [window, windowOf(scales, ofScales, gridRows(rect))];
     },
     decode(rect, [raw = new Uint8Array(), scaleValues = new Uint8Array()]) {
       const { rows, columns } = rect;

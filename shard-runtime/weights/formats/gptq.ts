@@ -6,7 +6,7 @@
 import { lengthOf } from "../../../core/ranges.ts";
 import type { SourceQuantization } from "../../../core/quantized-source.ts";
 import type { TensorEntry } from "../safetensors.ts";
-import { type Format, type Rect, covering, refusal, windowOf } from "./encoding.ts";
+import { type Format, type Rect, covering, matrixWindow, refusal, windowOf } from "./encoding.ts";
 import {
   FLOATS,
   type GroupedIntegers,
@@ -29,7 +29,6 @@ type Tensors = {
   readonly groups: TensorEntry | undefined;
   readonly groupCount: number;
   readonly groupSize: number;
-  readonly outputCount: number;
   readonly whereGroups: string;
 };
 
@@ -53,24 +52,23 @@ export const gptqFormat = (settings: Gptq): Format => ({
     if (groups === undefined && settings.descAct)
       throw refusal("MissingTensor", `${lookup.missing(`${stem}.g_idx`)}; desc_act needs it`);
     const whereGroups = groups === undefined ? "" : lookup.where(groups);
-    const tensors = { weights, zeros, scales, groups, groupCount, groupSize, outputCount, whereGroups };
+    const tensors = { weights, zeros, scales, groups, groupCount, groupSize, whereGroups };
     return integerEncoding(packedGptq(settings, tensors), inputCount);
   },
 });
 
 function packedGptq({ bits, zeroPointOffset }: Gptq, tensors: Tensors): PackedIntegers {
-  const { weights, zeros, scales, groups, groupCount, groupSize, outputCount, whereGroups } = tensors;
+  const { weights, zeros, scales, groups, groupCount, groupSize, whereGroups } = tensors;
   const perWord = 32 / bits;
   const scaleBytes = scales.dtype === "F32" ? 4 : 2;
   const allGroups = { start: 0, end: groupCount };
   return {
     scattered: true,
     windows({ rows, columns }) {
-      const zeroWords = covering(rows, perWord);
       return [
-        windowOf(weights, { rowBytes: outputCount * 4, planeRows: 0 }, covering(columns, perWord), bytes(rows, 4)),
-        windowOf(zeros, { rowBytes: (outputCount / perWord) * 4, planeRows: 0 }, allGroups, bytes(zeroWords, 4)),
-        windowOf(scales, { rowBytes: outputCount * scaleBytes, planeRows: 0 }, allGroups, bytes(rows, scaleBytes)),
+        matrixWindow(weights, 4, covering(columns, perWord), rows),
+        matrixWindow(zeros, 4, allGroups, covering(rows, perWord)),
+        matrixWindow(scales, scaleBytes, allGroups, rows),
         ...(groups === undefined ? [] : [windowOf(groups, { rowBytes: 4, planeRows: 0 }, columns)]),
       ];
     },
@@ -96,11 +94,6 @@ function packedGptq({ bits, zeroPointOffset }: Gptq, tensors: Tensors): PackedIn
 }
 
 const NONE = new Uint8Array();
-const bytes = ({ start, end }: { start: number; end: number }, size: number) => ({
-  start: start * size,
-  end: end * size,
-});
-
 /** Words of 32 / bits neighbouring inputs of an output each, [words, outputs], as integers [outputs, inputs]. */
 function integersOf({ rows, columns }: Rect, words: Uint32Array, bits: 4 | 8): GroupedIntegers["integers"] {
   const perWord = 32 / bits;

@@ -9,6 +9,7 @@ import {
   type Format,
   type TensorLookup,
   type WantedTensor,
+  matrixWindow,
   refusal,
   windowOf,
 } from "./encoding.ts";
@@ -31,10 +32,9 @@ export function plainEncoding(entry: TensorEntry, { rows: planeRows, columns: wi
     transposed: false,
     scattered: false,
     windows({ plane, rows, columns }) {
+      if (entry.shape.length === 2 && plane === 0 && width > 1) return [matrixWindow(entry, size, rows, columns)];
       const bytes = { start: columns.start * size, end: columns.end * size };
-      const window = windowOf(entry, { rowBytes: width * size, planeRows, plane }, rows, bytes);
-      const isMatrix = entry.shape.length === 2 && lengthOf(columns) < width;
-      return [isMatrix ? { ...window, part: { entry, elementBytes: size, rows, columns } } : window];
+      return [windowOf(entry, { rowBytes: width * size, planeRows, plane }, rows, bytes)];
     },
     decode({ rows, columns }, [raw = new Uint8Array()]) {
       const out = new Float32Array(lengthOf(rows) * lengthOf(columns));
