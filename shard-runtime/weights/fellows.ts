@@ -4,6 +4,7 @@
  */
 import type { Clock } from "../../core/clock.ts";
 import type { Range } from "../../core/ranges.ts";
+import { RefusalError } from "../../core/result.ts";
 import { askingOrder } from "./asking-order.ts";
 import type { Arrival } from "./intake.ts";
 import { type Piece, isPiece, shownPiece } from "./piece.ts";
@@ -121,7 +122,8 @@ export class Fellows {
     standing.failureCount += 1;
     const restMs = Math.min(REST_MS_MAX, REST_MS * 2 ** (standing.failureCount - 1));
     standing.restsUntilMs = this.#options.clock.monotonicMs() + restMs;
-    if (standing.failureCount > 1) return; // said once
+    const isStarting = error instanceof RefusalError && error.code === "NotServing";
+    if (standing.failureCount > 1 || isStarting) return; // said once, and only where it is news
     this.#options.onTrouble("fellow-away", {
       fellow: name,
       detail: error instanceof Error ? error.message : String(error),
