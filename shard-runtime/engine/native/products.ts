@@ -6,6 +6,7 @@ import { execFile } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readFile, rename, rm } from "node:fs/promises";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -26,6 +27,17 @@ const FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC"
 const COMPILE_TIMEOUT_MS = 120_000;
 
 const run = promisify(execFile);
+
+/**
+ * The library for a rank: compiled once for the machine (in TESSELLATE_NATIVE, or the user's own cache), or in `directory`
+ * where there is no room for it. TESSELLATE_PRODUCTS=off does without. Never throws.
+ */
+export async function machineLibrary(directory: string): Promise<ProductsLibrary> {
+  if (process.env["TESSELLATE_PRODUCTS"] === "off") return { reason: "TESSELLATE_PRODUCTS is off" };
+  const cache = process.env["TESSELLATE_CACHE"] || join(homedir(), ".cache", "tessellate");
+  const shared = await productsLibrary(process.env["TESSELLATE_NATIVE"] || join(cache, "native"));
+  return "path" in shared ? shared : productsLibrary(directory);
+}
 
 /**
  * Finds the library in `directory`, or compiles it there (some seconds, once for each source and compiler). `compiler` is
