@@ -1,12 +1,10 @@
 import { expect } from "chai";
-import { fileURLToPath } from "node:url";
 import { valueOrThrow } from "../../core/result.ts";
 import { aCheckpoint, hurriedClock, removed } from "./checkpoint-builder.ts";
 import { meanKl, measureCosts } from "./measure-costs.ts";
 import { openUnpacked } from "./pack.ts";
 
 const clock = hurriedClock();
-const DEMO = fileURLToPath(new URL("../../models/demo", import.meta.url));
 const HOUR_MS = 3_600_000;
 
 describe("costs of quantisation", () => {
@@ -16,23 +14,6 @@ describe("costs of quantisation", () => {
     expect(meanKl([of(0.5, 0.5), of(1, 1)], [of(5, 5), of(0.1, 0.1)])).to.be.closeTo(0, 1e-7);
     expect(meanKl([of(1, 0)], [of(0.5, 0.5)])).to.be.closeTo(Math.log(2), 1e-7);
   });
-
-  it("of the demo model: the fewer bits, the more, wherever it is cut", async () => {
-    const model = valueOrThrow(await openUnpacked(DEMO, { clock }));
-    const quantizations = ["f16", "int8", "int4"] as const;
-    const costs = await measureCosts(model, { quantizations, clock, timeLimitMs: HOUR_MS });
-    if (typeof costs === "string") throw new Error(costs);
-    expect(costs.map(({ quantization }) => quantization)).to.deep.equal(quantizations);
-    const [f16, int8, int4] = costs.map(({ meanKlNats }) => meanKlNats);
-    if (f16 === undefined || int8 === undefined || int4 === undefined) throw new Error("three were asked for");
-    expect(f16).to.be.below(int8);
-    expect(int8).to.be.below(int4);
-    expect(int4).to.be.within(1e-6, 1);
-    expect(costs[0]).to.include({ sample: "text" });
-    expect(costs[0]?.tokenCount).to.be.within(100, 256);
-    const cut = await measureCosts(model, { quantizations: ["int4"], clock, timeLimitMs: HOUR_MS, segmentBytes: 1 });
-    expect(cut).to.deep.equal([costs[2]]);
-  }).timeout(120_000);
 
   it("are on random tokens where there is no tokenizer, and not measured where that takes too long", async () => {
     const directory = await aCheckpoint({ config: { hidden_size: 64, num_hidden_layers: 3 } });

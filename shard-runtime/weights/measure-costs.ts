@@ -28,9 +28,8 @@ const TOKENS_PER_SEQUENCE = 64;
 const SEGMENT_BYTES = 1 << 30;
 
 export type MeasureOptions = {
-  readonly quantizations: readonly Measured[];
   readonly clock: Clock;
-  /** Measuring is given up, before it starts in earnest, where it would take longer. */
+  /** Measuring is given up, as soon as its pace is known, where it would take longer. */
   readonly timeLimitMs: number;
   readonly segmentBytes?: number; // SEGMENT_BYTES where absent
   readonly onStep?: (text: string) => void;
@@ -39,41 +38,52 @@ export type MeasureOptions = {
 /** The costs in the order asked for, or in words why they were not measured. Refusals of the source pass through. */
 export async function measureCosts(
   model: OpenModel,
-  options: MeasureOptions,
+  { quantizations, ...options }: MeasureOptions & { readonly quantizations: readonly Measured[] },
 ): Promise<readonly QuantizationCost[] | string> {
-  const { config } = model;
   const sample = await sampleOf(model);
-  const formats: readonly PackFormat[] = ["f32", ...options.quantizations];
+  const divergences = await measureDivergences(model, sample, quantizations, options);
+  if (typeof divergences === "string") return divergences;
+  const tokenCount = sample.sequences.reduce((sum, ids) => sum + ids.length, 0);
+  return quantizations.map((quantization, at) => {
+    const meanKlNats = present(divergences[at], "each was measured");
+    return { quantization, meanKlNats, tokenCount, sample: sample.kind };
+  });
+}
+
+/** Mean divergences from f32 on the sample, nats, in the order of `formats`; or why they were not measured. */
+export async function measureDivergences(
+  model: OpenModel,
+  sample: Sample,
+  formats: readonly PackFormat[],
+  options: MeasureOptions,
+): Promise<readonly number[] | string> {
+  const { config } = model;
+  const all: readonly PackFormat[] = ["f32", ...formats];
   const segments = segmentsOf(config, options.segmentBytes ?? SEGMENT_BYTES);
   const startedMs = options.clock.monotonicMs();
-  const rows = new Map<PackFormat, Rows>(); // what goes into the next segment
-  const logits = new Map<PackFormat, readonly Float32Array[]>();
+  let rows: readonly Rows[] = all.map(() => sample.sequences); // into the next segment, in the order of `all`
   for (const [at, layers] of segments.entries()) {
-    for (const format of formats) {
+    const outputs: Rows[] = [];
+    for (const [index, format] of all.entries()) {
       options.onStep?.(`measuring ${format}, layers ${layers.start} to ${layers.end} of ${config.layerCount}`);
-      const input = rows.get(format) ?? sample.sequences;
-      const output = await throughSegment(model, layers, format, sample, input);
-      if (layers.end === config.layerCount) logits.set(format, output);
-      else rows.set(format, output);
+      const input = present(rows[index], "each format has its rows");
+      outputs.push(await throughSegment(model, layers, format, sample, input));
     }
+    rows = outputs;
     const spentMs = options.clock.monotonicMs() - startedMs;
     const expectedMs = (spentMs / (at + 1)) * segments.length;
     if (expectedMs > options.timeLimitMs && at + 1 < segments.length)
       return `it would take about ${Math.ceil(expectedMs / 60_000)} minutes, more than the ${Math.floor(options.timeLimitMs / 60_000)} given`;
   }
-  const source = present(logits.get("f32"), "f32 went through");
-  return options.quantizations.map((quantization) => ({
-    quantization,
-    meanKlNats: meanKl(source, present(logits.get(quantization), "each went through")),
-    tokenCount: source.length,
-    sample: sample.kind,
-  }));
+  const [source = [], ...others] = rows.map((logits) => logits.filter((each) => each instanceof Float32Array));
+  return others.map((logits) => meanKl(source, logits));
 }
 
 /** Of each sequence: token ids, or hidden states [tokens, hiddenSize]. */
 type Rows = readonly (readonly number[] | Float32Array)[];
 
-async function sampleOf(model: OpenModel): Promise<Sample> {
+/** Text where the model has a tokenizer that can be used, else random tokens. */
+export async function sampleOf(model: OpenModel): Promise<Sample> {
   const { vocabularySize, maxPositions } = model.config;
   const length = Math.min(TOKENS_PER_SEQUENCE, maxPositions);
   if (fileOf(model.manifest, "tokenizer.json") === undefined) return randomSample(vocabularySize, length);
