@@ -1,6 +1,7 @@
 /**
  * Who a certificate says its holder is. One URI in the subject alternative name, checked against the plan: a rank talks
- * only to the ranks of its own chain, to gateways, to the operator and to auditors.
+ * only to the ranks of its own chain, to gateways, to the operator and to auditors; about the bytes of the model's files
+ * also to the ranks of its other chains.
  */
 import { type Result, ok, refuse } from "./result.ts";
 
