@@ -128,9 +128,18 @@ export class Attention {
   }
 
   /** From `qkv` to `attended` for the rows of one session in the layer at `index` of this shard. */
-  run(index: number, rows: PlacedRows): void {
-    if (rows.rowCount === 1) this.#runOne(index, rows);
-    else this.#runChunk(index, rows);
+  run(index: number, { slot, position, rowStart, rowCount }: PlacedRows): void {
+    const most = this.#device.attentionRowCountMax;
+    for (let done = 0; done < rowCount; done += most) {
+      const part = {
+        slot,
+        position: position + done,
+        rowStart: rowStart + done,
+        rowCount: Math.min(most, rowCount - done),
+      };
+      if (part.rowCount === 1) this.#runOne(index, part);
+      else this.#runChunk(index, part);
+    }
   }
 
   #runOne(index: number, { slot, position, rowStart }: PlacedRows): void {

@@ -66,6 +66,7 @@ export class ProviderDevice implements Device {
   readonly kind: DeviceKind;
   readonly name: string;
   readonly attentionType: "f32" | "f16";
+  attentionRowCountMax = Number.MAX_SAFE_INTEGER;
   readonly #ort: Ort;
   readonly #traits: DeviceTraits;
   readonly #sessions: Sessions;

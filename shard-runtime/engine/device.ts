@@ -38,6 +38,8 @@ export interface Device {
   readonly name: string;
   /** What attention computes in, and so what keys and values are kept as. */
   readonly attentionType: "f32" | "f16";
+  /** Rows of one session that attention may be given at once here; attention-check.ts finds out for a model. */
+  attentionRowCountMax: number;
   /** Operators of the sessions so far that the device left to the processor, sorted. */
   readonly onTheCpu: readonly string[];
   /** Loads a graph (a file, or its bytes) to run on the device. Throws an Error that names the file. */
@@ -120,6 +122,7 @@ export class HostDevice implements Device {
   readonly kind: DeviceKind;
   readonly name: string;
   readonly attentionType = "f32";
+  attentionRowCountMax = Number.MAX_SAFE_INTEGER;
   readonly #ort: Ort;
   readonly #sessions: Sessions;
 

@@ -32,8 +32,9 @@ const DEVICE_CHARACTERS_MAX = 120;
 export function deviceClass(device: Device, productsVersion?: number): string {
   if (device.kind === "cpu")
     return productsVersion === undefined ? device.name : `${device.name}+products${productsVersion}`;
-  const kernels = `${device.name}-${probe(device)}`;
-  const { onTheCpu } = device;
+  const { onTheCpu, attentionRowCountMax } = device;
+  const isPieced = attentionRowCountMax < Number.MAX_SAFE_INTEGER;
+  const kernels = `${device.name}-${probe(device)}${isPieced ? `-attention${attentionRowCountMax}` : ""}`;
   const all = onTheCpu.length === 0 ? kernels : `${kernels}+${cpuDevice()}-${onTheCpu.join("-")}`;
   return all.slice(0, DEVICE_CHARACTERS_MAX);
 }

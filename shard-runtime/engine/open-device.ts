@@ -6,6 +6,7 @@
 import type { ModelConfig } from "../../core/model-config.ts";
 import { RefusalError, refuse } from "../../core/result.ts";
 import { cudaAdapter, webgpuAdapter } from "./adapters.ts";
+import { attentionRowCountMax } from "./attention-check.ts";
 import { DEVICE_KINDS, type Device, type DeviceKind, HostDevice } from "./device.ts";
 import { ProviderDevice } from "./device-memory.ts";
 import { readsHalves } from "./device-probe.ts";
@@ -95,15 +96,21 @@ function lastWords(cause: unknown): string {
   return said.replace(/^Failed to load library (\S+) with error: \1: /, "$1: ");
 }
 
-/** What a device's kernels would compute wrongly or not at all; undefined where a model runs as it should. */
+/**
+ * What a device's kernels would compute wrongly or not at all; undefined where a model runs as it should. Tells the device
+ * how many rows of a session its attention may be given.
+ */
 export function whyNotOn(
   device: Device,
   { config, quantization }: { readonly config: ModelConfig; readonly quantization: PackFormat },
 ): string | undefined {
-  // Its GroupQueryAttention takes the attribute and does not look at it (1.30: logits off by several per cent).
-  if (device.kind === "webgpu" && config.attentionSoftcap !== undefined)
-    return `device "webgpu" computes attention without the soft cap that this ${config.family} model has; use cpu or cuda`;
-  if (device.kind !== "cpu" && quantization === "f16" && !readsHalves(device))
+  if (device.kind === "cpu") return undefined;
+  device.attentionRowCountMax = attentionRowCountMax(device, config);
+  if (device.attentionRowCountMax === 0) {
+    const what = `this ${config.family} model's attention${config.attentionSoftcap === undefined ? "" : " with its soft cap"}`;
+    return `device "${device.kind}" (${device.name}) computes ${what} wrongly: it was tried, and compared; use cpu`;
+  }
+  if (quantization === "f16" && !readsHalves(device))
     return `device "${device.kind}" (${device.name}) computes without f16; choose f32, int8 or int4 for spec.quantization, or cpu`;
   return undefined;
 }
