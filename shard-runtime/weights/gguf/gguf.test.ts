@@ -151,6 +151,8 @@ describe("GGUF headers", () => {
     file.set(bytes, at);
     return file;
   };
+  const endless = aGguf({ metadata: { "a.list": ["x"] }, tensors: [] });
+  endless.set([255, 255, 255, 255], 24 + 8 + 6 + 4 + 4); // the list's length, behind key and types
   const bad: readonly (readonly [name: string, file: Uint8Array, says: string])[] = [
     ["no bytes", new Uint8Array(), "magic"],
     ["another magic number", patched(0, 1), "GGUF"],
@@ -158,6 +160,7 @@ describe("GGUF headers", () => {
     ["more tensors than a file can have", patched(8, 255, 255, 255, 255), "tensors"],
     ["a count beyond counting", patched(8, 255, 255, 255, 255, 255, 255, 255, 255), "number of tensors"],
     ["a key longer than the file", patched(24, 255, 255, 255), "the file ends at"],
+    ["a list without end", endless, "more than 8388608 values"],
     ["data cut short", good.subarray(0, -1), "ends at byte"],
     [
       "rows of half a block",

@@ -8,7 +8,9 @@ import type { TensorEntry } from "../safetensors.ts";
 import { nameOfUnread, sizesOfType } from "./block-types.ts";
 
 /** Real ones are under 20 MiB, nearly all of it vocabulary. */
-export const GGUF_HEADER_BYTES_MAX = 256 << 20;
+export const GGUF_HEADER_BYTES_MAX = 128 << 20;
+/** Attacker: a list of single bytes takes eight times as much here as in the file. Real ones have under two million. */
+const LISTED_COUNT_MAX = 8 << 20;
 const TENSOR_COUNT_MAX = 1_000_000;
 const KEY_COUNT_MAX = 100_000;
 const AXIS_COUNT_MAX = 4;
@@ -52,6 +54,7 @@ class Cursor {
   readonly #view: DataView;
   readonly #fileBytes: number;
   at = 0;
+  listedCount = 0; // of all lists
 
   constructor(bytes: Uint8Array, fileBytes: number) {
     this.#bytes = bytes;
@@ -145,8 +148,9 @@ function readValue(cursor: Cursor, key: string): GgufValue {
   if (type !== LIST) return type === BOOLEAN ? cursor.number(type, key) !== 0 : cursor.number(type, key);
   const of = cursor.u32(`the type of ${key}`);
   const length = cursor.u64(`the length of ${key}`);
-  // Each takes at least a byte (a text eight), so what is made is bounded by what was read.
-  if (length > GGUF_HEADER_BYTES_MAX) throw new Malformed(`${key} is a list of ${length}`);
+  cursor.listedCount += length;
+  if (cursor.listedCount > LISTED_COUNT_MAX)
+    throw new Malformed(`with ${key}, a list of ${length}, more than ${LISTED_COUNT_MAX} values are listed`);
   const list = <T>(read: () => T): readonly T[] => {
     const values: T[] = [];
     for (let index = 0; index < length; index += 1) values.push(read());
