@@ -12,6 +12,7 @@ import { splitByWeights } from "../../core/ranges.ts";
 import { valueOrThrow } from "../../core/result.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { LocalChain, type LocalModel, type LocalSegment } from "../../shard-runtime/engine/local-chain.ts";
+import { productsLibrary } from "../../shard-runtime/engine/native/products.ts";
 import type { PackFormat } from "../../shard-runtime/engine/shard.ts";
 import { openUnpacked } from "../../shard-runtime/weights/pack.ts";
 import { roundedModel } from "./rounded-model.ts";
@@ -22,6 +23,7 @@ const MODELS = [
   { name: "mha-sharded", folder: "test/golden/mha-sharded" },
   { name: "tied-odd-vocabulary", folder: "test/golden/tied-odd-vocabulary" },
   { name: "demo", folder: "models/demo" },
+  { name: "gqa-7to1-untied", folder: "test/golden/gqa-7to1-untied", ownOperators: true },
 ];
 
 type Golden = {
@@ -48,16 +50,22 @@ function continueGreedy(chain: LocalChain, session: string, logits: Float32Array
   return tokens;
 }
 
-for (const { name, folder } of MODELS)
-  describe(`engine: ${name}`, () => {
+for (const { name, folder, ownOperators = false } of MODELS)
+  describe(`engine: ${name}${ownOperators ? ", our own operators" : ""}`, () => {
     let cache: string;
     let model: LocalModel;
     let goldens: readonly Golden[];
     let whole: LocalChain;
+    let products: string | undefined;
     const chains: LocalChain[] = [];
 
     before(async function () {
-      this.timeout(60_000);
+      this.timeout(180_000);
+      if (ownOperators) {
+        const library = await productsLibrary(join(tmpdir(), "tessellate-test-native"));
+        if ("reason" in library) return this.skip();
+        products = library.path;
+      }
       cache = await mkdtemp(join(tmpdir(), "tessellate-golden-"));
       model = valueOrThrow(await openUnpacked(join(ROOT, folder), { clock: systemClock, tokenizer: "optional" }));
       goldens = JSON.parse(await readFile(join(ROOT, "test/golden", name, "goldens.json"), "utf8")).prompts;
@@ -68,8 +76,8 @@ for (const { name, folder } of MODELS)
       for (const chain of chains.splice(0)) chain.close();
     });
     after(async () => {
-      whole.close();
-      await rm(cache, { recursive: true });
+      whole?.close();
+      if (cache !== undefined) await rm(cache, { recursive: true });
     });
 
     /** One segment for each list of weights, equal runs of layers. */
@@ -84,7 +92,7 @@ for (const { name, folder } of MODELS)
         sliceWeights: weights[index] ?? [1],
       }));
       const defaults = { quantization: "f32", slotCount: 6, threadCount: 2, contextLength: 200, spin: false } as const;
-      const chain = await LocalChain.load(source, plan, { ...defaults, ...options, cacheDirectory: cache });
+      const chain = await LocalChain.load(source, plan, { ...defaults, ...options, products, cacheDirectory: cache });
       chains.push(chain);
       return chain;
     }
