@@ -91,6 +91,61 @@ describe("slices", () => {
     );
   });
 
+  describe("with experts", () => {
+    const EXPERTS = { perToken: 2, size: 768, weights: "softmaxOfChosen", routerBias: false, bias: true } as const;
+    const mixture = (count: number): ModelConfig =>
+      llama({
+        experts: { ...EXPERTS, count },
+        layerKinds: Array.from({ length: 22 }, (_, layer) => ({ attention: 0, experts: layer % 2 === 0 })),
+      });
+    const mixtures = fc
+      .integer({ min: 2, max: 40 })
+      .chain((count) =>
+        fc
+          .array(fc.double({ min: 0.05, max: 20, noNaN: true }), { minLength: 1, maxLength: 8 })
+          .map((weights) => ({ config: mixture(count), count, weights })),
+      );
+
+    it("deal every expert out once, whole, in order", () => {
+      fc.assert(
+        fc.property(mixtures, ({ config, count, weights }) => {
+          let next = 0;
+          for (const { experts } of cutSlices(config, weights)) {
+            expect(experts.start).to.equal(next);
+            next = experts.end;
+          }
+          expect(next).to.equal(count);
+        }),
+      );
+    });
+
+    it("come near each rank's weight, in bytes", () => {
+      fc.assert(
+        fc.property(fc.array(fc.double({ min: 1, max: 3, noNaN: true }), { minLength: 2, maxLength: 4 }), (weights) => {
+          const config = mixture(64);
+          const ends = { first: false, last: false };
+          const bytes = cutSlices(config, weights).map(
+            (slice) => shardBytes(config, { start: 0, end: 22 }, slice, "int8", ends).weightBytes,
+          );
+          const [all, total] = [bytes, weights].map((values) => values.reduce((a, b) => a + b, 0));
+          for (const [rank, weight] of weights.entries())
+            expect((bytes[rank] ?? 0) / (all ?? 1)).to.be.closeTo(weight / (total ?? 1), 0.03);
+        }),
+      );
+    });
+
+    it("count what a token runs through as work, not what lies there", () => {
+      const [all] = cutSlices(mixture(8), [1]);
+      expect(all?.shareMillionths).to.equal(1_000_000);
+      expect(all?.experts).to.deep.equal({ start: 0, end: 8 });
+      const dense = cutSlices(llama(), [1, 1]).map(({ experts }) => experts);
+      expect(dense).to.deep.equal([
+        { start: 0, end: 0 },
+        { start: 0, end: 0 },
+      ]);
+    });
+  });
+
   describe("tables", () => {
     const cases: readonly {
       readonly about: string;

@@ -87,6 +87,40 @@ describe("rotary angles", () => {
     }
   });
 
+  it("yarn keeps pairs that turn often, divides those that hardly turn, and goes over between", () => {
+    const scaling = {
+      kind: "yarn",
+      factor: 4,
+      betaFast: 32,
+      betaSlow: 1,
+      originalPositions: 4096,
+      attentionFactor: 1.1,
+      truncate: true,
+    } as const;
+    const [plain, scaled] = [{ kind: "none" } as const, scaling].map((each) => inverseFrequencies(rope(each, 128)));
+    const kept = [...(scaled ?? [])].map((frequency, pair) => frequency / (plain?.[pair] ?? 1));
+    expect(kept[0]).to.equal(1);
+    expect(kept.at(-1)).to.be.closeTo(1 / 4, 1e-6);
+    for (const [pair, share] of kept.entries()) expect(share).to.be.at.most((kept[pair - 1] ?? 1) + 1e-6);
+    const { cosine, sine } = rotaryTables(aModelConfig({ headSize: 128 }), rope(scaling, 128), 2);
+    expect(cosine[0]).to.be.closeTo(1.1, 1e-6);
+    expect(sine[64]).to.be.closeTo(1.1 * Math.sin(1), 1e-6);
+  });
+
+  it("longrope takes its long factors where the context is beyond the original, for all positions alike", () => {
+    const scaling = {
+      kind: "longrope",
+      shortFactors: [1, 1],
+      longFactors: [2, 4],
+      originalPositions: 16,
+      attentionFactor: 1,
+    } as const;
+    const at = (contextLength: number) => [...inverseFrequencies(rope(scaling, 4), { contextLength })];
+    expect(at(16)).to.deep.equal([...inverseFrequencies(rope({ kind: "none" }, 4))]);
+    expect(at(17)[0]).to.equal(1 / 2);
+    expect(at(17)[1]).to.be.closeTo(0.01 / 4, 1e-9);
+  });
+
   it("tables hold cosine and sine of position times frequency", () => {
     const { cosine, sine } = rotaryTables(aModelConfig({ headSize: 4 }), rope({ kind: "none" }, 4), 3);
     // Two pairs of a head of 4, and six that pad it to 16.
