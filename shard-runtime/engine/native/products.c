@@ -480,11 +480,14 @@ enum { REQUIRED, OPTIONAL };
 
 static Pointer failure(const char *words) { return CALL(CREATE_STATUS, Pointer, int, const char *)(1, words); }
 
+/* Huge pages for what fills several; a model of many small experts would lose more by rounding up than it holds. */
 static void *large(size_t size) {
   void *memory = NULL;
-  if (posix_memalign(&memory, HUGE_PAGE, (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE) != 0) return NULL;
+  const int huge = size >= 8 * HUGE_PAGE;
+  if (posix_memalign(&memory, huge ? HUGE_PAGE : LINE, huge ? (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE : size) != 0)
+    return NULL;
 #if defined(__linux__)
-  madvise(memory, size, MADV_HUGEPAGE);
+  if (huge) madvise(memory, size, MADV_HUGEPAGE);
 #endif
   return memory;
 }
