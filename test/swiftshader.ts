@@ -17,6 +17,8 @@ export function useSwiftShader(context: Context): void {
   if (folder === undefined || loader !== undefined) return;
   const driver = join(folder, "vk_swiftshader_icd.json");
   for (const name of ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"]) process.env[name] = driver;
+  // For processes that this one starts.
+  process.env["LD_LIBRARY_PATH"] = [folder, process.env["LD_LIBRARY_PATH"]].filter(Boolean).join(":");
   // Whoever asks for libvulkan.so.1 later gets the one that is loaded already.
   loader = koffi.load(join(folder, "libvulkan.so.1"));
 }

@@ -24,6 +24,8 @@ import { openDevice } from "../../shard-runtime/engine/open-device.ts";
 import { Ort, floats } from "../../shard-runtime/engine/ort.ts";
 import { packShard } from "../../shard-runtime/engine/pack.ts";
 import { openUnpacked } from "../../shard-runtime/weights/pack.ts";
+import { faultsOf, generate } from "../chain/evidence.ts";
+import { RealChain } from "../chain/real-chain.ts";
 import { useSwiftShader } from "../swiftshader.ts";
 import { randomCheckpoint } from "./families/random-weights.ts";
 import { roundedModel } from "./rounded-model.ts";
@@ -287,6 +289,24 @@ describe("webgpu: whole models", () => {
     const cpu = await load("cpu");
     cpu.acquire("s");
     expect(indexOfLargest(logits)).to.equal(indexOfLargest(cpu.feed("s", prompt())));
+  });
+
+  it("two ranks as processes answer through gRPC as transformers does, with receipts that fit", async () => {
+    const chain = await RealChain.start({
+      checkpoint: "test/golden/gqa-7to1-untied",
+      shape: [[1], [1]],
+      tell: (config) => ({ ...config, device: "webgpu" }),
+    });
+    try {
+      await chain.serving();
+      const { tokenIds, greedy } = present(prompts[0], "a golden prompt");
+      const answer = await generate(chain.wire, chain.request(tokenIds), 8);
+      expect(answer.tokens).to.deep.equal(greedy.slice(0, 8));
+      const keys = chain.ranks.map(({ key }) => key.publicKey);
+      expect(faultsOf(answer, keys, { name: "default/model", layerCount: chain.layerCount })).to.deep.equal([]);
+    } finally {
+      await chain.stop();
+    }
   });
 
   /** Addresses that can be added to, and attention in f16: all that CUDA does otherwise than WebGPU, in host memory. */
