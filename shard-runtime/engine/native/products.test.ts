@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -69,6 +69,18 @@ describe("the engine's own products", () => {
     const again = await productsLibrary(directory);
     expect(again).to.deep.equal({ path: library });
     expect(await readdir(directory)).to.have.length(1);
+  });
+
+  it("is compiled by one of those that want it at once", async function () {
+    this.timeout(180_000);
+    const other = await mkdtemp(join(tmpdir(), "tessellate-products-"));
+    const count = join(other, "count");
+    const compiler = join(other, "cc");
+    await writeFile(compiler, `#!/bin/sh\n[ "$1" = --version ] || echo x >> ${count}\nexec cc "$@"\n`, { mode: 0o755 });
+    const found = await Promise.all([1, 2, 3].map(() => productsLibrary(join(other, "native"), compiler)));
+    expect(new Set(found.map((library) => ("path" in library ? library.path : library.reason))).size).to.equal(1);
+    expect(await readFile(count, "utf8")).to.equal("x\n");
+    await rm(other, { recursive: true });
   });
 
   it("says why where there is no compiler", async () => {

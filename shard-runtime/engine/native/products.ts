@@ -5,10 +5,11 @@
 import { execFile } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 
 /** Counts up when the same products or the same attention get other bits. Part of the drift class. */
@@ -25,6 +26,7 @@ const HEADER = source("attention-rows.h");
 /** A fused multiply-add where the source does not say so would change bits. */
 const FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC"];
 const COMPILE_TIMEOUT_MS = 120_000;
+const LOOK_EVERY_MS = 100;
 
 const run = promisify(execFile);
 
@@ -51,7 +53,7 @@ export async function productsLibrary(directory: string, compiler = "cc"): Promi
     const identity = [...texts, version, FLAGS.join(" "), process.platform, process.arch];
     const digest = identity.reduce((hash, part) => hash.update(part).update("\0"), createHash("sha256")).digest("hex");
     const path = join(directory, `products-${digest.slice(0, 16)}.so`);
-    if (!existsSync(path)) await compile(compiler, directory, path);
+    await compileOnce(compiler, directory, path);
     return { path };
   } catch (cause) {
     const words = cause instanceof Error ? cause.message : String(cause);
@@ -59,9 +61,39 @@ export async function productsLibrary(directory: string, compiler = "cc"): Promi
   }
 }
 
-async function compile(compiler: string, directory: string, path: string): Promise<void> {
+/** The ranks of a node start together: one compiles, the others wait for it, or take over where it ended without. */
+async function compileOnce(compiler: string, directory: string, path: string): Promise<void> {
   await mkdir(directory, { recursive: true });
-  // Another rank may compile at the same time; the last to finish puts the same bytes there.
+  const lock = `${path}.lock`;
+  while (!existsSync(path)) {
+    if (await taken(lock)) {
+      await sleep(LOOK_EVERY_MS);
+      continue;
+    }
+    try {
+      await compile(compiler, path);
+    } finally {
+      await rm(lock, { recursive: true, force: true });
+    }
+  }
+}
+
+/** Whether another process has the lock; if not, this one has it now. One that is too old was left by a process that died. */
+async function taken(lock: string): Promise<boolean> {
+  try {
+    await mkdir(lock);
+    return false;
+  } catch (cause) {
+    if (!(cause instanceof Error && "code" in cause && cause.code === "EEXIST")) throw cause;
+    const held = await stat(lock).catch(() => undefined);
+    const isLeft = held !== undefined && Date.now() - held.mtimeMs > COMPILE_TIMEOUT_MS;
+    if (isLeft) await rm(lock, { recursive: true, force: true });
+    return true;
+  }
+}
+
+async function compile(compiler: string, path: string): Promise<void> {
+  // Whoever looks meanwhile must not find half a library.
   const partial = `${path}.${process.pid}-${randomBytes(4).toString("hex")}.partial`;
   try {
     await run(compiler, [...FLAGS, "-o", partial, ...SOURCES, "-lm"], { timeout: COMPILE_TIMEOUT_MS });
