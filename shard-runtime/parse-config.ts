@@ -69,7 +69,10 @@ function readConfig(json: JsonObject): RankConfig {
     rankIndex,
     sliceWeights,
     quantization,
-    device: textOf(fields["device"], "device", { pattern: /^[a-z0-9]{1,20}$/, is: "cpu, webgpu, cuda, coreml or directml" }),
+    device: textOf(fields["device"], "device", {
+      pattern: /^[a-z0-9]{1,20}$/,
+      is: "cpu, webgpu, cuda, coreml or directml",
+    }),
     contextLength: integerOf(fields["contextLength"], "contextLength", 1, POSITIONS_MAX),
     slotCount: integerOf(fields["slotCount"], "slotCount", 1, 4096),
     threadCount: integerOf(fields["threadCount"], "threadCount", 1, 1024),
