@@ -3,8 +3,9 @@
  * itself, experts for the rows that chose them, and between the ranks of a segment the sums.
  *
  * Without products of our own (native/) the row count is always even: ONNX Runtime's MatMulNBits has one kernel for pairs
- * of rows and another for a single one that is left, and they add in different orders. With pairs only, a row's bits depend neither on what else is in the batch nor on the
- * number of threads (measured for blocks of 16 to 128 values, 4 and 8 bits, 1 to 300 rows).
+ * of rows and another for a single one that is left, and they add in different orders. With pairs only, a row's bits
+ * depend neither on what else is in the batch nor on the number of threads (measured for blocks of 16 to 128 values, 4
+ * and 8 bits, 1 to 300 rows).
  */
 import { join } from "node:path";
 import { present } from "../../core/assert.ts";
