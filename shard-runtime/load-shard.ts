@@ -9,7 +9,7 @@ import { cutSlices, rankCountMax } from "../core/slice.ts";
 import { checkDevice } from "./engine/check-device.ts";
 import { type EngineThread, startEngineThread } from "./engine/engine-thread.ts";
 import { machineLibrary } from "./engine/native/products.ts";
-import { packShard } from "./engine/pack.ts";
+import { withPackedShard } from "./engine/pack.ts";
 import type { TensorSource } from "./engine/tensor-source.ts";
 import type { RankFacts } from "./transport/rank-facts.ts";
 import type { Nearby } from "./weights/nearby.ts";
@@ -61,7 +61,8 @@ export async function loadShard(
   const slice = slices[config.rankIndex];
   if (slice === undefined)
     throw new RefusalError(refuse("MalformedField", `rankIndex: ${config.rankIndex} is not below ${slices.length}`));
-  const { directory } = await packShard(
+  const { device, contextLength, slotCount, threadCount, spin } = config;
+  const engine = await withPackedShard(
     expecting(model, () => shardReads(model.config, config.layers, slice)),
     model.config,
     { layers: config.layers, slice },
@@ -74,21 +75,23 @@ export async function loadShard(
         onStage("Packing", doneCount / totalCount);
       },
     },
+    async ({ directory }) => {
+      signal.throwIfAborted();
+      onStage("Loading", 0);
+      const products = await library;
+      if (products !== undefined && "reason" in products) onTrouble("slower-operators", { reason: products.reason });
+      return startEngineThread({
+        shardDirectory: directory,
+        device,
+        contextLength,
+        slotCount,
+        threadCount,
+        spin,
+        ...(products !== undefined && "path" in products ? { products: products.path } : {}),
+      });
+    },
+    (spoilt) => spoilt.close(),
   );
-  signal.throwIfAborted();
-  onStage("Loading", 0);
-  const products = await library;
-  if (products !== undefined && "reason" in products) onTrouble("slower-operators", { reason: products.reason });
-  const { device, contextLength, slotCount, threadCount, spin } = config;
-  const engine = await startEngineThread({
-    shardDirectory: directory,
-    device,
-    contextLength,
-    slotCount,
-    threadCount,
-    spin,
-    ...(products !== undefined && "path" in products ? { products: products.path } : {}),
-  });
   const [namespace = ""] = config.name.split("/");
   const facts: RankFacts = {
     name: config.name,

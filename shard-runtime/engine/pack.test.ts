@@ -8,7 +8,7 @@ import { systemClock } from "../../core/wire/clock.ts";
 import { aCheckpoint, removed } from "../weights/checkpoint-builder.ts";
 import type { OpenModel } from "../weights/open-model.ts";
 import { openUnpacked } from "../weights/pack.ts";
-import { packShard } from "./pack.ts";
+import { packShard, withPackedShard } from "./pack.ts";
 import type { PackFormat } from "./shard.ts";
 
 describe("packing a shard", () => {
@@ -67,6 +67,32 @@ describe("packing a shard", () => {
     bytes[5000] = (bytes[5000] ?? 0) ^ 1;
     expect(await readFile(file)).to.deep.equal(bytes);
   });
+
+  for (const ending of ["comes to something", "fails"])
+    it(`throws away what was loaded of a changed shard, whether it ${ending}`, async () => {
+      const cacheDirectory = await newCache();
+      const { directory } = await pack(cacheDirectory);
+      const file = join(directory, "weights.bin");
+      const whole = await readFile(file);
+      await writeFile(file, whole.with(5000, (whole[5000] ?? 0) ^ 1));
+      const loads: boolean[] = []; // whether the bytes were whole
+      const discarded: number[] = [];
+      const loaded = await withPackedShard(
+        model.tensors,
+        model.config,
+        { layers: { start: 0, end: 2 }, slice: slices([1])[0] ?? expect.fail("a slice") },
+        { modelRoot: model.root, quantization: "int4", cacheDirectory },
+        async () => {
+          loads.push(whole.equals(await readFile(file)));
+          if (ending === "fails" && loads.length === 1) throw new Error("no graph");
+          return loads.length;
+        },
+        (spoilt) => Promise.resolve(void discarded.push(spoilt)),
+      );
+      expect(loads).to.deep.equal([false, true]);
+      expect(loaded).to.equal(2);
+      expect(discarded).to.deep.equal(ending === "fails" ? [] : [1]);
+    });
 
   it("several ranks of a node may pack the same shard at once", async () => {
     const cache = await newCache();

@@ -37,16 +37,60 @@ export type PackOptions = {
   readonly onProgress?: (doneCount: number, totalCount: number) => void;
 };
 
+export type PackedShard = { readonly directory: string; readonly digest: string };
+
 /**
  * Packs the shard, or finds it packed: a packed one is hashed again before it is trusted, and packed anew where a byte
  * has changed. `digest` (sha256:…) covers every packed byte. Refusals of the source pass through.
  */
-export async function packShard(
+export function packShard(
   source: TensorSource,
   config: ModelConfig,
   shard: Shard,
   options: PackOptions,
-): Promise<{ readonly directory: string; readonly digest: string }> {
+): Promise<PackedShard> {
+  return withPackedShard(
+    source,
+    config,
+    shard,
+    options,
+    ({ directory, digest }) => Promise.resolve({ directory, digest }),
+    () => Promise.resolve(),
+  );
+}
+
+/**
+ * Gives the packed shard to `load` while its bytes are hashed beside: reading them twice at once takes the time of once.
+ * Where a byte has changed, what was loaded goes to `discard`, whatever it came to, and the shard is packed and loaded
+ * anew; nothing of it is ever returned.
+ */
+export async function withPackedShard<T>(
+  source: TensorSource,
+  config: ModelConfig,
+  shard: Shard,
+  options: PackOptions,
+  load: (packed: PackedShard) => Promise<T>,
+  discard: (loaded: T) => Promise<void>,
+): Promise<T> {
+  for (;;) {
+    const packed = await findOrPack(source, config, shard, options);
+    const [loaded, intact] = await Promise.allSettled([load(packed), packed.intact]);
+    if (intact.status === "fulfilled" && intact.value) {
+      if (loaded.status === "rejected") throw loaded.reason;
+      return loaded.value;
+    }
+    if (loaded.status === "fulfilled") await discard(loaded.value);
+    await rm(packed.directory, { recursive: true, force: true });
+  }
+}
+
+/** `intact`: whether every file hashes to what the description says; known at once of a shard packed just now. */
+async function findOrPack(
+  source: TensorSource,
+  config: ModelConfig,
+  shard: Shard,
+  options: PackOptions,
+): Promise<PackedShard & { readonly intact: Promise<boolean> }> {
   const identity = {
     kind: "tessellate/shard/v1" as const,
     packer: PACKER_VERSION,
@@ -58,8 +102,13 @@ export async function packShard(
   };
   const key = digestOf(Buffer.from(JSON.stringify(identity))).slice("sha256:".length, "sha256:".length + 32);
   const directory = join(options.cacheDirectory, "shards", key);
-  const found = await verifiedDigest(directory);
-  if (found !== undefined) return { directory, digest: found };
+  const found = await readFile(join(directory, DESCRIPTION_FILE)).catch(() => undefined);
+  if (found !== undefined)
+    return {
+      directory,
+      digest: digestOf(found),
+      intact: verifiedDigest(directory).then((digest) => digest !== undefined),
+    };
 
   // A rank beside this one may pack the same shard now: each has its own place, the first to finish wins.
   const partial = `${directory}.${process.pid}-${randomBytes(4).toString("hex")}.partial`;
@@ -70,7 +119,7 @@ export async function packShard(
     const text = Buffer.from(`${JSON.stringify(description, undefined, 1)}\n`);
     await writeFile(join(partial, DESCRIPTION_FILE), text);
     await settle(partial, directory);
-    return { directory, digest: digestOf(text) };
+    return { directory, digest: digestOf(text), intact: Promise.resolve(true) };
   } finally {
     source.rest?.();
     await rm(partial, { recursive: true, force: true });
