@@ -1,6 +1,6 @@
 /**
- * What the tests need beyond npm: Debian packages (Prometheus, PostgreSQL) and the Kubernetes binaries, built from
- * their Go modules once and cached outside the tree. Says what it does and what it could not do; whether a missing
+ * What the tests need beyond npm: Debian packages (Prometheus, PostgreSQL, a C compiler) and the Kubernetes binaries,
+ * built from their Go modules once and cached outside the tree. Says what it does and what it could not do; whether a missing
  * part is a failure is for the test that needs it (in CI it always is).
  */
 import { existsSync } from "node:fs";
@@ -10,12 +10,16 @@ type Tool = { readonly name: string; readonly paths: readonly string[]; readonly
 
 const TOOLS: readonly Tool[] = [
   { name: "prometheus", paths: ["/usr/bin/prometheus"], debianPackage: "prometheus" },
+  { name: "cc", paths: ["/usr/bin/cc"], debianPackage: "gcc libc6-dev" },
   { name: "postgres", paths: ["/usr/lib/postgresql"], debianPackage: "postgresql" },
 ];
 
-export async function setUp(): Promise<void> {
+export async function setUpPackages(): Promise<void> {
   const missing = TOOLS.filter(({ paths }) => !paths.some((path) => existsSync(path)));
   if (missing.length > 0) await installPackages(missing);
+}
+
+export async function setUpKubernetes(): Promise<void> {
   console.log("• Kubernetes binaries (built once, 10 minutes cold; then cached)");
   const built = await runStep({ name: "build", command: ["node", "tools/kube/build.ts"] }, true);
   if (built.code !== 0) console.log("  could not be built: the cluster tests will say so");

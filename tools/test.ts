@@ -6,7 +6,7 @@ import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Step, report, runStep } from "./run.ts";
-import { setUp } from "./setup.ts";
+import { setUpKubernetes, setUpPackages } from "./setup.ts";
 import { setUpSwiftShader } from "./swiftshader.ts";
 
 type Tally = { readonly passed: number; readonly failed: number; readonly pending: number };
@@ -20,7 +20,7 @@ const tests = (pattern: string, exclude: readonly string[] = []) =>
 const TIERS: readonly Tier[] = [
   {
     name: "unit",
-    files: tests("{core,operator,shard-runtime,gateway,ledger,cli,tools}/**/*.test.ts", ["node_modules"]),
+    files: tests("{core,operator,shard-runtime,gateway,ledger,cli,tools,test/bench}/**/*.test.ts", ["node_modules"]),
     timeoutSeconds: 120,
   },
   { name: "golden", files: tests("test/golden/*.test.ts"), timeoutSeconds: 600 },
@@ -41,7 +41,8 @@ const scratch = mkdtempSync(join(tmpdir(), "tessellate-test-"));
 const tallies: Tally[] = [];
 try {
   if (chosen("golden")) await setUpSwiftShader();
-  if (chosen("cluster") || chosen("e2e")) await setUp();
+  if (TIERS.some(({ name }) => chosen(name))) await setUpPackages();
+  if (chosen("cluster") || chosen("e2e")) await setUpKubernetes();
   if (chosen("check")) tallies.push(...(await check()));
   for (const tier of TIERS.filter(({ name }) => chosen(name))) tallies.push(await run(tier));
 } finally {

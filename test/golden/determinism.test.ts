@@ -11,7 +11,7 @@ import fc from "fast-check";
 import { present } from "../../core/assert.ts";
 import { aModelConfig } from "../../core/model-config-fixture.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
-import { productsLibrary } from "../../shard-runtime/engine/native/products.ts";
+import { machineLibrary } from "../../shard-runtime/engine/native/products.ts";
 import { LocalChain } from "../../shard-runtime/engine/local-chain.ts";
 import { randomModel } from "./random-model.ts";
 
@@ -114,7 +114,7 @@ for (const { about, config, kernels, quantizations } of CASES)
     before(async function () {
       if (kernels === "ONNX Runtime's operators") return;
       this.timeout(180_000);
-      const library = await productsLibrary(join(tmpdir(), "tessellate-test-native"));
+      const library = await machineLibrary(join(tmpdir(), "tessellate-test-native"));
       if ("reason" in library) return this.skip();
       products = library.path;
     });

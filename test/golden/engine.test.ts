@@ -12,7 +12,7 @@ import { splitByWeights } from "../../core/ranges.ts";
 import { valueOrThrow } from "../../core/result.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { LocalChain, type LocalModel, type LocalSegment } from "../../shard-runtime/engine/local-chain.ts";
-import { productsLibrary } from "../../shard-runtime/engine/native/products.ts";
+import { machineLibrary } from "../../shard-runtime/engine/native/products.ts";
 import type { PackFormat } from "../../shard-runtime/engine/shard.ts";
 import { openUnpacked } from "../../shard-runtime/weights/pack.ts";
 import { roundedModel } from "./rounded-model.ts";
@@ -62,7 +62,7 @@ for (const { name, folder, ownOperators = false } of MODELS)
     before(async function () {
       this.timeout(180_000);
       if (ownOperators) {
-        const library = await productsLibrary(join(tmpdir(), "tessellate-test-native"));
+        const library = await machineLibrary(join(tmpdir(), "tessellate-test-native"));
         if ("reason" in library) return this.skip();
         products = library.path;
       }

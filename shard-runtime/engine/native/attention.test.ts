@@ -6,7 +6,7 @@ import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import { type AttentionCase, expectedOf } from "./attention-cases.ts";
-import { productsLibrary } from "./products.ts";
+import { machineLibrary } from "./products.ts";
 
 const RUN = fileURLToPath(new URL("./attention-run.ts", import.meta.url));
 
@@ -36,7 +36,7 @@ describe("the engine's own attention", () => {
   before(async function () {
     this.timeout(180_000);
     directory = await mkdtemp(join(tmpdir(), "tessellate-attention-"));
-    const built = await productsLibrary(directory);
+    const built = await machineLibrary(directory);
     if ("reason" in built) {
       console.log(`      skipped: ${built.reason}`);
       return this.skip();
