@@ -5,6 +5,7 @@ import { RefusalError, valueOrThrow } from "../../core/result.ts";
 import type { Batch, Output, ShardEngine } from "./engine.ts";
 import { type EngineCall, type EngineReply, type EngineThreadOptions, SIGNAL } from "./engine-thread.ts";
 import { loadEngine } from "./ort-engine.ts";
+import { waitWhile } from "./wait-while.ts";
 
 const port = present(parentPort, "this file runs as a thread");
 const signal = new Int32Array(new SharedArrayBuffer(4));
@@ -24,8 +25,7 @@ function run(engine: ShardEngine, batch: Batch, exchangeTimeoutMs: number): Outp
     if (next.done === true) return next.value;
     Atomics.store(signal, 0, SIGNAL.waiting);
     send({ reply: "exchange", exchangeIndex, partial: next.value });
-    const woken = Atomics.wait(signal, 0, SIGNAL.waiting, exchangeTimeoutMs);
-    if (woken === "timed-out")
+    if (waitWhile(signal, SIGNAL.waiting, exchangeTimeoutMs) === "timed-out")
       throw new Error(`the ranks of this segment did not add up within ${exchangeTimeoutMs} ms`);
     if (Atomics.load(signal, 0) === SIGNAL.failed)
       throw new Error("an exchange between the ranks of this segment failed");
