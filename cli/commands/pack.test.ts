@@ -57,6 +57,12 @@ describe("tessellate pack", function () {
     expect(wrong.stderr).to.include("int2").and.include("BadOption");
   });
 
+  it("says that there is no such folder, in one line", async () => {
+    const missing = await tessellate("pack", join(directory, "nowhere"));
+    expect(missing).to.include({ code: 1, stdout: "" });
+    expect(missing.stderr).to.match(/^error: \S+nowhere\/config\.json: .*\(MissingFile\)\n$/);
+  });
+
   it("refuses what cannot be served, with its code, and writes nothing", async () => {
     await rm(join(directory, "tokenizer.json"));
     const { code, stdout, stderr } = await tessellate("pack", directory);

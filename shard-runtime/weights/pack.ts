@@ -82,7 +82,7 @@ export function packModel(
     const { written, notes } = await describeGguf(directory, folderSource(directory), {
       tokenizer: options.tokenizer ?? "required",
     });
-    const leaves = await LeavesFile.create(directory);
+    const leaves = new LeavesFile(directory);
     try {
       const { model, meter } = await packedOf(directory, options, leaves);
       for (const name of await readdir(directory))
@@ -165,24 +165,22 @@ async function writeCopies(
   return files;
 }
 
-/** The leaves' hashes as they are made; in their place only when all are there. */
+/**
+ * The leaves' hashes as they are made; in their place only when all are there. Opened for the first of them: by then the
+ * folder was found to hold a model.
+ */
 class LeavesFile {
   readonly #path: string;
-  readonly #file: FileHandle;
-  #open = true;
+  #file: FileHandle | undefined;
 
-  private constructor(path: string, file: FileHandle) {
-    this.#path = path;
-    this.#file = file;
-  }
-
-  static async create(directory: string): Promise<LeavesFile> {
-    const path = join(directory, LEAVES_FILE);
-    return new LeavesFile(path, await open(`${path}.new`, "w"));
+  constructor(directory: string) {
+    this.#path = join(directory, LEAVES_FILE);
   }
 
   async write(hashes: Uint8Array): Promise<void> {
-    if (hashes.length > 0) await this.#file.writeFile(hashes);
+    if (hashes.length === 0) return;
+    this.#file ??= await open(`${this.#path}.new`, "w");
+    await this.#file.writeFile(hashes);
   }
 
   async finish(): Promise<void> {
@@ -197,8 +195,8 @@ class LeavesFile {
   }
 
   async #close(): Promise<void> {
-    if (this.#open) await this.#file.close();
-    this.#open = false;
+    await this.#file?.close();
+    this.#file = undefined;
   }
 }
 
