@@ -30,11 +30,25 @@ export type ModelSpec = {
     readonly tensorParallelMax: number;
     readonly tensorParallelAcrossProviders: boolean;
     readonly nodeSelector: Readonly<Record<string, string>>;
+    readonly devices?: readonly string[]; // kinds that may hold a part; left out: all
+    readonly regions?: readonly string[]; // values of NodeFacts.region that may hold a part; left out: all
+    readonly edgeProviders?: readonly string[]; // embedding, first and last layers only here; left out: anywhere
+    readonly surviveProviders?: number; // chains that are left after the loss of any one provider
+    readonly pricePerHourMax?: bigint; // micro-credits, of all nodes of the plan together
   };
+  readonly objective?: Objective; // left out: throughput without a bound
+  readonly spares?: number; // shards kept loaded for a quick replacement
+  readonly planPolicy?: "Automatic" | "Manual";
   readonly pricePerMillionTokens: bigint; // micro-credits
   readonly epochSeconds: number;
   readonly maxQueue: number;
 };
+
+/** What a plan is made best at, and the bound that it keeps. */
+export type Objective =
+  | { readonly kind: "Throughput"; readonly timePerTokenMsMax?: number }
+  | { readonly kind: "Latency"; readonly pricePerHourMax?: bigint } // micro-credits
+  | { readonly kind: "Price"; readonly tokensPerSecondMin: number };
 
 /** What the checkpoint is, read from its manifest. */
 export type ModelFacts = {
@@ -57,7 +71,24 @@ export type NodeFacts = {
   readonly machine?: string; // name of the Kubernetes Node, where it is not the node's own
   readonly cachePath?: string; // folder on the machine that outlives ranks
   readonly cacheBytes?: number; // what fetched pieces of models may take on its disk
+  readonly region?: string; // topology.kubernetes.io/region of its machine; left out: not known
+  readonly layerTimes?: LayerTimes; // left out: estimated from the memory's bandwidth
+  readonly links?: readonly NodeLink[]; // to other nodes, as measured from here
+  readonly pricePerHour?: bigint; // micro-credits; left out: free
+  readonly reliability?: number; // share of time it answered, (0, 1]
+  readonly cached?: Readonly<Record<string, number>>; // bytes of a model in its cache, by the manifest's root
 };
+
+/** What one layer takes, measured with a model of known size: `bytes` are the layer's weights in the measured form. */
+export type LayerTimes = {
+  readonly bytes: number;
+  readonly oneMicros: number; // a step of one row
+  readonly manyMicros: number; // a step of `manyRows` rows
+  readonly manyRows: number;
+};
+
+/** One direction of a link. */
+export type NodeLink = { readonly to: string; readonly roundTripMicros: number; readonly bytesPerSecond: number };
 
 /** A rank as it is now: what it was told to hold, and how it is. */
 export type RankState = {
@@ -113,12 +144,27 @@ export type Condition = {
   readonly message: string;
 };
 
+/** A path of one session, by the segments' home chains: a chain may pass through a segment that another is at home in. */
+export type Route = {
+  readonly chain: number;
+  readonly segments: readonly { readonly chain: number; readonly segment: number }[];
+  readonly tokensPerSecond: number; // its share of what the plan expects
+  readonly millisecondsPerToken: number; // one session alone
+};
+
 export type LeftOut = { readonly node: string; readonly code: string; readonly why: string };
 
 export type Placement = {
   readonly assignments: readonly Assignment[];
   readonly leftOut: readonly LeftOut[];
-  readonly estimate: { readonly millisecondsPerToken: number; readonly bottleneck: string };
+  readonly routes?: readonly Route[]; // left out: every chain is its own segments
+  readonly estimate: {
+    readonly millisecondsPerToken: number; // one session alone, of the slowest chain
+    readonly bottleneck: string;
+    readonly tokensPerSecond?: number; // of all chains together, at full batches
+    readonly pricePerHour?: bigint; // micro-credits
+    readonly isEstimated?: boolean; // some node or link was not measured
+  };
 };
 
 export type Plan = {
