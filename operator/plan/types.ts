@@ -85,6 +85,7 @@ export type LayerTimes = {
   readonly oneMicros: number; // a step of one row
   readonly manyMicros: number; // a step of `manyRows` rows
   readonly manyRows: number;
+  readonly stepMicros?: number; // what a step takes apart from its layers: wire, batching, hashing; left out: assumed
 };
 
 /** One direction of a link. */

@@ -17,6 +17,8 @@ export type Site = {
   readonly tokensPerSecond: readonly number[];
   /** At [k − 1]: seconds that one token of a session alone spends in k layers here. */
   readonly secondsPerToken: readonly number[];
+  /** The same where it also holds the head, which costs time as layers do; left out: the head costs nothing. */
+  readonly last?: { readonly tokensPerSecond: readonly number[]; readonly secondsPerToken: readonly number[] };
   readonly pricePerHour: number; // micro-credits, for all its nodes while it holds anything
   readonly reliability: number; // share of time it answers, in (0, 1]
   readonly isEstimated: boolean; // some of the above was not measured
