@@ -66,6 +66,38 @@ const TWINS: ReadonlyMap<string, (self: unknown) => boolean> = new Map<string, (
     "!has(self.allow) || !has(self.deny) || !self.allow.exists(name, name in self.deny)",
     (self) => !texts(at(self, ".allow")).some((name) => texts(at(self, ".deny")).includes(name)),
   ],
+  [
+    "[has(self.throughput), has(self.latency), has(self.price)].filter(given, given).size() == 1",
+    (self) => ["throughput", "latency", "price"].filter((field) => has(self, field)).length === 1,
+  ],
+  [
+    "!has(self.edges) || !has(self.providers.deny) || !self.edges.providers.exists(name, name in self.providers.deny)",
+    (self) => !texts(at(self, ".edges.providers")).some((name) => texts(at(self, ".providers.deny")).includes(name)),
+  ],
+  [
+    "!has(self.edges) || !has(self.providers.allow) || self.providers.allow.size() == 0 || self.edges.providers.exists(name, name in self.providers.allow)",
+    (self) => {
+      const allowed = texts(at(self, ".providers.allow"));
+      const edges = texts(at(self, ".edges.providers"));
+      return !has(self, "edges") || allowed.length === 0 || edges.some((name) => allowed.includes(name));
+    },
+  ],
+  [
+    "!has(self.edges) || !has(self.surviveProviders) || self.surviveProviders == 0 || self.edges.providers.size() > 1",
+    (self) =>
+      !has(self, "edges") || !at(self, ".surviveProviders") || texts(at(self, ".edges.providers")).length > 1,
+  ],
+  [
+    "!has(self.placement.surviveProviders) || self.replicas == 0 || self.replicas > self.placement.surviveProviders",
+    (self) => {
+      const replicas = Number(at(self, ".replicas"));
+      return replicas === 0 || replicas > Number(at(self, ".placement.surviveProviders") ?? -1);
+    },
+  ],
+  [
+    "!has(self.placement.maxPricePerHour) || !has(self.objective) || !has(self.objective.latency) || !has(self.objective.latency.maxPricePerHour)",
+    (self) => !has(self, "placement.maxPricePerHour") || !has(self, "objective.latency.maxPricePerHour"),
+  ],
   ["self.start < self.end", (self) => Number(at(self, ".start")) < Number(at(self, ".end"))],
   [
     "type(self) == int ? int(self) >= 0 : isQuantity(string(self)) && !quantity(string(self)).isLessThan(quantity('0'))",

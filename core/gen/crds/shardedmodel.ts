@@ -98,11 +98,41 @@ export interface ShardedModelSpecModel {
   readonly manifestUrl?: string;
 }
 
+/** Most tokens a second of all chains together. */
+export interface ShardedModelSpecObjectiveThroughput {
+  /** Longest time between two tokens of one session alone. Left out, any. */
+  readonly maxTimePerTokenMs?: number;
+}
+
+/** Shortest time between two tokens of one session, on the slowest chain. */
+export interface ShardedModelSpecObjectiveLatency {
+  /** Most credits that all nodes of the plan together may cost an hour. Left out, any. */
+  readonly maxPricePerHour?: string;
+}
+
+/** Fewest credits an hour. */
+export interface ShardedModelSpecObjectivePrice {
+  /** Tokens a second that the chains together must still make. */
+  readonly minTokensPerSecond: number;
+}
+
+/**
+ * What the plan is made best at. Exactly one of throughput, latency and price. Left out, throughput without a bound.
+ */
+export interface ShardedModelSpecObjective {
+  /** Most tokens a second of all chains together. */
+  readonly throughput?: ShardedModelSpecObjectiveThroughput;
+  /** Shortest time between two tokens of one session, on the slowest chain. */
+  readonly latency?: ShardedModelSpecObjectiveLatency;
+  /** Fewest credits an hour. */
+  readonly price?: ShardedModelSpecObjectivePrice;
+}
+
 /** How the model is spread over independent providers. */
 export interface ShardedModelSpecPlacementProviders {
   /** Fewest providers that one chain runs through. */
   readonly min: number;
-  /** Most of a chain's layers that one provider may hold, such as 40%. */
+  /** Most of a chain's layers that one provider may hold, of any chain, such as 40%. */
   readonly maxShare: string;
   /** Names of the only providers that may hold a part. Empty, all may. */
   readonly allow: readonly string[];
@@ -118,12 +148,39 @@ export interface ShardedModelSpecPlacementTensorParallel {
   readonly acrossProviders: boolean;
 }
 
+/**
+ * Who may see text: the embedding, the first and last layers and the head are only on nodes of these providers. Others
+ * see numbers that have passed through a layer at least.
+ */
+export interface ShardedModelSpecPlacementEdges {
+  /** Names of providers that are trusted with text. */
+  readonly providers: readonly string[];
+}
+
 /** Whose nodes may hold the model, and how much of it. */
 export interface ShardedModelSpecPlacement {
   /** How the model is spread over independent providers. */
   readonly providers: ShardedModelSpecPlacementProviders;
   /** Whether several ranks may share the layers of one segment. */
   readonly tensorParallel: ShardedModelSpecPlacementTensorParallel;
+  /** Chains that must be left whole after the loss of any one provider. Left out, none. */
+  readonly surviveProviders?: number;
+  /**
+   * Who may see text: the embedding, the first and last layers and the head are only on nodes of these providers.
+   * Others see numbers that have passed through a layer at least.
+   */
+  readonly edges?: ShardedModelSpecPlacementEdges;
+  /** Kinds of device that may hold a part. Left out, all. */
+  readonly devices?: readonly ("cpu" | "webgpu" | "cuda" | "coreml" | "directml")[];
+  /** Regions whose nodes may hold a part. Left out, all. A node whose region is not known is then left out. */
+  readonly regions?: readonly string[];
+  /** Most credits that all nodes of the plan together may cost an hour. Left out, any. */
+  readonly maxPricePerHour?: string;
+  /**
+   * Where the shard of a lost node goes, and where spares are. The same kind of device computes the same bits;
+   * SameDevice takes no other, so that an answer goes on word for word.
+   */
+  readonly replacement: "AnyDevice" | "SameDevice";
   /** Labels that a ShardNode must have to hold a part. */
   readonly nodeSelector: Readonly<Record<string, string>>;
 }
@@ -168,8 +225,25 @@ export interface ShardedModelSpec {
   readonly contextLength?: number;
   /** How many chains, each a whole copy of the model. `kubectl scale` sets it. */
   readonly replicas: number;
-  /** Sessions that one chain runs at once. Each takes memory for contextLength positions. */
-  readonly slots: number;
+  /**
+   * Sessions that one chain runs at once. Each takes memory for contextLength positions. Left out, the planner chooses
+   * what brings the most within the memory that there is.
+   */
+  readonly slots?: number;
+  /**
+   * What the plan is made best at. Exactly one of throughput, latency and price. Left out, throughput without a bound.
+   */
+  readonly objective?: ShardedModelSpecObjective;
+  /**
+   * Shards kept loaded beside the chains, copies of those that are likeliest to be needed: the loss of a node then
+   * costs seconds, not a download.
+   */
+  readonly spares: number;
+  /**
+   * Manual: a plan that would move anything is written down as the ShardPlan NAME-proposed, and nothing moves until
+   * that one is approved.
+   */
+  readonly planPolicy: "Automatic" | "Manual";
   /** Whose nodes may hold the model, and how much of it. */
   readonly placement: ShardedModelSpecPlacement;
   /** What passes from one segment to the next. */
@@ -182,12 +256,16 @@ export interface ShardedModelSpec {
 
 /** What the plan expects of the chains it made. */
 export interface ShardedModelStatusEstimate {
-  /** Tokens per second of all chains, one session each. */
+  /** Tokens per second of all chains together. */
   readonly tokensPerSecond?: string;
-  /** Time between two tokens of one session. */
+  /** Time between two tokens of one session alone, on the slowest chain. */
   readonly millisecondsPerToken?: string;
-  /** Node that takes longest. */
+  /** Nodes or links that set the pace. */
   readonly bottleneck?: string;
+  /** Credits an hour for all nodes of the plan. */
+  readonly pricePerHour?: string;
+  /** Whether some node or link was not measured, and the figures rest on assumptions. */
+  readonly estimated?: boolean;
 }
 
 /** One statement about the model. */
@@ -272,6 +350,16 @@ export const shardedModelSchema: Schema = {
     spec: {
       type: "object",
       required: ["model"],
+      rules: [
+        {
+          rule: "!has(self.placement.surviveProviders) || self.replicas == 0 || self.replicas > self.placement.surviveProviders",
+          message: "whoever is lost takes a chain along, so surviveProviders needs more replicas than chains that are to be left; raise replicas or lower placement.surviveProviders",
+        },
+        {
+          rule: "!has(self.placement.maxPricePerHour) || !has(self.objective) || !has(self.objective.latency) || !has(self.objective.latency.maxPricePerHour)",
+          message: "the price ceiling is given twice; keep placement.maxPricePerHour or that of objective.latency",
+        },
+      ],
       properties: {
         model: {
           type: "object",
@@ -476,16 +564,76 @@ export const shardedModelSchema: Schema = {
           maximum: 256,
           default: 1,
         },
-        slots: {
+        slots: { type: "integer", format: "int32", minimum: 1, maximum: 256 },
+        objective: {
+          type: "object",
+          rules: [
+            {
+              rule: "[has(self.throughput), has(self.latency), has(self.price)].filter(given, given).size() == 1",
+              message: "objective has exactly one of throughput, latency and price",
+            },
+          ],
+          properties: {
+            throughput: {
+              type: "object",
+              properties: {
+                maxTimePerTokenMs: {
+                  type: "integer",
+                  format: "int32",
+                  minimum: 1,
+                  maximum: 3600000,
+                },
+              },
+            },
+            latency: {
+              type: "object",
+              properties: {
+                maxPricePerHour: {
+                  type: "string",
+                  maxLength: 17,
+                  rules: [
+                    {
+                      rule: "self.matches('^(0|[1-9][0-9]{0,9})([.][0-9]{1,6})?$')",
+                      message: "maxPricePerHour is a decimal number with at most six places, such as \"3.50\"",
+                    },
+                  ],
+                },
+              },
+            },
+            price: {
+              type: "object",
+              required: ["minTokensPerSecond"],
+              properties: {
+                minTokensPerSecond: { type: "integer", format: "int32", minimum: 1 },
+              },
+            },
+          },
+        },
+        spares: {
           type: "integer",
           format: "int32",
-          minimum: 1,
-          maximum: 256,
-          default: 4,
+          minimum: 0,
+          maximum: 64,
+          default: 0,
         },
+        planPolicy: { type: "string", enum: ["Automatic", "Manual"], default: "Automatic" },
         placement: {
           type: "object",
           default: {},
+          rules: [
+            {
+              rule: "!has(self.edges) || !has(self.providers.deny) || !self.edges.providers.exists(name, name in self.providers.deny)",
+              message: "edges.providers names a provider that providers.deny refuses; take it out of one of them",
+            },
+            {
+              rule: "!has(self.edges) || !has(self.providers.allow) || self.providers.allow.size() == 0 || self.edges.providers.exists(name, name in self.providers.allow)",
+              message: "providers.allow names none of edges.providers; add one of them to it",
+            },
+            {
+              rule: "!has(self.edges) || !has(self.surviveProviders) || self.surviveProviders == 0 || self.edges.providers.size() > 1",
+              message: "every chain would begin and end with the one provider in edges.providers, so none survives its loss; name a second one, or set surviveProviders to 0",
+            },
+          ],
           properties: {
             providers: {
               type: "object",
@@ -544,6 +692,52 @@ export const shardedModelSchema: Schema = {
                 },
                 acrossProviders: { type: "boolean", default: false },
               },
+            },
+            surviveProviders: { type: "integer", format: "int32", minimum: 0, maximum: 255 },
+            edges: {
+              type: "object",
+              required: ["providers"],
+              properties: {
+                providers: {
+                  type: "array",
+                  "x-kubernetes-list-type": "set",
+                  minItems: 1,
+                  maxItems: 64,
+                  items: { type: "string", minLength: 1, maxLength: 63 },
+                },
+              },
+            },
+            devices: {
+              type: "array",
+              "x-kubernetes-list-type": "set",
+              minItems: 1,
+              maxItems: 8,
+              items: {
+                type: "string",
+                enum: ["cpu", "webgpu", "cuda", "coreml", "directml"],
+              },
+            },
+            regions: {
+              type: "array",
+              "x-kubernetes-list-type": "set",
+              minItems: 1,
+              maxItems: 64,
+              items: { type: "string", minLength: 1, maxLength: 63 },
+            },
+            maxPricePerHour: {
+              type: "string",
+              maxLength: 17,
+              rules: [
+                {
+                  rule: "self.matches('^(0|[1-9][0-9]{0,9})([.][0-9]{1,6})?$')",
+                  message: "maxPricePerHour is a decimal number with at most six places, such as \"3.50\"",
+                },
+              ],
+            },
+            replacement: {
+              type: "string",
+              enum: ["AnyDevice", "SameDevice"],
+              default: "AnyDevice",
             },
             nodeSelector: {
               type: "object",
@@ -619,6 +813,8 @@ export const shardedModelSchema: Schema = {
             tokensPerSecond: { type: "string" },
             millisecondsPerToken: { type: "string" },
             bottleneck: { type: "string" },
+            pricePerHour: { type: "string" },
+            estimated: { type: "boolean" },
           },
         },
         conditions: {

@@ -43,12 +43,73 @@ export interface ShardNodeSpec {
   readonly memory: ShardNodeSpecMemory;
   /** Measured memory bandwidth, such as 280G. 0 means unknown. */
   readonly memoryBytesPerSecond: number | string;
+  /**
+   * Where the machine stands; links within a region are taken to be quick. Left out, the machine's label
+   * topology.kubernetes.io/region.
+   */
+  readonly region?: string;
+  /**
+   * Credits that the machine costs for every hour in which it holds a shard. For choosing among nodes only; what
+   * providers are paid follows from verified work.
+   */
+  readonly pricePerHour: string;
   /** CPU threads that a rank may use. */
   readonly threads: number;
   /** The node agent that holds the provider's key and signs for the ranks. */
   readonly signer: ShardNodeSpecSigner;
   /** Where fetched weights stay. */
   readonly cache: ShardNodeSpecCache;
+}
+
+/** What one layer of a known size takes. */
+export interface ShardNodeStatusMeasuredLayerTimes {
+  /** Weights of that layer, in the form in which they were held. */
+  readonly bytes: number;
+  /** Microseconds of a step of one row. */
+  readonly oneMicros: number;
+  /** Microseconds of a step of manyRows rows. */
+  readonly manyMicros: number;
+  /** Rows of the greater step. */
+  readonly manyRows: number;
+  /** Microseconds of a step apart from its layers. */
+  readonly stepMicros?: number;
+}
+
+/** One direction of a link. */
+export interface ShardNodeStatusMeasuredLink {
+  /** Name of the other ShardNode. */
+  readonly to: string;
+  /** Microseconds there and back. */
+  readonly roundTripMicros: number;
+  /** Bandwidth from here to there. */
+  readonly bytesPerSecond: number;
+}
+
+/** One model. */
+export interface ShardNodeStatusMeasuredCached {
+  /** Digest of the model's manifest. */
+  readonly root: string;
+  /** Bytes of it that are there. */
+  readonly bytes: number;
+}
+
+/**
+ * What `tessellate node measure` found on the machine. Written by whoever runs that, and read by the planner; what is
+ * missing is estimated, and plans say so.
+ */
+export interface ShardNodeStatusMeasured {
+  /** When it was measured. */
+  readonly time?: string;
+  /** Memory bandwidth; goes before that of the spec. */
+  readonly memoryBytesPerSecond?: number;
+  /** What one layer of a known size takes. */
+  readonly layerTimes?: ShardNodeStatusMeasuredLayerTimes;
+  /** Links to other nodes, as seen from this one. */
+  readonly links?: readonly ShardNodeStatusMeasuredLink[];
+  /** Share of the time in which it answered. */
+  readonly reliability?: number;
+  /** Models of which pieces lie in its cache. */
+  readonly cached?: readonly ShardNodeStatusMeasuredCached[];
 }
 
 /** One statement about the node. */
@@ -67,12 +128,17 @@ export interface ShardNodeStatusCondition {
   readonly message: string;
 }
 
-/** What the operator found. Written by the operator only. */
+/** What the operator found and the machine measured. */
 export interface ShardNodeStatus {
   /** Generation of the spec that this status speaks of. */
   readonly observedGeneration?: number;
   /** Shards that it holds. */
   readonly shardCount?: number;
+  /**
+   * What `tessellate node measure` found on the machine. Written by whoever runs that, and read by the planner; what is
+   * missing is estimated, and plans say so.
+   */
+  readonly measured?: ShardNodeStatusMeasured;
   /** Whether it takes part. */
   readonly conditions?: readonly ShardNodeStatusCondition[];
 }
@@ -86,7 +152,7 @@ export interface ShardNode {
   readonly metadata: ObjectMeta;
   /** What the machine offers. */
   readonly spec: ShardNodeSpec;
-  /** What the operator found. Written by the operator only. */
+  /** What the operator found and the machine measured. */
   readonly status?: ShardNodeStatus;
 }
 
@@ -171,6 +237,18 @@ export const shardNodeSchema: Schema = {
             },
           ],
         },
+        region: { type: "string", minLength: 1, maxLength: 63 },
+        pricePerHour: {
+          type: "string",
+          default: "0",
+          maxLength: 17,
+          rules: [
+            {
+              rule: "self.matches('^(0|[1-9][0-9]{0,9})([.][0-9]{1,6})?$')",
+              message: "pricePerHour is a decimal number with at most six places, such as \"0.35\"",
+            },
+          ],
+        },
         threads: {
           type: "integer",
           format: "int32",
@@ -229,6 +307,54 @@ export const shardNodeSchema: Schema = {
       properties: {
         observedGeneration: { type: "integer", format: "int64" },
         shardCount: { type: "integer", format: "int32" },
+        measured: {
+          type: "object",
+          properties: {
+            time: { type: "string", format: "date-time" },
+            memoryBytesPerSecond: { type: "integer", format: "int64", minimum: 1 },
+            layerTimes: {
+              type: "object",
+              required: ["bytes", "oneMicros", "manyMicros", "manyRows"],
+              properties: {
+                bytes: { type: "integer", format: "int64", minimum: 1 },
+                oneMicros: { type: "number", minimum: 0 },
+                manyMicros: { type: "number", minimum: 0 },
+                manyRows: { type: "integer", format: "int32", minimum: 1 },
+                stepMicros: { type: "number", minimum: 0 },
+              },
+            },
+            links: {
+              type: "array",
+              "x-kubernetes-list-type": "map",
+              "x-kubernetes-list-map-keys": ["to"],
+              maxItems: 4096,
+              items: {
+                type: "object",
+                required: ["to", "roundTripMicros", "bytesPerSecond"],
+                properties: {
+                  to: { type: "string" },
+                  roundTripMicros: { type: "number", minimum: 0 },
+                  bytesPerSecond: { type: "integer", format: "int64", minimum: 1 },
+                },
+              },
+            },
+            reliability: { type: "number", minimum: 0, maximum: 1 },
+            cached: {
+              type: "array",
+              "x-kubernetes-list-type": "map",
+              "x-kubernetes-list-map-keys": ["root"],
+              maxItems: 256,
+              items: {
+                type: "object",
+                required: ["root", "bytes"],
+                properties: {
+                  root: { type: "string" },
+                  bytes: { type: "integer", format: "int64", minimum: 0 },
+                },
+              },
+            },
+          },
+        },
         conditions: {
           type: "array",
           "x-kubernetes-list-type": "map",

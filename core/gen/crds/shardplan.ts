@@ -51,6 +51,8 @@ export interface ShardPlanSpecChainSegmentRank {
 
 /** A range of layers and the ranks that share it. */
 export interface ShardPlanSpecChainSegment {
+  /** Its number in the chain, which its ranks' names carry. Left out, its place in this list. */
+  readonly segment?: number;
   /** Layers, the end not included. */
   readonly layers: ShardPlanSpecChainSegmentLayers;
   /** In rank order; the first leads. */
@@ -63,6 +65,26 @@ export interface ShardPlanSpecChain {
   readonly index: number;
   /** The path of a session, first to last. */
   readonly segments: readonly ShardPlanSpecChainSegment[];
+}
+
+/** A segment by its place in chains. */
+export interface ShardPlanSpecRouteSegment {
+  /** The chain that it is at home in. */
+  readonly chain: number;
+  /** Its place there, counted from 0. */
+  readonly segment: number;
+}
+
+/** One chain. */
+export interface ShardPlanSpecRoute {
+  /** Number of the chain. */
+  readonly chain: number;
+  /** Its segments in order; they cover every layer once. */
+  readonly segments: readonly ShardPlanSpecRouteSegment[];
+  /** Its share of what the plan expects. */
+  readonly tokensPerSecond?: string;
+  /** Time between two tokens of one session alone. */
+  readonly millisecondsPerToken?: string;
 }
 
 /** One node. */
@@ -79,20 +101,39 @@ export interface ShardPlanSpecLeftOut {
 export interface ShardPlanSpecEstimate {
   /** Time between two tokens of one session. */
   readonly millisecondsPerToken?: string;
-  /** Node that takes longest. */
+  /** Nodes or links that set the pace. */
   readonly bottleneck?: string;
+  /** Tokens per second of all chains together, at full batches. */
+  readonly tokensPerSecond?: string;
+  /** Credits an hour for all nodes of the plan. */
+  readonly pricePerHour?: string;
+  /** Whether some node or link was not measured, and the figures rest on assumptions. */
+  readonly estimated?: boolean;
 }
 
 /** What goes where. */
 export interface ShardPlanSpec {
   /** What is planned. */
   readonly model: ShardPlanSpecModel;
-  /** One whole copy of the model each. */
+  /**
+   * Segments by the chain that they are at home in. Where routes is left out, each chain is its own segments, first to
+   * last.
+   */
   readonly chains: readonly ShardPlanSpecChain[];
+  /**
+   * The path of a session through each chain. A chain may pass through segments that another is at home in. Left out,
+   * no chain does.
+   */
+  readonly routes?: readonly ShardPlanSpecRoute[];
   /** Nodes without a shard, and why. */
   readonly leftOut?: readonly ShardPlanSpecLeftOut[];
   /** What the planner expects of a chain. */
   readonly estimate?: ShardPlanSpecEstimate;
+  /**
+   * Of a proposed plan only: what the annotation tessellate.dev/approved must say for this plan, and no other, to be
+   * carried out.
+   */
+  readonly approval?: string;
 }
 
 /** One rank. */
@@ -115,6 +156,8 @@ export interface ShardPlanStatus {
   readonly observedGeneration?: number;
   /** Ranks that are ready, of those planned, such as 3/4. */
   readonly ranks?: string;
+  /** The plan in words and as a picture, as `tessellate plan` shows it. */
+  readonly summary?: string;
   /** Each rank as it is now. */
   readonly rankStates?: readonly ShardPlanStatusRankState[];
 }
@@ -198,6 +241,7 @@ export const shardPlanSchema: Schema = {
                   type: "object",
                   required: ["layers", "ranks"],
                   properties: {
+                    segment: { type: "integer", format: "int32", minimum: 0 },
                     layers: {
                       type: "object",
                       required: ["start", "end"],
@@ -243,6 +287,33 @@ export const shardPlanSchema: Schema = {
             },
           },
         },
+        routes: {
+          type: "array",
+          "x-kubernetes-list-type": "atomic",
+          maxItems: 256,
+          items: {
+            type: "object",
+            required: ["chain", "segments"],
+            properties: {
+              chain: { type: "integer", format: "int32", minimum: 0 },
+              segments: {
+                type: "array",
+                "x-kubernetes-list-type": "atomic",
+                maxItems: 512,
+                items: {
+                  type: "object",
+                  required: ["chain", "segment"],
+                  properties: {
+                    chain: { type: "integer", format: "int32", minimum: 0 },
+                    segment: { type: "integer", format: "int32", minimum: 0 },
+                  },
+                },
+              },
+              tokensPerSecond: { type: "string" },
+              millisecondsPerToken: { type: "string" },
+            },
+          },
+        },
         leftOut: {
           type: "array",
           "x-kubernetes-list-type": "atomic",
@@ -262,8 +333,12 @@ export const shardPlanSchema: Schema = {
           properties: {
             millisecondsPerToken: { type: "string" },
             bottleneck: { type: "string" },
+            tokensPerSecond: { type: "string" },
+            pricePerHour: { type: "string" },
+            estimated: { type: "boolean" },
           },
         },
+        approval: { type: "string" },
       },
     },
     status: {
@@ -271,6 +346,7 @@ export const shardPlanSchema: Schema = {
       properties: {
         observedGeneration: { type: "integer", format: "int64" },
         ranks: { type: "string" },
+        summary: { type: "string", maxLength: 32768 },
         rankStates: {
           type: "array",
           "x-kubernetes-list-type": "map",
