@@ -84,8 +84,7 @@ const TWINS: ReadonlyMap<string, (self: unknown) => boolean> = new Map<string, (
   ],
   [
     "!has(self.edges) || !has(self.surviveProviders) || self.surviveProviders == 0 || self.edges.providers.size() > 1",
-    (self) =>
-      !has(self, "edges") || !at(self, ".surviveProviders") || texts(at(self, ".edges.providers")).length > 1,
+    (self) => !has(self, "edges") || !at(self, ".surviveProviders") || texts(at(self, ".edges.providers")).length > 1,
   ],
   [
     "!has(self.placement.surviveProviders) || self.replicas == 0 || self.replicas > self.placement.surviveProviders",

@@ -4,7 +4,7 @@ import type { ShardedModel } from "../../core/gen/crds/shardedmodel.ts";
 import type { ShardNode } from "../../core/gen/crds/shardnode.ts";
 import type { ShardPlan } from "../../core/gen/crds/shardplan.ts";
 import { type KubeObject, keyOf } from "../kube/objects.ts";
-import { nodeFactsOf } from "../plan/model-spec.ts";
+import { REGION_LABEL, nodeFactsOf } from "../plan/model-spec.ts";
 import { bytesOn } from "../plan/repair.ts";
 import type { Assignment, NodeFacts, RankState } from "../plan/types.ts";
 import { instanceOf, machineIsGone, machineIsReady, rankStateOf } from "./rank-state.ts";
@@ -63,7 +63,9 @@ export function nodesFor(stores: Stores, key: string, pods: readonly KubeObject[
     const pod = pods.find(({ metadata }) => metadata.labels?.["tessellate.dev/node"] === node.metadata.name);
     if (machineIsGone(machine, pod)) return [];
     const facts = nodeFactsOf(node, providers, machineIsReady(machine));
-    return [{ ...facts, freeBytes: facts.freeBytes - bytesOn(facts.name, byNode.get(facts.name) ?? []) }];
+    const region = facts.region ?? machine?.metadata.labels?.[REGION_LABEL];
+    const freeBytes = facts.freeBytes - bytesOn(facts.name, byNode.get(facts.name) ?? []);
+    return [{ ...facts, freeBytes, ...(region === undefined ? {} : { region }) }];
   });
 }
 

@@ -41,7 +41,8 @@ export async function reportNode({ client, clock, stores }: Doors, name: string)
     shardCount: shardCount(stores, "tessellate.dev/node", name),
     conditions: condition === undefined ? [] : [{ ...condition, type: "Ready" }],
   };
-  if (!sameJson(node.status, status)) await client.apply(shardNodeResource, { metadata: { name }, status }, "status");
+  const { measured: _, ...before } = node.status ?? {}; // somebody else's field
+  if (!sameJson(before, status)) await client.apply(shardNodeResource, { metadata: { name }, status }, "status");
 }
 
 /** Whether a provider's nodes may hold shards, and why not. */

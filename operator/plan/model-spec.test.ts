@@ -102,6 +102,77 @@ describe("nodeFactsOf", () => {
   });
 });
 
+describe("what one may ask of a plan", () => {
+  const placed = (spec: object) => modelSpecOf(modelOf(spec));
+
+  it("is left to the planner where nobody says it", () => {
+    const spec = placed({});
+    expect(spec).to.include({ slotCount: 4, slotsByPlanner: true, spares: 0, planPolicy: "Automatic" });
+    expect(spec).to.not.have.property("objective");
+    expect(placed({ slots: 9 })).to.not.have.property("slotsByPlanner");
+  });
+
+  it("is one of three objectives, with its bound in our units", () => {
+    const objective = (given: object) => placed({ objective: given }).objective;
+    expect(objective({ throughput: { maxTimePerTokenMs: 80 } })).to.deep.equal({
+      kind: "Throughput",
+      timePerTokenMsMax: 80,
+    });
+    expect(objective({ latency: { maxPricePerHour: "2.5" } })).to.deep.equal({
+      kind: "Latency",
+      pricePerHourMax: 2_500_000n,
+    });
+    expect(objective({ price: { minTokensPerSecond: 50 } })).to.deep.equal({ kind: "Price", tokensPerSecondMin: 50 });
+  });
+
+  it("is where it may go", () => {
+    const placement = {
+      edges: { providers: ["campus"] },
+      regions: ["north"],
+      devices: ["cuda"],
+      maxPricePerHour: "3",
+      replacement: "SameDevice",
+    };
+    expect(placed({ placement }).placement).to.deep.include({
+      edgeProviders: ["campus"],
+      regions: ["north"],
+      devices: ["cuda"],
+      pricePerHourMax: 3_000_000n,
+      replacement: "SameDevice",
+    });
+  });
+});
+
+describe("what a machine measured", () => {
+  it("goes before what its owner wrote", () => {
+    const measured = {
+      memoryBytesPerSecond: 30e9,
+      layerTimes: { bytes: 1e8, oneMicros: 4000, manyMicros: 9000, manyRows: 8 },
+      links: [{ to: "o", roundTripMicros: 300, bytesPerSecond: 1e9 }],
+      reliability: 0,
+      cached: [{ root: "sha256:aa", bytes: 7 }],
+    };
+    const node = {
+      ...nodeOf({ memoryBytesPerSecond: "10G", region: "north", pricePerHour: "0.35" }),
+      status: { measured },
+    };
+    expect(nodeFactsOf(node, [], true)).to.deep.include({
+      memoryBytesPerSecond: 30e9,
+      layerTimes: measured.layerTimes,
+      links: measured.links,
+      reliability: 0.001,
+      cached: { "sha256:aa": 7 },
+      region: "north",
+      pricePerHour: 350_000n,
+    });
+  });
+
+  it("may be the label that Kubernetes has for regions", () => {
+    const node = { ...nodeOf({}), metadata: { name: "n", labels: { "topology.kubernetes.io/region": "south" } } };
+    expect(nodeFactsOf(node, [], true).region).to.equal("south");
+  });
+});
+
 describe("parseCredits and parseEpoch", () => {
   it("are exact", () => {
     expect(["0", "1", "0.15", "0.000001", "9999999999.999999"].map(parseCredits)).to.deep.equal([

@@ -1,15 +1,27 @@
 /** From stored objects to the nouns of planning: units instead of texts, unions instead of optional fields. */
 import { assert, present } from "../../core/assert.ts";
 import type { Provider } from "../../core/gen/crds/provider.ts";
-import type { ShardedModel, ShardedModelSpecModelSource } from "../../core/gen/crds/shardedmodel.ts";
+import type {
+  ShardedModel,
+  ShardedModelSpec,
+  ShardedModelSpecModelSource,
+  ShardedModelSpecObjective,
+} from "../../core/gen/crds/shardedmodel.ts";
 import type { ShardNode } from "../../core/gen/crds/shardnode.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
 import { parseQuantity } from "../../core/quantity.ts";
 import type { ModelSource } from "../../core/rank-config.ts";
-import type { ModelSpec, NodeFacts } from "./types.ts";
+import type { ModelSpec, NodeFacts, Objective } from "./types.ts";
 
 /** Positions that a session gets where neither the user nor the model says less. */
 export const CONTEXT_LENGTH_DEFAULT = 4096;
+
+/** Sessions of a chain where nobody says how many; the planner may choose others. */
+export const SLOT_COUNT_DEFAULT = 4;
+
+/** What Kubernetes calls a machine's region; a ShardNode may carry it too. */
+export const REGION_LABEL = "topology.kubernetes.io/region";
+const RELIABILITY_MIN = 0.001;
 
 const SECONDS_PER: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
 
@@ -37,7 +49,7 @@ export function modelSourceOf(source: ShardedModelSpecModelSource): ModelSource 
 
 /** What the user asked for. `config` is the model's, where it could be read: it says how long a context may be. */
 export function modelSpecOf({ metadata, spec }: ShardedModel, config?: ModelConfig): ModelSpec {
-  const { model, placement } = spec;
+  const { model } = spec;
   const tokenSecret = model.source.huggingFace?.tokenSecretRef;
   return {
     namespace: metadata.namespace ?? "default",
@@ -52,22 +64,50 @@ export function modelSpecOf({ metadata, spec }: ShardedModel, config?: ModelConf
     quantization: spec.quantization,
     contextLength:
       spec.contextLength ?? Math.min(config?.maxPositions ?? CONTEXT_LENGTH_DEFAULT, CONTEXT_LENGTH_DEFAULT),
-    slotCount: spec.slots,
+    slotCount: spec.slots ?? SLOT_COUNT_DEFAULT,
+    ...(spec.slots === undefined ? { slotsByPlanner: true as const } : {}),
     replicas: spec.replicas,
     handOffDtype: spec.handOff.dtype,
-    placement: {
-      providersMin: placement.providers.min,
-      providersMaxSharePercent: Number.parseInt(placement.providers.maxShare, 10),
-      providersAllow: placement.providers.allow,
-      providersDeny: placement.providers.deny,
-      tensorParallelMax: placement.tensorParallel.max,
-      tensorParallelAcrossProviders: placement.tensorParallel.acrossProviders,
-      nodeSelector: placement.nodeSelector,
-    },
+    placement: placementOf(spec),
+    ...(spec.objective === undefined ? {} : { objective: objectiveOf(spec.objective) }),
+    spares: spec.spares,
+    planPolicy: spec.planPolicy,
     pricePerMillionTokens: parseCredits(spec.rewards.pricePerMillionTokens),
     epochSeconds: parseEpoch(spec.rewards.epoch),
     maxQueue: spec.gateway.maxQueue,
   };
+}
+
+function placementOf({ placement }: ShardedModelSpec): ModelSpec["placement"] {
+  const { providers, tensorParallel, edges, devices, regions, surviveProviders, maxPricePerHour } = placement;
+  return {
+    providersMin: providers.min,
+    providersMaxSharePercent: Number.parseInt(providers.maxShare, 10),
+    providersAllow: providers.allow,
+    providersDeny: providers.deny,
+    tensorParallelMax: tensorParallel.max,
+    tensorParallelAcrossProviders: tensorParallel.acrossProviders,
+    nodeSelector: placement.nodeSelector,
+    replacement: placement.replacement,
+    ...(devices === undefined ? {} : { devices }),
+    ...(regions === undefined ? {} : { regions }),
+    ...(edges === undefined ? {} : { edgeProviders: edges.providers }),
+    ...(surviveProviders === undefined ? {} : { surviveProviders }),
+    ...(maxPricePerHour === undefined ? {} : { pricePerHourMax: parseCredits(maxPricePerHour) }),
+  };
+}
+
+function objectiveOf({ throughput, latency, price }: ShardedModelSpecObjective): Objective {
+  if (price !== undefined) return { kind: "Price", tokensPerSecondMin: price.minTokensPerSecond };
+  if (latency !== undefined) {
+    const { maxPricePerHour } = latency;
+    return {
+      kind: "Latency",
+      ...(maxPricePerHour === undefined ? {} : { pricePerHourMax: parseCredits(maxPricePerHour) }),
+    };
+  }
+  const maxMs = throughput?.maxTimePerTokenMs;
+  return { kind: "Throughput", ...(maxMs === undefined ? {} : { timePerTokenMsMax: maxMs }) };
 }
 
 /**
@@ -75,7 +115,9 @@ export function modelSpecOf({ metadata, spec }: ShardedModel, config?: ModelConf
  * admitted. `ready` is what the cluster says about the machine.
  */
 export function nodeFactsOf(node: ShardNode, providers: readonly Provider[], ready: boolean): NodeFacts {
-  const { metadata, spec } = node;
+  const { metadata, spec, status } = node;
+  const measured = status?.measured ?? {};
+  const region = spec.region ?? metadata.labels?.[REGION_LABEL];
   const provider = providers.find((candidate) => candidate.metadata.name === spec.provider);
   return {
     name: metadata.name,
@@ -86,12 +128,21 @@ export function nodeFactsOf(node: ShardNode, providers: readonly Provider[], rea
     device: spec.device,
     ...(spec.gpuResource === undefined ? {} : { gpuResource: spec.gpuResource }),
     freeBytes: quantityOf(spec.memory.freeBytes),
-    memoryBytesPerSecond: quantityOf(spec.memoryBytesPerSecond),
+    memoryBytesPerSecond: measured.memoryBytesPerSecond ?? quantityOf(spec.memoryBytesPerSecond),
     threadCount: spec.threads,
     signer: spec.signer.target,
     ...(spec.nodeName === undefined ? {} : { machine: spec.nodeName }),
     ...(spec.cache.hostPath === undefined ? {} : { cachePath: spec.cache.hostPath }),
     cacheBytes: quantityOf(spec.cache.sizeBytes),
+    ...(region === undefined ? {} : { region }),
+    ...(measured.layerTimes === undefined ? {} : { layerTimes: measured.layerTimes }),
+    ...(measured.links === undefined ? {} : { links: measured.links }),
+    // Nobody has seen a node that never answered: a share of nothing is taken for the least that counts.
+    ...(measured.reliability === undefined ? {} : { reliability: Math.max(RELIABILITY_MIN, measured.reliability) }),
+    ...(measured.cached === undefined
+      ? {}
+      : { cached: Object.fromEntries(measured.cached.map(({ root, bytes }) => [root, bytes])) }),
+    ...(spec.pricePerHour === undefined ? {} : { pricePerHour: parseCredits(spec.pricePerHour) }),
   };
 }
 

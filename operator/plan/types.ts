@@ -20,6 +20,7 @@ export type ModelSpec = {
   readonly quantization: Quantization;
   readonly contextLength: number;
   readonly slotCount: number; // sessions per chain
+  readonly slotsByPlanner?: true; // nobody asked for so many: the planner may choose others
   readonly replicas: number; // chains
   readonly handOffDtype: HandOffDtype;
   readonly placement: {
@@ -35,6 +36,7 @@ export type ModelSpec = {
     readonly edgeProviders?: readonly string[]; // embedding, first and last layers only here; left out: anywhere
     readonly surviveProviders?: number; // chains that are left after the loss of any one provider
     readonly pricePerHourMax?: bigint; // micro-credits, of all nodes of the plan together
+    readonly replacement?: "AnyDevice" | "SameDevice"; // where the shard of a lost node may go; left out: AnyDevice
   };
   readonly objective?: Objective; // left out: throughput without a bound
   readonly spares?: number; // shards kept loaded for a quick replacement
@@ -128,8 +130,17 @@ export type World = {
   readonly facts: ModelFacts | { readonly code: string; readonly detail: string }; // the latter: unreadable, and why
   readonly nodes: readonly NodeFacts[];
   readonly ranks: readonly RankState[];
-  readonly previous: { readonly revision: string; readonly assignments: readonly Assignment[] } | undefined; // the plan in force
+  readonly previous: StandingPlan | undefined; // the plan in force
+  readonly proposed?: StandingPlan; // what waits for an approval
+  readonly approved?: string; // the digest of the plan that a person let through; see approvalOf
   readonly probes: readonly Probe[]; // of the processes that run now; at most one for each chain
+};
+
+/** A plan as it was written down. */
+export type StandingPlan = {
+  readonly revision: string;
+  readonly assignments: readonly Assignment[];
+  readonly routes?: readonly Route[]; // left out: every chain is its own segments
 };
 
 export type Action =
@@ -159,6 +170,7 @@ export type Placement = {
   readonly assignments: readonly Assignment[];
   readonly leftOut: readonly LeftOut[];
   readonly routes?: readonly Route[]; // left out: every chain is its own segments
+  readonly slotCount?: number; // that the planner chose where the spec leaves it to it
   readonly estimate: {
     readonly millisecondsPerToken: number; // one session alone, of the slowest chain
     readonly bottleneck: string;
@@ -171,6 +183,7 @@ export type Placement = {
 export type Plan = {
   readonly revision: string;
   readonly placement: Placement | undefined; // undefined: nothing fits, the conditions say why
+  readonly proposal?: { readonly revision: string; readonly placement: Placement; readonly approval: string }; // waits
   readonly actions: readonly Action[];
   readonly conditions: readonly Condition[];
   readonly readyChainCount: number;

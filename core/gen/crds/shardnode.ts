@@ -49,10 +49,10 @@ export interface ShardNodeSpec {
    */
   readonly region?: string;
   /**
-   * Credits that the machine costs for every hour in which it holds a shard. For choosing among nodes only; what
-   * providers are paid follows from verified work.
+   * Credits that the machine costs for every hour in which it holds a shard. Left out, nothing. For choosing among
+   * nodes only; what providers are paid follows from verified work.
    */
-  readonly pricePerHour: string;
+  readonly pricePerHour?: string;
   /** CPU threads that a rank may use. */
   readonly threads: number;
   /** The node agent that holds the provider's key and signs for the ranks. */
@@ -240,7 +240,6 @@ export const shardNodeSchema: Schema = {
         region: { type: "string", minLength: 1, maxLength: 63 },
         pricePerHour: {
           type: "string",
-          default: "0",
           maxLength: 17,
           rules: [
             {
