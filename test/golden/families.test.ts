@@ -16,6 +16,7 @@ import { LocalChain, type LocalModel } from "../../shard-runtime/engine/local-ch
 import type { PackFormat } from "../../shard-runtime/engine/shard.ts";
 import { openUnpacked } from "../../shard-runtime/weights/pack.ts";
 import { type RandomWeights, randomCheckpoint, randomTensors } from "./families/random-weights.ts";
+import { type Golden, answer, distance, indexOfLargest } from "./reference.ts";
 
 const GOLDEN = fileURLToPath(new URL("./families/", import.meta.url));
 const CHECKPOINTS = [
@@ -32,17 +33,7 @@ const CHECKPOINTS = [
   ...["gpt-oss-published", "gpt-oss-all"],
 ];
 
-type Golden = {
-  readonly tokenIds: readonly number[];
-  readonly greedy: readonly number[];
-  readonly lastLogits: readonly number[];
-  readonly allLogits?: readonly (readonly number[])[];
-};
-
 const readJson = async (...path: readonly string[]) => JSON.parse(await readFile(join(GOLDEN, ...path), "utf8"));
-const indexOfLargest = (values: Float32Array): number => values.indexOf(Math.max(...values));
-const distance = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
-  Array.from(a).reduce((worst, value, index) => Math.max(worst, Math.abs(value - (b[index] ?? Number.NaN))), 0);
 
 for (const name of CHECKPOINTS)
   describe(`family: ${name}`, () => {
@@ -74,15 +65,6 @@ for (const name of CHECKPOINTS)
       const chain = await LocalChain.load(model, plan, options);
       chains.push(chain);
       return chain;
-    }
-
-    function answer(chain: LocalChain, tokenIds: readonly number[], count: number, chunkLength?: number) {
-      chain.acquire("answer");
-      const logits = chain.feed("answer", tokenIds, chunkLength);
-      const tokens = [indexOfLargest(logits)];
-      while (tokens.length < count) tokens.push(indexOfLargest(chain.feed("answer", tokens.slice(-1))));
-      chain.release("answer");
-      return { logits, tokens };
     }
 
     it("its weights are those that the goldens were made with", async () => {

@@ -15,6 +15,7 @@ import type { PackFormat } from "../../shard-runtime/engine/shard.ts";
 import type { TensorSource } from "../../shard-runtime/engine/tensor-source.ts";
 import { openUnpacked, packModel } from "../../shard-runtime/weights/pack.ts";
 import { type RandomWeights, randomCheckpoint } from "./families/random-weights.ts";
+import { type Golden, answer, distance } from "./reference.ts";
 
 const GOLDEN = fileURLToPath(new URL("./formats/", import.meta.url));
 const CHECKPOINTS = [
@@ -28,17 +29,7 @@ const CHECKPOINTS = [
 /** Formats whose blocks are the engine's own int4. */
 const HELD_AS_STORED = /^(gptq|awq|compressed-int4|gguf-q4)/;
 
-type Golden = {
-  readonly tokenIds: readonly number[];
-  readonly greedy: readonly number[];
-  readonly lastLogits: readonly number[];
-  readonly allLogits?: readonly (readonly number[])[];
-};
-
 const readJson = async (...path: readonly string[]) => JSON.parse(await readFile(join(GOLDEN, ...path), "utf8"));
-const indexOfLargest = (values: Float32Array): number => values.indexOf(Math.max(...values));
-const distance = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
-  Array.from(a).reduce((worst, value, index) => Math.max(worst, Math.abs(value - (b[index] ?? Number.NaN))), 0);
 
 for (const name of CHECKPOINTS)
   describe(`format: ${name}`, () => {
@@ -89,11 +80,7 @@ for (const name of CHECKPOINTS)
       it(`64 greedy tokens equal the reference's, logits within 1e-3, with ${weights.length} ranks`, async () => {
         const chain = await loaded("f32", weights, model.tensors);
         for (const { tokenIds, greedy, lastLogits } of goldens) {
-          chain.acquire("answer");
-          const logits = chain.feed("answer", tokenIds);
-          const tokens = [indexOfLargest(logits)];
-          while (tokens.length < greedy.length) tokens.push(indexOfLargest(chain.feed("answer", tokens.slice(-1))));
-          chain.release("answer");
+          const { logits, tokens } = answer(chain, tokenIds, greedy.length);
           expect(distance(logits, lastLogits)).to.be.below(1e-3);
           expect(tokens).to.deep.equal(greedy);
         }
@@ -105,9 +92,7 @@ for (const name of CHECKPOINTS)
         const error = async (tensors: TensorSource) => {
           const chain = await loaded("int4", [1], tensors);
           const errors = goldens.map(({ tokenIds, lastLogits }) => {
-            chain.acquire("answer");
-            const logits = chain.feed("answer", tokenIds);
-            chain.release("answer");
+            const { logits } = answer(chain, tokenIds, 1);
             const difference = logits.map((value, index) => value - (lastLogits[index] ?? Number.NaN));
             return Math.hypot(...difference) / Math.hypot(...lastLogits);
           });

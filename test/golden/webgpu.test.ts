@@ -28,6 +28,7 @@ import { faultsOf, generate } from "../chain/evidence.ts";
 import { RealChain } from "../chain/real-chain.ts";
 import { useSwiftShader } from "../swiftshader.ts";
 import { randomCheckpoint } from "./families/random-weights.ts";
+import { distance, indexOfLargest } from "./reference.ts";
 import { roundedModel } from "./rounded-model.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
@@ -171,8 +172,6 @@ describe("webgpu: whole models", () => {
     return valueOrThrow(await openUnpacked(folder, { clock: systemClock, tokenizer: "optional" }));
   }
 
-  const indexOfLargest = (values: Float32Array): number => values.indexOf(Math.max(...values));
-
   /** Both are fed the expected chain's greedy tokens; every token is the same, every logit within the band. */
   function expectSame(chain: LocalChain, expected: LocalChain, prompt: readonly number[], count: number, band = BAND) {
     for (const each of [chain, expected]) each.acquire("s");
@@ -180,8 +179,7 @@ describe("webgpu: whole models", () => {
     for (let token = 0; token < count; token += 1) {
       const chosen = indexOfLargest(wanted);
       expect(indexOfLargest(logits), `token ${token}`).to.equal(chosen);
-      const worst = logits.reduce((most, value, at) => Math.max(most, Math.abs(value - (wanted[at] ?? Number.NaN))), 0);
-      expect(worst, `logits after ${token} tokens`).to.be.below(band);
+      expect(distance(logits, wanted), `logits after ${token} tokens`).to.be.below(band);
       [logits, wanted] = [chain.feed("s", [chosen]), expected.feed("s", [chosen])];
     }
     for (const each of [chain, expected]) each.release("s");
