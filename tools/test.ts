@@ -12,17 +12,12 @@ import { setUpSwiftShader } from "./swiftshader.ts";
 type Tally = { readonly passed: number; readonly failed: number; readonly pending: number };
 type Tier = { readonly name: string; readonly files: readonly string[]; readonly timeoutSeconds: number };
 
-const tests = (pattern: string, exclude: readonly string[] = []) =>
-  globSync(pattern)
-    .filter((file) => !exclude.some((prefix) => file.startsWith(prefix)))
-    .sort();
+const tests = (...patterns: readonly string[]) => globSync([...patterns]).sort();
+/** The unit tests are those of the fast loop. */
+const { spec: unitTests }: { spec: readonly string[] } = JSON.parse(readFileSync(".mocharc.unit.json", "utf8"));
 
 const TIERS: readonly Tier[] = [
-  {
-    name: "unit",
-    files: tests("{core,operator,shard-runtime,gateway,ledger,cli,tools,test/bench}/**/*.test.ts", ["node_modules"]),
-    timeoutSeconds: 120,
-  },
+  { name: "unit", files: tests(...unitTests), timeoutSeconds: 120 },
   { name: "golden", files: tests("test/golden/*.test.ts"), timeoutSeconds: 600 },
   { name: "process", files: tests("test/*.test.ts"), timeoutSeconds: 300 },
   { name: "cluster", files: tests("test/{cluster,contract}/*.test.ts"), timeoutSeconds: 600 },

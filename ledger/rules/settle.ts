@@ -47,12 +47,6 @@ export const workOf = (receipt: Receipt, positionCount: number, state: WorkState
   state,
 });
 
-/** What a gateway owes for one session. */
-export const feeOf = (usage: Usage): Fee => ({
-  gateway: usage.gateway,
-  tokenPrices: BigInt(usage.tokens.prompt + usage.tokens.generated) * usage.priceMicroCreditsPerMillionTokens,
-});
-
 /** Account names: who gives and who gets. */
 export const account = {
   gateway: (name: string) => `gateway/${name}`,

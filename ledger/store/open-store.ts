@@ -2,7 +2,7 @@
 import { type Result, ok, refuse } from "../../core/result.ts";
 import type { Database } from "./database.ts";
 import { migrate } from "./migrations.ts";
-import { openMemory, openPglite } from "./pglite-database.ts";
+import { openPglite } from "./pglite-database.ts";
 import { openPostgres } from "./postgres-database.ts";
 import { Store } from "./store.ts";
 
@@ -14,9 +14,6 @@ export async function openStore(
   const database = await openDatabase(url, onLost);
   return database.ok ? ok(await storeOn(database.value)) : database;
 }
-
-/** A store that is gone with the process: the stopped twin of the others, for tests. */
-export const openMemoryStore = async (): Promise<Store> => storeOn(await openMemory());
 
 function openDatabase(
   url: string,

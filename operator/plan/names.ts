@@ -1,5 +1,4 @@
 /** What ranks are called, and who is whose neighbour. */
-import { identityUri } from "../../core/identity.ts";
 import type { Assignment, ModelSpec } from "./types.ts";
 
 type Place = Pick<Assignment, "chain" | "segment" | "rank">;
@@ -11,9 +10,6 @@ export const rankName = (model: { readonly name: string }, { chain, segment, ran
 /** The full name that certificates and receipts carry: `<namespace>/<model>-<chain>-<segment>-<rank>`. */
 export const fullRankName = (model: Pick<ModelSpec, "namespace" | "name">, place: Place): string =>
   `${model.namespace}/${rankName(model, place)}`;
-
-export const rankIdentity = (model: ModelSpec, assignment: Assignment): string =>
-  identityUri({ kind: "rank", name: fullRankName(model, assignment) });
 
 /** More would be asked in vain more often than not. */
 const FELLOWS_MAX = 16;

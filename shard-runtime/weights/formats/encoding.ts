@@ -68,12 +68,6 @@ export interface Format {
   encodingOf(wanted: WantedTensor, lookup: TensorLookup): Promise<Encoding | undefined>;
 }
 
-export const wholeRect = ({ rows, columns }: Extent): Rect => ({
-  plane: 0,
-  rows: { start: 0, end: rows },
-  columns: { start: 0, end: columns },
-});
-
 /** Rows of a plane of a tensor whose planes are `planeRows` rows of `rowBytes` each. */
 export function windowOf(
   { path, bytes }: TensorEntry,
