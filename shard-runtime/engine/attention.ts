@@ -8,15 +8,19 @@
  * gives. So a session can be replayed or audited by prefill, many rows at once, and be compared bit for bit. The second
  * row is a copy of the first, not a neighbour's: its key and value meet the first row with weight zero, and zero times a
  * neighbour's NaN would be NaN. What it leaves in the cache lies at the next position, which the next step overwrites.
+ *
+ * Ours takes a cache that is shorter than the session where attention has a window: positions go round and round in it, and
+ * no bit changes. So layers with a window keep the window and the rows that come at once, and no more.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { present } from "../../core/assert.ts";
+import { type KvDtype, WINDOWED_ROWS_MAX, keptPositions } from "../../core/kv-cache.ts";
 import { lengthOf } from "../../core/ranges.ts";
 import { paddedHeadSize } from "../../core/slice.ts";
 import { BoundCache, type BoundGraphs, type RowRules } from "./bound-cache.ts";
 import type { Device, DeviceBuffer } from "./device.ts";
-import { attentionGraph } from "./graph/attention.ts";
+import { type CachePart, attentionGraph, cacheParts } from "./graph/attention.ts";
 import { rotaryTables } from "./graph/rotary.ts";
 import { type Bound, type OrtSession, type OrtTensor, floats, integers } from "./ort.ts";
 import { GRAPHS, attentionWidths } from "./program.ts";
@@ -33,8 +37,11 @@ export type PlacedRows = {
 type AttentionLayer = {
   readonly session: OrtSession;
   readonly inputs: Bound; // those that all slots share
-  readonly caches: readonly { readonly keys: DeviceBuffer; readonly values: DeviceBuffer }[]; // by slot
+  readonly rowCountMax: number; // of one session at once
+  readonly caches: readonly (readonly CacheRoom[])[]; // by slot
 };
+
+type CacheRoom = { readonly part: CachePart; readonly buffer: DeviceBuffer; readonly dims: readonly number[] };
 
 /** Prefill chunks come in few sizes at a time; each kept arrangement has one binding per layer. */
 const KEPT_CHUNK_COUNT = 16;
@@ -46,7 +53,6 @@ export class Attention {
   readonly #layers: readonly AttentionLayer[];
   readonly #pair: { readonly qkv: DeviceBuffer; readonly attended: DeviceBuffer }; // two rows each
   readonly #copyCount: number; // of a decoded token
-  readonly #slotDims: readonly number[];
   readonly #lastPosition = integers(1);
   readonly #positionCount = integers(1);
   readonly #tensors: OrtTensor[] = [];
@@ -60,6 +66,7 @@ export class Attention {
       readonly shardDirectory: string;
       readonly contextLength: number;
       readonly slotCount: number;
+      readonly kvDtype: KvDtype;
       readonly rules: RowRules;
       readonly qkv: DeviceBuffer;
       readonly attended: DeviceBuffer;
@@ -72,9 +79,6 @@ export class Attention {
     this.#attended = options.attended;
     this.#pair = { qkv: device.buffer(2, widths.qkv), attended: device.buffer(2, widths.attended) };
     this.#copyCount = options.rules.attention ? 1 : 2;
-    // One position more than the context, for the second row of its last token.
-    const positionCount = options.contextLength + 1;
-    this.#slotDims = [1, slice.kvHeads.length, positionCount, paddedHeadSize(config)];
     this.#layers = this.#openLayers(shard, options);
     this.#decoding = new BoundCache(device, options.slotCount);
     this.#chunks = new BoundCache(device, KEPT_CHUNK_COUNT);
@@ -82,11 +86,21 @@ export class Attention {
 
   #openLayers(
     { config, layers, slice }: ShardDescription,
-    { shardDirectory, slotCount }: { readonly shardDirectory: string; readonly slotCount: number },
+    options: {
+      readonly shardDirectory: string;
+      readonly contextLength: number;
+      readonly slotCount: number;
+      readonly kvDtype: KvDtype;
+      readonly rules: RowRules;
+    },
   ): readonly AttentionLayer[] {
     const device = this.#device;
+    const { shardDirectory, contextLength, slotCount, kvDtype, rules } = options;
     const type = device.attentionType;
-    const [, kvHeadCount = 0, positionCount = 0, headSize = 0] = this.#slotDims;
+    const cacheType = kvDtype === "int8" ? kvDtype : type;
+    const [kvHeadCount, headSize] = [slice.kvHeads.length, paddedHeadSize(config)];
+    // One position more than the context where a token comes as two rows, for the second row of the last one.
+    const positionCount = rules.attention ? contextLength : contextLength + 1;
     const places = {
       last_position: this.#keep(device.shared(this.#lastPosition, 1), [1]),
       position_count: this.#keep(device.shared(this.#positionCount, 1), []),
@@ -94,14 +108,21 @@ export class Attention {
     const kindOf = (index: number) => {
       const kind = present(config.attentionKinds[index], "a layer's kind of attention");
       const packed = join(shardDirectory, GRAPHS.attention(index));
-      const session = device.session(type === "f32" ? packed : attentionGraph(config, slice, kind, type));
-      if (kind.rope === undefined) return { session, inputs: places };
+      const session = device.session(cacheType === "f32" ? packed : attentionGraph(config, slice, kind, cacheType));
+      const kept = rules.attention ? keptPositions(positionCount, kind.window) : positionCount;
+      const rowCountMax = kept < positionCount ? WINDOWED_ROWS_MAX : Number.MAX_SAFE_INTEGER;
+      if (kind.rope === undefined) return { session, kept, rowCountMax, inputs: places };
       const { cosine, sine } = rotaryTables(config, kind.rope, positionCount);
       const table = (angles: Float32Array) =>
         this.#keep(device.constant(angles, headSize / 2, type), [positionCount, headSize / 2]);
-      return { session, inputs: { ...places, cosine: table(cosine), sine: table(sine) } };
+      return { session, kept, rowCountMax, inputs: { ...places, cosine: table(cosine), sine: table(sine) } };
     };
-    const cache = () => device.buffer(kvHeadCount * positionCount, headSize, type);
+    const cache = (kept: number): readonly CacheRoom[] =>
+      cacheParts(cacheType, headSize).map((part) => ({
+        part,
+        buffer: device.buffer(kvHeadCount * kept, part.width, part.type),
+        dims: [1, kvHeadCount, kept, part.width],
+      }));
     const kinds = new Map<number, ReturnType<typeof kindOf>>();
     const sinks = config.sinks ? readSinks(join(shardDirectory, SINKS_FILE)) : undefined;
     const headCount = lengthOf(slice.heads);
@@ -112,11 +133,12 @@ export class Attention {
       const own = sinks?.subarray(index * headCount, (index + 1) * headCount);
       return {
         session: kind.session,
+        rowCountMax: kind.rowCountMax,
         inputs:
           own === undefined
             ? kind.inputs
             : { ...kind.inputs, sinks: this.#keep(device.constant(own, headCount, type), [headCount]) },
-        caches: Array.from({ length: slotCount }, () => ({ keys: cache(), values: cache() })),
+        caches: Array.from({ length: slotCount }, () => cache(kind.kept)),
       };
     });
   }
@@ -129,7 +151,8 @@ export class Attention {
 
   /** From `qkv` to `attended` for the rows of one session in the layer at `index` of this shard. */
   run(index: number, { slot, position, rowStart, rowCount }: PlacedRows): void {
-    const most = this.#device.attentionRowCountMax;
+    const layer = present(this.#layers[index], "a layer of this shard");
+    const most = Math.min(this.#device.attentionRowCountMax, layer.rowCountMax);
     for (let done = 0; done < rowCount; done += most) {
       const part = {
         slot,
@@ -172,9 +195,11 @@ export class Attention {
   /** One binding per layer, over the same rows and the layer's own cache of the slot. */
   #bind(graphs: BoundGraphs, slot: number, qkv: OrtTensor, attended: OrtTensor): void {
     for (const { session, inputs, caches } of this.#layers) {
-      const { keys, values } = present(caches[slot], "a slot has a cache");
-      const [key, value] = [graphs.tensor(keys, 0, this.#slotDims), graphs.tensor(values, 0, this.#slotDims)];
-      graphs.bind(session, { ...inputs, qkv, past_key: key, past_value: value }, { attended, key, value });
+      const rooms = present(caches[slot], "a slot has a cache").map(
+        ({ part, buffer, dims }) => [part.name, graphs.tensor(buffer, 0, dims)] as const,
+      );
+      const past = Object.fromEntries(rooms.map(([name, tensor]) => [`past_${name}`, tensor]));
+      graphs.bind(session, { ...inputs, ...past, qkv }, { attended, ...Object.fromEntries(rooms) });
     }
   }
 

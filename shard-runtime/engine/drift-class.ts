@@ -1,10 +1,11 @@
 /**
  * The name of the class of computations that give the same bits: engine build × device × dtype of activations ×
- * quantisation × tensor-parallel degree. Measured, not hoped for, where it can be: what the processor offers decides
+ * quantisation × tensor-parallel degree × what sessions keep. Measured, not hoped for, where it can be: what the processor offers decides
  * which kernels run, so the instruction set is part of the device. Thread counts are not: they change no bit.
  */
 import { readFileSync } from "node:fs";
 import { arch, cpus, platform } from "node:os";
+import type { KvDtype } from "../../core/kv-cache.ts";
 import type { Device } from "./device.ts";
 import { probe } from "./device-probe.ts";
 import type { Ort } from "./ort.ts";
@@ -15,11 +16,12 @@ export type DriftFacts = {
   readonly device: string; // cpu-x64-avx512vnni
   readonly quantization: PackFormat;
   readonly rankCount: number;
+  readonly kvDtype: KvDtype;
 };
 
-/** `ort-1.30.0-f2c39fe2f/cpu-x64-avx512vnni/f32/int4/tp2` */
-export const driftClass = (facts: DriftFacts): string =>
-  `${facts.engine}/${facts.device}/f32/${facts.quantization}/tp${facts.rankCount}`;
+/** `ort-1.30.0-f2c39fe2f/cpu-x64-avx512vnni/f32/int4/tp2`; `…/tp2/kv-int8` where keys and values are kept so. */
+export const driftClass = ({ engine, device, quantization, rankCount, kvDtype }: DriftFacts): string =>
+  `${engine}/${device}/f32/${quantization}/tp${rankCount}${kvDtype === "f32" ? "" : `/kv-${kvDtype}`}`;
 
 /** Receipts carry the class in 200 characters at most. */
 const DEVICE_CHARACTERS_MAX = 120;

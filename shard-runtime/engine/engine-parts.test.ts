@@ -146,13 +146,15 @@ describe("drift class", () => {
     it(`${cpuinfo.slice(0, 60)} is ${set}`, () => expect(instructionSet(cpuinfo)).to.equal(set));
 
   it("names everything that changes bits", () => {
-    const name = driftClass({
+    const facts = {
       engine: "ort-1.30.0-f2c39fe2f",
       device: "cpu-x64-avx2",
       quantization: "int4",
       rankCount: 2,
-    });
-    expect(name).to.equal("ort-1.30.0-f2c39fe2f/cpu-x64-avx2/f32/int4/tp2");
+    } as const;
+    const plain = "ort-1.30.0-f2c39fe2f/cpu-x64-avx2/f32/int4/tp2";
+    expect(driftClass({ ...facts, kvDtype: "f32" })).to.equal(plain);
+    expect(driftClass({ ...facts, kvDtype: "int8" })).to.equal(`${plain}/kv-int8`);
   });
 });
 

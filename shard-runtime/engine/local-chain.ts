@@ -23,6 +23,7 @@ export type LocalChainOptions = {
   readonly device?: string; // default cpu
   readonly openDevice?: EngineOptions["openDevice"];
   readonly products?: EngineOptions["products"];
+  readonly kvDtype?: EngineOptions["kvDtype"];
   readonly cacheDirectory: string;
   readonly contextLength: number;
   readonly slotCount: number;

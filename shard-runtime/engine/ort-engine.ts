@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import { present } from "../../core/assert.ts";
+import type { KvDtype } from "../../core/kv-cache.ts";
 import { RefusalError, type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
 import { lengthOf } from "../../core/ranges.ts";
 import type { PlacedRows } from "./attention.ts";
@@ -12,6 +13,7 @@ import type { Device, DeviceBuffer } from "./device.ts";
 import { deviceClass, driftClass, engineBuild } from "./drift-class.ts";
 import { Embedding } from "./embedding.ts";
 import type { Batch, EngineCode, EngineFacts, Output, ShardEngine } from "./engine.ts";
+import { checkKvDtype } from "./kv-dtype.ts";
 import { KvSlots } from "./kv-slots.ts";
 import { PRODUCTS_VERSION } from "./native/products.ts";
 import { openDevice, whyNotOn } from "./open-device.ts";
@@ -28,6 +30,7 @@ export type EngineOptions = {
   readonly slotCount: number;
   readonly threadCount: number;
   readonly spin: boolean;
+  readonly kvDtype?: KvDtype | undefined; // what sessions keep; default f32. int8 needs `products` and the cpu
   readonly maxBatchRows?: number; // default 512
   readonly libraryPath?: string; // another libonnxruntime
   readonly products?: string | undefined; // the library of native/products.ts; absent: ONNX Runtime's own products
@@ -50,6 +53,9 @@ export async function loadEngine(options: EngineOptions): Promise<ShardEngine> {
         `contextLength ${options.contextLength} is above the model's own limit of ${maxPositions} positions`,
       ),
     );
+  const { kvDtype = "f32", products } = options;
+  const library = products === undefined ? { reason: "it was not loaded" } : { path: products };
+  valueOrThrow(checkKvDtype(kvDtype, options.device, library));
   const ort = new Ort(options);
   let device: Device | undefined;
   try {
@@ -96,7 +102,9 @@ class OrtEngine implements ShardEngine {
     const partials = (valueCount: number) =>
       options.shareMemory === true ? new Float32Array(new SharedArrayBuffer(valueCount * 4)) : floats(valueCount);
     const rules = rowRules(device, shard, options);
-    this.#runner = new SegmentRunner(device, shard, { ...options, maxBatchRows: facts.maxBatchRows, rules, partials });
+    const kvDtype = options.kvDtype ?? "f32";
+    const { maxBatchRows } = facts;
+    this.#runner = new SegmentRunner(device, shard, { ...options, kvDtype, maxBatchRows, rules, partials });
     this.#embedding = facts.first
       ? new Embedding(join(directory, EMBEDDING_FILE), {
           vocabulary: slice.vocabulary,
@@ -114,6 +122,7 @@ class OrtEngine implements ShardEngine {
       device: deviceClass(device, rules.attention ? PRODUCTS_VERSION : undefined),
       quantization,
       rankCount,
+      kvDtype,
     };
     this.facts = { ...facts, driftClass: driftClass(parts) };
   }

@@ -9,6 +9,7 @@
  */
 import { join } from "node:path";
 import { present } from "../../core/assert.ts";
+import type { KvDtype } from "../../core/kv-cache.ts";
 import { Attention, type PlacedRows } from "./attention.ts";
 import { BoundCache, type BoundGraphs, type RowRules, evenAbove, rowsToRun } from "./bound-cache.ts";
 import { type Device, type DeviceBuffer, floatsOf } from "./device.ts";
@@ -21,6 +22,7 @@ export type RunnerOptions = {
   readonly shardDirectory: string;
   readonly contextLength: number;
   readonly slotCount: number;
+  readonly kvDtype: KvDtype;
   readonly maxBatchRows: number;
   readonly rules: RowRules;
   readonly partials: (valueCount: number) => Float32Array; // memory for what the ranks add up

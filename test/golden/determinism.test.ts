@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import fc from "fast-check";
 import { present } from "../../core/assert.ts";
+import { keptPositions } from "../../core/kv-cache.ts";
 import { aModelConfig } from "../../core/model-config-fixture.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
 import { machineLibrary } from "../../shard-runtime/engine/native/products.ts";
@@ -27,7 +28,7 @@ const small: Partial<ModelConfig> = {
   headSize: 32,
   ffnSize: 256,
   vocabularySize: 101,
-  maxPositions: 64,
+  maxPositions: 1024,
 };
 
 const MODELS: readonly (readonly [about: string, config: ModelConfig])[] = [
@@ -103,12 +104,13 @@ function alone(chain: LocalChain, { tokens }: Script, positions: Iterable<number
 }
 
 const KERNELS = [
-  { kernels: "ONNX Runtime's operators", quantizations: ["int4", "int8"] },
-  { kernels: "our own operators", quantizations: ["f32", "int4", "int8"] },
+  { kernels: "ONNX Runtime's operators", quantizations: ["int4", "int8"], kvDtype: "f32" },
+  { kernels: "our own operators", quantizations: ["f32", "int4", "int8"], kvDtype: "f32" },
+  { kernels: "our own operators, int8 KV", quantizations: ["f32", "int4"], kvDtype: "int8" },
 ] as const;
 const CASES = MODELS.flatMap(([about, config]) => KERNELS.map((each) => ({ about, config, ...each })));
 
-for (const { about, config, kernels, quantizations } of CASES)
+for (const { about, config, kernels, quantizations, kvDtype } of CASES)
   describe(`a row's bits follow from its session: ${about}, ${kernels}`, () => {
     let products: string | undefined;
     before(async function () {
@@ -120,21 +122,22 @@ for (const { about, config, kernels, quantizations } of CASES)
     });
 
     for (const quantization of quantizations)
-      it(`${quantization}: batches, chunks, decoding and threads change none`, async function () {
+      it(`${quantization}: batches, chunks, decoding, threads and the buffer's length change none`, async function () {
         this.timeout(120_000);
         const cacheDirectory = await mkdtemp(join(tmpdir(), "tessellate-determinism-"));
-        const slots = { contextLength: 64, slotCount: SESSION_COUNT + 1 };
-        const options = { quantization, cacheDirectory, ...slots, spin: false, products };
+        const slotCount = SESSION_COUNT + 1;
+        const options = { quantization, cacheDirectory, slotCount, spin: false, products, kvDtype };
         const plan = [{ layers: { start: 0, end: config.layerCount }, sliceWeights: [1] }];
-        const load = (threadCount: number) => LocalChain.load(randomModel(config), plan, { ...options, threadCount });
+        const load = (threadCount: number, contextLength: number) =>
+          LocalChain.load(randomModel(config), plan, { ...options, threadCount, contextLength });
         try {
           await fc.assert(
             fc.asyncProperty(fc.array(scripts, { minLength: 6, maxLength: 6 }), async (batches) => {
               // The process has one pool of threads: another count needs the first engine closed.
-              const one = await load(1);
+              const one = await load(1, 64);
               const expected = batches.map((sessions) => together(one, sessions));
               one.close();
-              const two = await load(2);
+              const two = await load(2, 83);
               try {
                 for (const [index, sessions] of batches.entries()) {
                   const found = together(two, sessions);
@@ -155,3 +158,47 @@ for (const { about, config, kernels, quantizations } of CASES)
         }
       });
   });
+
+describe("layers with a window keep the window and the rows that come", () => {
+  const windowed = aModelConfig({
+    ...small,
+    attentionKinds: [{ rope, window: 20 }, { rope }],
+    layerKinds: [0, 1, 0].map((attention) => ({ attention, experts: false })),
+  });
+  const tokens = Array.from({ length: 600 }, (_, index) => (index * 37 + (index >> 3)) % 101);
+  const plan = [{ layers: { start: 0, end: windowed.layerCount }, sliceWeights: [1] }];
+
+  for (const kvDtype of ["f32", "int8"] as const)
+    it(`${kvDtype}: a session that went round gets what it gets in other pieces, and beside ONNX Runtime's`, async function () {
+      this.timeout(180_000);
+      const library = await machineLibrary(join(tmpdir(), "tessellate-test-native"));
+      if ("reason" in library) return this.skip();
+      const cacheDirectory = await mkdtemp(join(tmpdir(), "tessellate-determinism-"));
+      const answer = async (products: string | undefined, chunkLengths: readonly number[]) => {
+        const options = { quantization: "f32", cacheDirectory, slotCount: 1, spin: false, threadCount: 2 } as const;
+        const kept = { contextLength: tokens.length, products, kvDtype: products === undefined ? "f32" : kvDtype };
+        const chain = await LocalChain.load(randomModel(windowed), plan, { ...options, ...kept });
+        try {
+          return chunkLengths.map((chunkLength) => {
+            chain.acquire("s");
+            const logits = chain.feed("s", tokens, chunkLength);
+            chain.release("s");
+            return logits;
+          });
+        } finally {
+          chain.close();
+        }
+      };
+      try {
+        expect(keptPositions(tokens.length, 20)).to.be.below(tokens.length);
+        const [whole = expect.fail("logits"), ...others] = await answer(library.path, [512, 300, 7, 1]);
+        for (const other of others) expect(other).to.deep.equal(whole);
+        const [theirs = expect.fail("logits")] = await answer(undefined, [512]);
+        const far = Math.max(...whole.map((value, index) => Math.abs(value - (theirs[index] ?? Number.NaN))));
+        expect(far).to.be.below(kvDtype === "f32" ? 1e-4 : 0.1);
+        if (kvDtype === "int8") expect(far).to.be.above(1e-5);
+      } finally {
+        await rm(cacheDirectory, { recursive: true });
+      }
+    });
+});

@@ -62,6 +62,7 @@ const root = protobuf.Root.fromJSON({
 /** TensorProto.DataType */
 export const FLOAT = 1;
 export const UINT8 = 2;
+export const INT8 = 3;
 export const INT32 = 6;
 const INT64 = 7;
 export const FLOAT16 = 10;
@@ -72,6 +73,7 @@ const LOCATION_EXTERNAL = 1;
 const IR_VERSION = 10;
 const OPSET_VERSION = 21;
 const CONTRIB = "com.microsoft";
+const OWN = "tessellate";
 
 /** A weight that lies in a file beside the graph. */
 export type StoredTensor = {
@@ -93,6 +95,7 @@ export class GraphBuilder {
   readonly #initializers = new Map<string, object>();
   readonly #inputs: object[] = [];
   readonly #outputs: object[] = [];
+  #hasOwn = false;
 
   constructor(name: string) {
     this.#name = name;
@@ -158,6 +161,12 @@ export class GraphBuilder {
     return this.#add(CONTRIB, operator, inputs, outputs, attributes);
   }
 
+  /** An operator of our own (native/): the graph loads only where our library is registered. */
+  own(operator: string, inputs: readonly string[], outputs: readonly string[], attributes: Attributes = {}): string {
+    this.#hasOwn = true;
+    return this.#add(OWN, operator, inputs, outputs, attributes);
+  }
+
   #add(
     domain: string,
     opType: string,
@@ -187,6 +196,7 @@ export class GraphBuilder {
     const opsetImport = [
       { domain: "", version: OPSET_VERSION },
       { domain: CONTRIB, version: 1 },
+      ...(this.#hasOwn ? [{ domain: OWN, version: 1 }] : []),
     ];
     const model = { irVersion: IR_VERSION, producerName: "tessellate", graph, opsetImport };
     return type.encode(type.fromObject(model)).finish();

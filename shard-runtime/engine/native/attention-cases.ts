@@ -1,12 +1,17 @@
-/** Attention to check the library with, and what each case must give: in double precision, as a textbook has it. */
+/**
+ * Attention to check the library with, and what each case must give: in double precision, as a textbook has it, over keys
+ * and values that were rounded to codes where the case says so.
+ */
 import { present } from "../../../core/assert.ts";
+import { CODES_PER_SCALE, type KvDtype } from "../../../core/kv-cache.ts";
 import { aModelConfig } from "../../../core/model-config-fixture.ts";
 import type { ModelConfig } from "../../../core/model-config.ts";
 import { type Slice, cutSlices } from "../../../core/slice.ts";
 
 export type AttentionCase = {
   readonly rows: number;
-  readonly capacity: number; // positions of the cache, at least rows
+  readonly capacity: number; // positions of the cache: at least rows, or with a window what keptPositions says
+  readonly kvDtype: KvDtype;
   readonly heads: number;
   readonly kvHeads: number;
   readonly headSize: number; // a multiple of 16
@@ -35,24 +40,46 @@ export const sliceOf = (given: AttentionCase): Slice => present(cutSlices(config
 
 export type AttentionInputs = {
   readonly qkv: Float32Array; // [rows, heads + 2 × kvHeads, headSize]
-  readonly cosine: Float32Array; // [capacity, headSize / 2]
+  readonly cosine: Float32Array; // [rows, headSize / 2]
   readonly sine: Float32Array;
   readonly sinks: Float32Array; // [heads]
 };
 
-export function inputsOf({ rows, capacity, heads, kvHeads, headSize }: AttentionCase): AttentionInputs {
+export function inputsOf({ rows, heads, kvHeads, headSize }: AttentionCase): AttentionInputs {
   let state = rows * 7919 + headSize;
   const next = (scale: number): number => {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
     return (state / 2 ** 32 - 0.5) * scale;
   };
   const qkv = Float32Array.from({ length: rows * (heads + 2 * kvHeads) * headSize }, () => next(4));
-  const angles = Float32Array.from({ length: capacity * (headSize / 2) }, (_, index) => {
+  const angles = Float32Array.from({ length: rows * (headSize / 2) }, (_, index) => {
     const [position, pair] = [Math.floor(index / (headSize / 2)), index % (headSize / 2)];
     return position * 100 ** ((-2 * pair) / headSize);
   });
   const sinks = Float32Array.from({ length: heads }, () => next(4));
   return { qkv, cosine: angles.map(Math.cos), sine: angles.map(Math.sin), sinks };
+}
+
+/**
+ * What numbers are when they were kept as codes: for each group scale = largest |x| / 127, code = x / scale to the nearest
+ * whole number, half to even; then code × scale. Every operation in single precision.
+ */
+export function asKept(values: readonly number[]): readonly number[] {
+  const groups = Array.from({ length: Math.ceil(values.length / CODES_PER_SCALE) }, (_, group) =>
+    values.slice(group * CODES_PER_SCALE, (group + 1) * CODES_PER_SCALE),
+  );
+  return groups.flatMap((group) => {
+    const scale = Math.fround(Math.max(...group.map(Math.abs)) / 127);
+    if (scale === 0) return group.map(() => 0);
+    return group.map((value) => Math.fround(toEven(Math.fround(value / scale)) * scale));
+  });
+}
+
+function toEven(value: number): number {
+  const below = Math.floor(value);
+  const above = value - below;
+  if (above === 0.5) return below % 2 === 0 ? below : below + 1;
+  return above < 0.5 ? below : below + 1;
 }
 
 /** [rows, heads × headSize] */
@@ -71,13 +98,16 @@ export function expectedOf(given: AttentionCase): Float64Array {
       const pair = index % half;
       const [cos, sin] = [inputs.cosine[row * half + pair] ?? 0, inputs.sine[row * half + pair] ?? 0];
       const other = values[(index + half) % headSize] ?? 0;
-      return index < half ? value * cos - other * sin : value * cos + other * sin;
+      const [turned, added] = [Math.fround(value * cos), Math.fround(other * sin)];
+      return Math.fround(index < half ? turned - added : turned + added);
     });
   };
+  const kept = (values: readonly number[]) => (given.kvDtype === "int8" ? asKept(values) : values);
   const out = new Float64Array(rows * heads * headSize);
   for (let head = 0; head < heads; head += 1) {
     const kvHead = Math.floor((head * kvHeads) / heads);
-    const keys = Array.from({ length: rows }, (_, row) => turned(row, heads + kvHead));
+    const keys = Array.from({ length: rows }, (_, row) => kept(turned(row, heads + kvHead)));
+    const values = Array.from({ length: rows }, (_, row) => kept([...headAt(row, heads + kvHeads + kvHead)]));
     for (let row = 0; row < rows; row += 1) {
       const query = turned(row, head);
       const first = Math.max(0, row + 1 - window);
@@ -89,8 +119,7 @@ export function expectedOf(given: AttentionCase): Float64Array {
       const top = Math.max(...scores, ...sink);
       const total = [...scores, ...sink].reduce((sum, score) => sum + Math.exp(score - top), 0);
       for (const [index, score] of scores.entries()) {
-        const values = headAt(first + index, heads + kvHeads + kvHead);
-        for (const [at, value] of values.entries()) {
+        for (const [at, value] of present(values[first + index], "a value for each row").entries()) {
           const place = (row * heads + head) * headSize + at;
           out[place] = (out[place] ?? 0) + (Math.exp(score - top) / total) * value;
         }

@@ -108,21 +108,54 @@ INLINE TARGET void VARIANT(all_dots)(const float *queries, const float *block, i
   if (h < heads) VARIANT(dots)(queries + h * size, block, size, 1, out + h * stride, stride);
 }
 
-/* `heads` heads that share a KV head, for the `row_count` rows from `row` on: each block of the cache is read once. */
-TARGET static void VARIANT(attend)(const Call *call, int64_t kv_head, int64_t row, int row_count, int64_t head, int heads, float *scores) {
+/* Keys of one block, [size][16], from where the cache holds them or, where they do not lie there so, made in `to`. */
+TARGET static const float *VARIANT(keys_of)(const Call *call, int64_t kv_head, int64_t position, float *to) {
+  const int64_t size = call->size, block = place_of(call, position), at = kv_head * call->capacity + block;
+  const int64_t width = MIN_OF(LANES, call->capacity - block);
+  if (width < LANES) { /* the last block of a cache whose length is no multiple of 16 */
+    for (int64_t d = 0; d < size; d++)
+      for (int64_t i = 0; i < LANES; i++) {
+        const int64_t lane = at * size + d * width + i;
+        float key = 0;
+        if (i < width && !call->attention->is_coded) key = call->keys.values[lane];
+        if (i < width && call->attention->is_coded)
+          key = (float)call->keys.codes[lane] * call->keys.scales[at * call->groups + d / GROUP * width + i];
+        to[d * LANES + i] = key;
+      }
+    return to;
+  }
+  if (!call->attention->is_coded) return call->keys.values + at * size;
+  const int8_t *codes = call->keys.codes + at * size;
+  const float *scales = call->keys.scales + at * call->groups;
+  for (int64_t group = 0, d = 0; d < size; group++) {
+    const V scale = LOAD(scales + group * LANES);
+    for (const int64_t end = MIN_OF(d + GROUP, size); d < end; d++) STORE(to + d * LANES, MUL(BYTES(codes + d * LANES), scale));
+  }
+  return to;
+}
+
+/* Values of `count` positions that lie one after the other, [count][size], likewise. */
+TARGET static const float *VARIANT(values_of)(const Call *call, int64_t kv_head, int64_t position, int64_t count, float *to) {
+  const int64_t size = call->size, at = kv_head * call->capacity + place_of(call, position);
+  if (!call->attention->is_coded) return call->values.values + at * size;
+  for (int64_t j = 0; j < count; j++) {
+    const int8_t *codes = call->values.codes + (at + j) * size;
+    const float *scales = call->values.scales + (at + j) * call->groups;
+    for (int64_t d = 0; d < size; d += LANES) STORE(to + j * size + d, MUL(BYTES(codes + d), SET(scales[d / GROUP])));
+  }
+  return to;
+}
+
+/* `heads` heads that share a KV head, for the `row_count` rows from `row` on: each block of the cache is read once.
+   `room`: for POSITIONS_AT_ONCE positions' values where the cache holds codes. */
+TARGET static void VARIANT(attend)(const Call *call, int64_t kv_head, int64_t row, int row_count, int64_t head, int heads, float *scores,
+                                   float *room) {
   const Attention *a = call->attention;
   const int64_t size = call->size, start = first_of(call, row) / LANES * LANES, last_end = call->first + row + row_count;
   const int64_t stride = (last_end - start + LANES - 1) / LANES * LANES;
-  const float *keys = call->keys + kv_head * call->capacity * size, *values = call->values + kv_head * call->capacity * size;
-  float partial[LANES * SIZE_MAX_OF_HEAD], inverses[ROWS_AT_ONCE][HEADS_AT_ONCE];
+  float made[LANES * SIZE_MAX_OF_HEAD], inverses[ROWS_AT_ONCE][HEADS_AT_ONCE];
   for (int64_t j = start; j < last_end; j += LANES) {
-    const float *block = keys + j * size;
-    const int64_t width = MIN_OF(LANES, call->capacity - j);
-    if (width < LANES) { /* the last block of a cache whose length is no multiple of 16 */
-      for (int64_t d = 0; d < size; d++)
-        for (int64_t i = 0; i < LANES; i++) partial[d * LANES + i] = i < width ? block[d * width + i] : 0;
-      block = partial;
-    }
+    const float *block = VARIANT(keys_of)(call, kv_head, j, made);
     for (int r = 0; r < row_count; r++) {
       if (j + LANES <= first_of(call, row + r) || j > call->first + row + r) continue;
       const float *queries = call->queries + ((row + r) * a->heads + head) * size;
@@ -134,13 +167,16 @@ TARGET static void VARIANT(attend)(const Call *call, int64_t kv_head, int64_t ro
     float *own = scores + r * heads * stride + (first / LANES * LANES - start);
     VARIANT(weigh)(a, call->sinks ? call->sinks + head : NULL, heads, own, stride, first, call->first + row + r + 1, inverses[r]);
   }
-  const int64_t step = row_count == 1 ? last_end - start : POSITIONS_AT_ONCE;
-  for (int64_t from = start; from < last_end; from += step)
+  const int64_t step = row_count == 1 && !a->is_coded ? last_end - start : POSITIONS_AT_ONCE;
+  for (int64_t from = start, next; from < last_end; from = next) {
+    next = MIN_OF(from + step, last_end);
+    if (call->wraps) next = MIN_OF(next, from + call->capacity - place_of(call, from));
+    const float *values = VARIANT(values_of)(call, kv_head, from, next - from, room);
     for (int r = 0; r < row_count; r++) {
       const int64_t first = first_of(call, row + r), begin = from > first ? from : first;
-      const int64_t count = MIN_OF(from + step, call->first + row + r + 1) - begin;
+      const int64_t count = MIN_OF(next, call->first + row + r + 1) - begin;
       if (count <= 0) continue;
-      const float *weights = scores + r * heads * stride + (begin - start), *lines = values + begin * size;
+      const float *weights = scores + r * heads * stride + (begin - start), *lines = values + (begin - from) * size;
       float *out = call->output + ((row + r) * a->heads + head) * size;
       const int goes_on = begin > first;
       int h = 0;
@@ -150,6 +186,7 @@ TARGET static void VARIANT(attend)(const Call *call, int64_t kv_head, int64_t ro
         VARIANT(gather_lines)(weights + h * stride, stride, lines, size, count, 2, goes_on, out + h * size), h += 2;
       if (h < heads) VARIANT(gather_lines)(weights + h * stride, stride, lines, size, count, 1, goes_on, out + h * size);
     }
+  }
   for (int r = 0; r < row_count; r++)
     for (int h = 0; h < heads; h++)
       for (int64_t d = 0; d < size; d += LANES) {
@@ -160,6 +197,7 @@ TARGET static void VARIANT(attend)(const Call *call, int64_t kv_head, int64_t ro
 
 #undef V
 #undef LOAD
+#undef BYTES
 #undef STORE
 #undef SET
 #undef FMA

@@ -5,8 +5,8 @@
  */
 import { createInterface } from "node:readline";
 import { present } from "../../../core/assert.ts";
-import { attentionGraph } from "../graph/attention.ts";
-import { Ort, floats, integers } from "../ort.ts";
+import { attentionGraph, cacheParts } from "../graph/attention.ts";
+import { Ort, type OrtTensor, floats, integers } from "../ort.ts";
 import { type AttentionCase, configOf, inputsOf, sliceOf } from "./attention-cases.ts";
 
 const [library = "", threads = "1"] = process.argv.slice(2);
@@ -15,7 +15,7 @@ const ort = new Ort({ threadCount: Number(threads), spin: false, products: libra
 function runCase(given: AttentionCase, pieces: readonly number[]): Float32Array {
   const { rows, capacity, heads, kvHeads, headSize } = given;
   const [config, slice] = [configOf(given), sliceOf(given)];
-  const graph = attentionGraph(config, slice, present(config.attentionKinds[0], "one kind"));
+  const graph = attentionGraph(config, slice, present(config.attentionKinds[0], "one kind"), given.kvDtype);
   const session = ort.session(graph);
   const { qkv, cosine, sine, sinks } = inputsOf(given);
   const off = <T extends Float32Array>(values: T): Float32Array => {
@@ -24,18 +24,21 @@ function runCase(given: AttentionCase, pieces: readonly number[]): Float32Array 
     return copy;
   };
   const [last, count] = [integers(1), integers(1)];
-  const cacheDims = [1, kvHeads, capacity, headSize];
-  const cache = () => ort.tensor(floats(kvHeads * capacity * headSize), cacheDims);
-  const [key, value] = [cache(), cache()];
+  const cache: Record<string, OrtTensor> = {};
+  for (const { name, type, width } of cacheParts(given.kvDtype, headSize)) {
+    const count = kvHeads * capacity * width;
+    // What was never written must not be read: NaN, or the largest code.
+    const room = type === "int8" ? new Int8Array(new ArrayBuffer(count)).fill(127) : floats(count).fill(Number.NaN);
+    cache[name] = ort.tensor(room, [1, kvHeads, capacity, width]);
+  }
   const tables = given.turns
     ? {
-        cosine: ort.tensor(off(cosine), [capacity, headSize / 2]),
-        sine: ort.tensor(off(sine), [capacity, headSize / 2]),
+        cosine: ort.tensor(off(cosine), [rows, headSize / 2]),
+        sine: ort.tensor(off(sine), [rows, headSize / 2]),
       }
     : {};
   const shared = {
-    past_key: key,
-    past_value: value,
+    ...Object.fromEntries(Object.entries(cache).map(([name, tensor]) => [`past_${name}`, tensor])),
     last_position: ort.tensor(last, [1]),
     position_count: ort.tensor(count, []),
     ...tables,
@@ -55,7 +58,7 @@ function runCase(given: AttentionCase, pieces: readonly number[]): Float32Array 
       qkv: ort.tensor(input, [1, length, width]),
       attended: ort.tensor(attended, [1, length, outWidth]),
     };
-    const binding = session.bind({ ...shared, qkv: tensors.qkv }, { attended: tensors.attended, key, value });
+    const binding = session.bind({ ...shared, qkv: tensors.qkv }, { attended: tensors.attended, ...cache });
     binding.run();
     binding.close();
     for (const tensor of Object.values(tensors)) tensor.close();
@@ -66,8 +69,15 @@ function runCase(given: AttentionCase, pieces: readonly number[]): Float32Array 
   return all;
 }
 
+/** As many rows at once as the cache allows. */
+function wholeOf({ rows, capacity, window = 0 }: AttentionCase): readonly number[] {
+  if (capacity >= rows) return [rows];
+  const most = capacity - window + 1;
+  return new Array<number>(Math.ceil(rows / most)).fill(most);
+}
+
 for await (const line of createInterface({ input: process.stdin }))
   for (const given of JSON.parse(line) as readonly AttentionCase[])
-    for (const pieces of [[given.rows], [3, ...new Array<number>(given.rows).fill(1)]])
+    for (const pieces of [wholeOf(given), [3, ...new Array<number>(given.rows).fill(1)]])
       console.log(Buffer.from(runCase(given, pieces).buffer).toString("base64"));
 ort.close();

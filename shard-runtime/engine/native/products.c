@@ -664,18 +664,28 @@ static struct {
 
 /* attention.c */
 void *tessellate_attention_operator(const Pointer *table);
+void *tessellate_int8_attention_operator(void);
+
+/* Operators of ONNX Runtime's that ours take the place of, and those that are only ours. */
+static Pointer make_domains(Pointer domains[2]) {
+  Pointer status = CALL(CREATE_DOMAIN, Pointer, const char *, Pointer *)("com.microsoft", &domains[0]);
+  if (status == NULL) status = CALL(CREATE_DOMAIN, Pointer, const char *, Pointer *)("tessellate", &domains[1]);
+  if (status == NULL) status = CALL(ADD_TO_DOMAIN, Pointer, Pointer, void *)(domains[0], &operator_table);
+  if (status == NULL) status = CALL(ADD_TO_DOMAIN, Pointer, Pointer, void *)(domains[0], tessellate_attention_operator(api));
+  if (status == NULL) status = CALL(ADD_TO_DOMAIN, Pointer, Pointer, void *)(domains[1], tessellate_int8_attention_operator());
+  return status;
+}
 
 __attribute__((visibility("default"))) Pointer RegisterCustomOps(Pointer options, const Pointer *base) {
-  static Pointer domain;
+  static Pointer domains[2];
+  static int is_made;
   api = ((const Pointer *(*)(uint32_t))base[0])(20);
-  if (domain == NULL) {
+  if (!is_made) {
     variant = choose();
-    Pointer made = NULL;
-    Pointer status = CALL(CREATE_DOMAIN, Pointer, const char *, Pointer *)("com.microsoft", &made);
-    if (status == NULL) status = CALL(ADD_TO_DOMAIN, Pointer, Pointer, void *)(made, &operator_table);
-    if (status == NULL) status = CALL(ADD_TO_DOMAIN, Pointer, Pointer, void *)(made, tessellate_attention_operator(api));
+    Pointer made[2] = {NULL, NULL}, status = make_domains(made);
     if (status != NULL) return status;
-    domain = made;
+    domains[0] = made[0], domains[1] = made[1], is_made = 1;
   }
-  return CALL(ADD_DOMAIN, Pointer, Pointer, Pointer)(options, domain);
+  Pointer status = CALL(ADD_DOMAIN, Pointer, Pointer, Pointer)(options, domains[0]);
+  return status ? status : CALL(ADD_DOMAIN, Pointer, Pointer, Pointer)(options, domains[1]);
 }
