@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { WINDOWED_ROWS_MAX, keptPositions, kvBytesPerSlot } from "./kv-cache.ts";
+import { WINDOWED_ROWS_MAX, keptPositions, kvBytesPerPosition, kvBytesPerSlot } from "./kv-cache.ts";
 import { aModelConfig } from "./model-config-fixture.ts";
 import { cutSlices } from "./slice.ts";
 
@@ -25,6 +25,7 @@ describe("what a session keeps", () => {
     expect(kept).to.equal(368); // 100 + 256, in blocks of 16
     expect(bytes({ dtype: "f32", contextLength: 4096, wraps: true })).to.equal((4096 + 2 * kept) * perPosition);
     expect(bytes({ dtype: "f32", contextLength: 64, wraps: true })).to.equal(3 * 64 * perPosition);
+    expect(kvBytesPerPosition(config, layers, whole, "f32")).to.equal(3 * perPosition);
   });
 
   it("is a byte a number and a scale for 32 of them, in int8", () => {

@@ -4,7 +4,7 @@
  */
 import { assert } from "./assert.ts";
 import type { ModelConfig } from "./model-config.ts";
-import type { LayerRange } from "./ranges.ts";
+import { type LayerRange, lengthOf } from "./ranges.ts";
 import { type Slice, paddedHeadSize } from "./slice.ts";
 
 /**
@@ -44,6 +44,10 @@ export type KvCacheShape = {
   readonly wraps: boolean;
 };
 
+/** Bytes of one position of a session on one rank, over so many layers: what a token reads of each position it sees. */
+export const kvBytesPerPosition = (config: ModelConfig, layers: LayerRange, slice: Slice, dtype: KvDtype): number =>
+  lengthOf(layers) * 2 * slice.kvHeads.length * bytesOfHead(paddedHeadSize(config), dtype);
+
 /** Bytes of one slot on one rank, over all of its layers. */
 export function kvBytesPerSlot(
   config: ModelConfig,
@@ -51,7 +55,7 @@ export function kvBytesPerSlot(
   slice: Slice,
   { dtype, contextLength, wraps }: KvCacheShape,
 ): number {
-  const perPosition = 2 * slice.kvHeads.length * bytesOfHead(paddedHeadSize(config), dtype);
+  const perPosition = kvBytesPerPosition(config, { start: 0, end: 1 }, slice, dtype);
   return config.layerKinds.slice(layers.start, layers.end).reduce((sum, { attention }) => {
     const window = wraps ? config.attentionKinds[attention]?.window : undefined;
     return sum + keptPositions(contextLength, window) * perPosition;

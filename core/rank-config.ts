@@ -2,6 +2,7 @@
  * What one rank is told at start: a JSON file that the operator (in a Secret) or local mode (in its state directory)
  * writes and `shard-runtime/main.ts` reads. Everything in it follows from the plan.
  */
+import type { KvDtype } from "./kv-cache.ts";
 import type { LayerRange } from "./ranges.ts";
 
 /** Where a checkpoint in Hugging Face layout is read from. Exactly one of the four forms. */
@@ -42,6 +43,7 @@ export type RankConfig = {
   readonly rankIndex: number; // within the segment
   readonly sliceWeights: readonly number[]; // one per rank of the segment; its length is the tensor-parallel degree
   readonly quantization: Quantization;
+  readonly kvDtype: KvDtype; // of keys and values
   readonly device: string; // cpu | webgpu | cuda | coreml | directml
   readonly contextLength: number; // positions per slot
   readonly slotCount: number; // sessions at once

@@ -208,14 +208,10 @@ function cutInUnits(count: number, unit: number, weights: readonly number[]): re
   }));
 }
 
-export type ShardBytes = {
-  readonly weightBytes: number; // packed, norms and scales included
-  readonly kvBytesPerPosition: number; // of one slot
-};
-
 /**
- * What a rank holds in memory, apart from the runtime itself (about 150 MiB of process and working space). `first`:
- * with the embedding; `last`: with final norm and head. A tied embedding is held for each of the two.
+ * Bytes of weights that a rank holds, packed, norms and scales included; what sessions keep comes on top (kv-cache.ts), and
+ * the runtime itself (about 150 MiB of process and working space). `first`: with the embedding; `last`: with final norm
+ * and head. A tied embedding is held for each of the two.
  */
 export function shardBytes(
   config: ModelConfig,
@@ -223,7 +219,7 @@ export function shardBytes(
   slice: Slice,
   quantization: Quantization,
   ends: { readonly first: boolean; readonly last: boolean },
-): ShardBytes {
+): number {
   const blocks = blockSizes(config);
   const matrix = (outputs: number, inputs: number, block: number) => matrixBytes(outputs, inputs, block, quantization);
   const gated = (columnCount: number, block: number) =>
@@ -239,15 +235,13 @@ export function shardBytes(
   const { count, size, bias } = config.experts ?? { count: 0, size: 0, bias: false };
   const oneExpert = gated(size, blocks.expert) + (bias ? (2 * size + hiddenSize) * 4 : 0);
   const expertBytes = lengthOf(slice.experts) * oneExpert + count * (hiddenSize + 1) * 4;
-  return {
-    weightBytes:
-      layerCount * attentionBytes(config, slice, matrix) +
-      (layerCount - expertLayers) * ffnBytes +
-      expertLayers * expertBytes +
-      embeddingBytes +
-      headBytes,
-    kvBytesPerPosition: layerCount * 2 * slice.kvHeads.length * paddedHeadSize(config) * 4,
-  };
+  return (
+    layerCount * attentionBytes(config, slice, matrix) +
+    (layerCount - expertLayers) * ffnBytes +
+    expertLayers * expertBytes +
+    embeddingBytes +
+    headBytes
+  );
 }
 
 /** Of one layer, norms included. */

@@ -8,6 +8,7 @@ import { RefusalError, type Refusal, refuse, valueOrThrow } from "../core/result
 import { cutSlices, rankCountMax } from "../core/slice.ts";
 import { checkDevice } from "./engine/check-device.ts";
 import { type EngineThread, startEngineThread } from "./engine/engine-thread.ts";
+import { checkKvDtype } from "./engine/kv-dtype.ts";
 import { machineLibrary } from "./engine/native/products.ts";
 import { withPackedShard } from "./engine/pack.ts";
 import type { TensorSource } from "./engine/tensor-source.ts";
@@ -57,11 +58,13 @@ export async function loadShard(
   await checkDevice({ device: config.device, config: model.config, quantization: config.quantization });
   // Compiles for some seconds where it was not yet; meanwhile the weights come.
   const library = config.device === "cpu" ? machineLibrary(join(config.cacheDirectory, "native")) : undefined;
+  if (config.kvDtype !== "f32")
+    valueOrThrow(checkKvDtype(config.kvDtype, config.device, (await library) ?? { reason: "it is for the cpu" }));
   const slices = cutSlices(model.config, config.sliceWeights);
   const slice = slices[config.rankIndex];
   if (slice === undefined)
     throw new RefusalError(refuse("MalformedField", `rankIndex: ${config.rankIndex} is not below ${slices.length}`));
-  const { device, contextLength, slotCount, threadCount, spin } = config;
+  const { device, kvDtype, contextLength, slotCount, threadCount, spin } = config;
   const engine = await withPackedShard(
     expecting(model, () => shardReads(model.config, config.layers, slice)),
     model.config,
@@ -83,6 +86,7 @@ export async function loadShard(
       return startEngineThread({
         shardDirectory: directory,
         device,
+        kvDtype,
         contextLength,
         slotCount,
         threadCount,

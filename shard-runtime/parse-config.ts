@@ -11,6 +11,7 @@ import {
   textOf,
 } from "../core/fields.ts";
 import { type JsonObject, isJsonObject, parseJson, shown } from "../core/json.ts";
+import { KV_DTYPES } from "../core/kv-cache.ts";
 import { type Fellow, type ModelSource, QUANTIZATIONS, type RankConfig } from "../core/rank-config.ts";
 import { type Result, refuse } from "../core/result.ts";
 import { placeOf } from "../core/source.ts";
@@ -26,6 +27,7 @@ const NAMES = [
   "rankIndex",
   "sliceWeights",
   "quantization",
+  "kvDtype",
   "device",
   "contextLength",
   "slotCount",
@@ -58,9 +60,6 @@ function readConfig(json: JsonObject): RankConfig {
   const rankIndex = integerOf(fields["rankIndex"], "rankIndex", 0, sliceWeights.length - 1);
   if (!name.endsWith(`-${rankIndex}`))
     misfit("rankIndex", `is ${rankIndex}, but the name ${shown(name)} ends otherwise`);
-  const quantization = QUANTIZATIONS.find((known) => known === fields["quantization"]);
-  if (quantization === undefined)
-    misfit("quantization", `must be one of ${QUANTIZATIONS.join(", ")}, not ${shown(fields["quantization"])}`);
   const tls = objectWith(fields["tls"], "tls", ["caFile", "certificateFile", "keyFile"]);
   return {
     name,
@@ -68,7 +67,8 @@ function readConfig(json: JsonObject): RankConfig {
     layers: readLayers(fields["layers"]),
     rankIndex,
     sliceWeights,
-    quantization,
+    quantization: oneOf(QUANTIZATIONS, fields["quantization"], "quantization"),
+    kvDtype: oneOf(KV_DTYPES, fields["kvDtype"], "kvDtype"),
     device: textOf(fields["device"], "device", {
       pattern: /^[a-z0-9]{1,20}$/,
       is: "cpu, webgpu, cuda, coreml or directml",
@@ -102,6 +102,9 @@ function readConfig(json: JsonObject): RankConfig {
     ...(fields["hubTokenFile"] === undefined ? {} : { hubTokenFile: pathOf(fields["hubTokenFile"], "hubTokenFile") }),
   };
 }
+
+const oneOf = <T extends string>(all: readonly T[], value: unknown, path: string): T =>
+  all.find((known) => known === value) ?? misfit(path, `must be one of ${all.join(", ")}, not ${shown(value)}`);
 
 /** <namespace>/<model>-<chain>-<segment>-<rank> */
 const RANK_NAME_FORM = {

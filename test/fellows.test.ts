@@ -94,6 +94,7 @@ describe("ranks of two chains", function () {
       rankIndex: 0,
       sliceWeights: [1],
       quantization: "f32",
+      kvDtype: "f32",
       device: "cpu",
       contextLength: 32,
       slotCount: 1,

@@ -21,6 +21,7 @@ export function shardPlanSpec(
       sourceDigest: sourceDigestOf(model),
       config: facts.configText,
       quantization: model.quantization,
+      kvDtype: model.kvDtype,
       contextLength: model.contextLength,
       slots: model.slotCount,
       layerCount: facts.config.layerCount,

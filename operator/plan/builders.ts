@@ -13,6 +13,7 @@ export const aModel = (set: Partial<ModelSpec> = {}, placement: Partial<ModelSpe
   generation: 1,
   source: { path: "models/tiny" },
   quantization: "int4",
+  kvDtype: "f32",
   contextLength: 256,
   slotCount: 2,
   replicas: 1,

@@ -1,5 +1,6 @@
 /** What layers cost in memory, on whole nodes and on the ranks of a group: the planner's arithmetic over core/slice.ts. */
 import { present } from "../../core/assert.ts";
+import { kvBytesPerSlot } from "../../core/kv-cache.ts";
 import { type LayerRange, lengthOf } from "../../core/ranges.ts";
 import { type Slice, cutSlices, shardBytes } from "../../core/slice.ts";
 import type { Holder } from "./holders.ts";
@@ -24,7 +25,8 @@ export type Footprint = {
 };
 
 export function footprint(model: ModelSpec, { config }: ModelFacts): Footprint {
-  const positions = model.contextLength * model.slotCount;
+  // A rank without attention of our own keeps all positions of layers with a window; int8 is refused there, f32 is not.
+  const cache = { dtype: model.kvDtype, contextLength: model.contextLength, wraps: model.kvDtype !== "f32" };
   const cuts = new Map<string, readonly Slice[]>();
   const slicesOf = (weights: readonly number[]): readonly Slice[] => {
     const key = weights.join(",");
@@ -33,15 +35,15 @@ export function footprint(model: ModelSpec, { config }: ModelFacts): Footprint {
     return known;
   };
   const rank = (slice: Slice, layers: LayerRange, first: boolean, last: boolean) => {
-    const { weightBytes, kvBytesPerPosition } = shardBytes(config, layers, slice, model.quantization, { first, last });
-    return { weightBytes, kvBytes: kvBytesPerPosition * positions };
+    const weightBytes = shardBytes(config, layers, slice, model.quantization, { first, last });
+    return { weightBytes, kvBytes: kvBytesPerSlot(config, layers, slice, cache) * model.slotCount };
   };
   const total = (slice: Slice, layers: LayerRange, first: boolean, last: boolean) => {
     const { weightBytes, kvBytes } = rank(slice, layers, first, last);
     return weightBytes + kvBytes;
   };
-  const one: LayerRange = { start: 0, end: 1 };
   const whole = present(slicesOf([1])[0], "one weight makes one slice");
+  const one = heaviestLayer(config, (layer) => total(whole, layer, false, false));
   const layerBytes = total(whole, one, false, false);
   const bytes = ({ holder, layers }: Part, first: boolean, last: boolean) =>
     holder.nodes.map((node, index) => ({
@@ -68,4 +70,11 @@ export function footprint(model: ModelSpec, { config }: ModelFacts): Footprint {
         return weightBytes + kvBytes + RUNTIME_BYTES + (used.get(node.name) ?? 0) <= node.freeBytes;
       }),
   };
+}
+
+/** Layers differ where some have a window or experts: whoever has room for so many of the heaviest has room for any. */
+function heaviestLayer({ layerKinds }: ModelFacts["config"], bytesOf: (layer: LayerRange) => number): LayerRange {
+  const kinds = new Map(layerKinds.map((kind, layer) => [`${kind.attention} ${kind.experts}`, layer]));
+  const layers = [...kinds.values()].map((start) => ({ start, end: start + 1 }));
+  return layers.reduce((most, layer) => (bytesOf(layer) > bytesOf(most) ? layer : most));
 }

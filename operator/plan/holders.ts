@@ -33,7 +33,7 @@ export function eligible(
   };
 }
 
-function refusalOf({ placement }: ModelSpec, node: NodeFacts): LeftOut | undefined {
+function refusalOf({ placement, kvDtype }: ModelSpec, node: NodeFacts): LeftOut | undefined {
   const no = (code: string, why: string): LeftOut => ({ node: node.name, code, why });
   if (!node.providerAdmitted)
     return no("ProviderNotAdmitted", `provider ${node.provider} has no public key or does not exist`);
@@ -46,6 +46,8 @@ function refusalOf({ placement }: ModelSpec, node: NodeFacts): LeftOut | undefin
   const unmatched = Object.entries(placement.nodeSelector).find(([key, value]) => node.labels[key] !== value);
   if (unmatched !== undefined)
     return no("SelectorMismatch", `label ${unmatched[0]} is not ${JSON.stringify(unmatched[1])}`);
+  if (kvDtype !== "f32" && node.device !== "cpu")
+    return no("KvCacheUnsupported", `spec.kvCache.dtype ${kvDtype} needs device cpu, and the node's is ${node.device}`);
   if (node.freeBytes <= 0) return no("NoMemory", "no free memory");
   return undefined;
 }

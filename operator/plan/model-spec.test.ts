@@ -38,6 +38,7 @@ describe("modelSpecOf", () => {
       namespace: "default",
       source: { path: "p" },
       quantization: "int4",
+      kvDtype: "f32",
       contextLength: 4096,
       slotCount: 4,
       replicas: 1,
@@ -54,6 +55,10 @@ describe("modelSpecOf", () => {
     expect(modelSpecOf(modelOf({ contextLength: 16_384 }), aConfig({ maxPositions: 131_072 })).contextLength).to.equal(
       16_384,
     );
+  });
+
+  it("reads the form of the KV cache", () => {
+    expect(modelSpecOf(modelOf({ kvCache: { dtype: "int8" } })).kvDtype).to.equal("int8");
   });
 
   it("reads units: shares, prices, epochs", () => {

@@ -62,6 +62,7 @@ export function modelSpecOf({ metadata, spec }: ShardedModel, config?: ModelConf
     ...(model.mirrors === undefined ? {} : { mirrors: model.mirrors.map(modelSourceOf) }),
     ...(tokenSecret === undefined ? {} : { hubTokenSecret: tokenSecret }),
     quantization: spec.quantization,
+    kvDtype: spec.kvCache.dtype,
     contextLength:
       spec.contextLength ?? Math.min(config?.maxPositions ?? CONTEXT_LENGTH_DEFAULT, CONTEXT_LENGTH_DEFAULT),
     slotCount: spec.slots ?? SLOT_COUNT_DEFAULT,

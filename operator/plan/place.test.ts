@@ -50,6 +50,16 @@ describe("place", () => {
       aWorld([aNode("a"), aNode("b")], aModel({}, { providersDeny: ["a-owner"] })),
       ["0.0 b 0-12"],
     ],
+    [
+      "keys and values in int8 need a processor",
+      aWorld([aNode("a", { device: "webgpu" }), aNode("b")], aModel({ kvDtype: "int8" })),
+      ["0.0 b 0-12"],
+    ],
+    [
+      "and take less room",
+      aWorld([aNode("a", { freeBytes: roomForLayers(11) })], aModel({ kvDtype: "int8" })),
+      ["0.0 a 0-12"],
+    ],
     ["nobody is left", aWorld([aNode("a", { ready: false })]), ["NoNodes"]],
     [
       "two nodes of one provider form a tensor-parallel segment",

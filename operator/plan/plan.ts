@@ -29,6 +29,7 @@ export const revisionOf = (model: ModelSpec, { root }: ModelFacts): string =>
     model.contextLength,
     model.slotCount,
     model.handOffDtype,
+    ...(model.kvDtype === "f32" ? [] : [`kv-${model.kvDtype}`]),
   ].join("-");
 
 export function plan(world: World): Plan {

@@ -32,6 +32,7 @@ export function rankConfigOf(
     rankIndex: assignment.rank,
     sliceWeights: assignment.sliceWeights,
     quantization: model.quantization,
+    kvDtype: model.kvDtype,
     device: node.device,
     contextLength: model.contextLength,
     slotCount: model.slotCount,

@@ -2,6 +2,7 @@
  * The nouns of planning: a World as observed, a Plan as decided. All of it is data that can be printed; no field is
  * filled from a clock or a wire in here.
  */
+import type { KvDtype } from "../../core/kv-cache.ts";
 import type { LayerRange } from "../../core/ranges.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
 import type { HandOffDtype, ModelSource, Quantization } from "../../core/rank-config.ts";
@@ -18,6 +19,7 @@ export type ModelSpec = {
   readonly mirrors?: readonly ModelSource[]; // asked in order where the source fails
   readonly hubTokenSecret?: { readonly name: string; readonly key: string }; // mounted into ranks, never read by the operator
   readonly quantization: Quantization;
+  readonly kvDtype: KvDtype;
   readonly contextLength: number;
   readonly slotCount: number; // sessions per chain
   readonly slotsByPlanner?: true; // nobody asked for so many: the planner may choose others

@@ -3,7 +3,8 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { present } from "../../core/assert.ts";
-import { cutSlices, shardBytes } from "../../core/slice.ts";
+import { kvBytesPerPosition } from "../../core/kv-cache.ts";
+import { cutSlices } from "../../core/slice.ts";
 import { type EngineThread, startEngineThread } from "../../shard-runtime/engine/engine-thread.ts";
 import { WEIGHTS_FILE } from "../../shard-runtime/engine/shard.ts";
 import type { EngineSideOptions } from "./engine-side.ts";
@@ -44,9 +45,9 @@ async function load(options: EngineSideOptions) {
   engine = await startEngineThread({ shardDirectory: directory, device: "cpu", ...rest, products: path });
   const layers = { start: 0, end: config.layerCount };
   const slice = present(cutSlices(config, [1])[0], "one weight, one slice");
-  const { kvBytesPerPosition } = shardBytes(config, layers, slice, "int4", { first: true, last: true });
   const weightBytes = statSync(join(directory, WEIGHTS_FILE)).size;
-  return { weightBytes, kvBytesPerPosition, driftClass: engine.facts.driftClass };
+  const kvBytes = kvBytesPerPosition(config, layers, slice, rest.kvDtype ?? "f32");
+  return { weightBytes, kvBytesPerPosition: kvBytes, driftClass: engine.facts.driftClass };
 }
 
 async function feed(session: string, rows: number): Promise<void> {

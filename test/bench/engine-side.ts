@@ -1,5 +1,6 @@
 /** Our side of a bench: a process with the engine of one whole model on its own thread, as a rank has it. */
 import { fileURLToPath } from "node:url";
+import type { KvDtype } from "../../core/kv-cache.ts";
 import { type LineProcess, startLineProcess } from "./line-process.ts";
 import type { Side } from "./llama-cpp.ts";
 
@@ -11,6 +12,7 @@ export type EngineSideOptions = {
   readonly slotCount: number;
   readonly threadCount: number;
   readonly spin: boolean;
+  readonly kvDtype?: KvDtype; // default f32
   readonly products?: "ours" | "built-in"; // default ours, where there is a compiler
 };
 

@@ -6,7 +6,8 @@ import { open, readdir, stat, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { present } from "../../core/assert.ts";
-import { cutSlices, shardBytes } from "../../core/slice.ts";
+import { kvBytesPerSlot } from "../../core/kv-cache.ts";
+import { cutSlices } from "../../core/slice.ts";
 import { startServedChain } from "./chain-served.ts";
 import { startEngineSide } from "./engine-side.ts";
 import { type BenchResult, atLeast, atMost, fastest, median, rounded } from "./figures.ts";
@@ -41,8 +42,8 @@ export async function run(): Promise<BenchResult> {
     loadSeconds.push(await secondsToReady(checkpoint));
   }
   const slice = present(cutSlices(config, [1])[0], "one weight, one slice");
-  const whole = shardBytes(config, { start: 0, end: config.layerCount }, slice, "int4", { first: true, last: true });
-  const kvBytes = whole.kvBytesPerPosition * SERVED.contextLength * SERVED.slotCount;
+  const cache = { dtype: "f32", contextLength: SERVED.contextLength, wraps: false } as const;
+  const kvBytes = kvBytesPerSlot(config, { start: 0, end: config.layerCount }, slice, cache) * SERVED.slotCount;
   const memory = await servedMemory(checkpoint);
   const limitBytes = 1.1 * packedBytes + kvBytes + RUNTIME_BYTES;
   const speed = (seconds: readonly number[]) => packedBytes / median(seconds);

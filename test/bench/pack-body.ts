@@ -32,7 +32,7 @@ async function pack({ checkpoint, cacheDirectory, segments, ranks }: Command) {
     seconds: (performance.now() - start) / 1000,
     peakBytes: memoryOf("self", "VmHWM"),
     readBytes: bytesRead() - readBefore,
-    sourceBytes: shardBytes(config, layers, slice, "f16", ends).weightBytes, // bf16 is as wide
+    sourceBytes: shardBytes(config, layers, slice, "f16", ends), // bf16 is as wide
     shardBytes: readdirSync(directory).reduce((sum, name) => sum + statSync(join(directory, name)).size, 0),
   };
 }

@@ -170,6 +170,7 @@ export class RealChain {
       rankIndex: place.rankIndex,
       sliceWeights: place.sliceWeights,
       quantization: options.quantization ?? "f32",
+      kvDtype: "f32",
       device: "cpu",
       contextLength: options.contextLength ?? 160,
       slotCount: options.slotCount ?? 8,

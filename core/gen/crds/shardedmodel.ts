@@ -98,6 +98,16 @@ export interface ShardedModelSpecModel {
   readonly manifestUrl?: string;
 }
 
+/** What the ranks keep of the positions that a session has been through. */
+export interface ShardedModelSpecKvCache {
+  /**
+   * Form of keys and values. int8 takes a little more than a quarter of the memory, so more sessions or longer ones
+   * fit; it rounds them, which `tessellate pack` measures, and needs nodes whose device is cpu and ranks with the
+   * engine's own attention.
+   */
+  readonly dtype: "f32" | "int8";
+}
+
 /** Most tokens a second of all chains together. */
 export interface ShardedModelSpecObjectiveThroughput {
   /** Longest time between two tokens of one session alone. Left out, any. */
@@ -219,6 +229,8 @@ export interface ShardedModelSpec {
    * memory bandwidth is the limit.
    */
   readonly quantization: "f32" | "f16" | "int8" | "int4";
+  /** What the ranks keep of the positions that a session has been through. */
+  readonly kvCache: ShardedModelSpecKvCache;
   /**
    * Positions that one session may take, prompt and answer together. Left out, the model's own limit, but at most 4096.
    */
@@ -555,6 +567,11 @@ export const shardedModelSchema: Schema = {
           type: "string",
           enum: ["f32", "f16", "int8", "int4"],
           default: "int4",
+        },
+        kvCache: {
+          type: "object",
+          default: {},
+          properties: { dtype: { type: "string", enum: ["f32", "int8"], default: "f32" } },
         },
         contextLength: { type: "integer", format: "int32", minimum: 16, maximum: 1048576 },
         replicas: {

@@ -17,6 +17,8 @@ export interface ShardPlanSpecModel {
   readonly config: string;
   /** Form in which the ranks hold the weights. */
   readonly quantization: "f32" | "f16" | "int8" | "int4";
+  /** Form in which the ranks keep keys and values. */
+  readonly kvDtype: "f32" | "int8";
   /** Positions that one session may take. */
   readonly contextLength: number;
   /** Sessions that one chain runs at once. */
@@ -219,6 +221,7 @@ export const shardPlanSchema: Schema = {
             sourceDigest: { type: "string" },
             config: { type: "string", maxLength: 1048576 },
             quantization: { type: "string", enum: ["f32", "f16", "int8", "int4"] },
+            kvDtype: { type: "string", enum: ["f32", "int8"], default: "f32" },
             contextLength: { type: "integer", format: "int32", minimum: 1 },
             slots: { type: "integer", format: "int32", minimum: 1 },
             layerCount: { type: "integer", format: "int32", minimum: 1 },

@@ -1,4 +1,5 @@
 /** What a step of the wanted model reads and sends: bytes of an average layer, of the head and of a hand-off. */
+import { kvBytesPerPosition } from "../../../core/kv-cache.ts";
 import type { LayerRange } from "../../../core/ranges.ts";
 import { type Slice, cutSlices, shardBytes } from "../../../core/slice.ts";
 import type { ModelFacts, ModelSpec } from "../types.ts";
@@ -25,7 +26,7 @@ export type ModelSizes = {
 const FRAME_BYTES = 64;
 
 export function modelSizes(
-  { quantization, handOffDtype }: Pick<ModelSpec, "quantization" | "handOffDtype">,
+  { quantization, handOffDtype, kvDtype }: Pick<ModelSpec, "quantization" | "handOffDtype" | "kvDtype">,
   { config }: Pick<ModelFacts, "config">,
 ): ModelSizes {
   const { layerCount, hiddenSize, experts } = config;
@@ -35,10 +36,10 @@ export function modelSizes(
     const layers = bytes(slice, false);
     const withoutExperts = bytes({ ...slice, experts: { start: 0, end: 0 } }, false);
     return {
-      layerBytes: layers.weightBytes / layerCount,
-      expertBytes: (layers.weightBytes - withoutExperts.weightBytes) / layerCount,
-      kvBytesPerPosition: layers.kvBytesPerPosition / layerCount,
-      headBytes: bytes(slice, true).weightBytes - layers.weightBytes,
+      layerBytes: layers / layerCount,
+      expertBytes: (layers - withoutExperts) / layerCount,
+      kvBytesPerPosition: kvBytesPerPosition(config, all, slice, kvDtype) / layerCount,
+      headBytes: bytes(slice, true) - layers,
     };
   };
   const known = new Map<string, readonly RankSizes[]>();
