@@ -53,7 +53,10 @@ export type TilingProblem = {
   readonly links: Links;
   readonly aim: Aim;
   readonly rules: Rules;
-  /** Chains asked for; undefined: as many as carry flow. Chains may share holdings where their ends meet. */
+  /**
+   * Chains asked for: each differs from the others in at least one holding, and may share all the rest where ends meet;
+   * where the sites do not give so many, the widest are named again. Undefined: as many as carry flow.
+   */
   readonly chainCount: number | undefined;
   /** What stands already: kept unless the gain is above `gainMin` (a share) or a rule forces a change. */
   readonly standing?: { readonly holdings: readonly Holding[]; readonly gainMin: number };
@@ -76,6 +79,10 @@ export type Tiling = {
   readonly chains: readonly TilingChain[];
   readonly tokensPerSecond: number; // of all chains together
   readonly pricePerHour: number;
-  /** What stands in the way of more: sites or links of the minimum cut. */
+  /** What stands in the way of more: sites, or links as "from → to", of the minimum cut. */
   readonly bottleneck: readonly string[];
+  /** No tiling of these sites carries more, whatever its chains: proved, see bound.ts. */
+  readonly tokensPerSecondBound: number;
 };
+
+export type TilingCode = "NoSites" | "NotEnoughRoom" | "TooFewProviders" | "RulesNotMet";

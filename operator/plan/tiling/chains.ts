@@ -1,0 +1,227 @@
+/**
+ * The chains that given holdings allow when rules, bounds or a number of chains make paths unlike one another: which
+ * to name, and how much each carries. Paths are listed one by one, so this is for what has few; see `PATHS_MAX`.
+ */
+import { type Field, type State, endAt, linkBetween, micro, siteAt, startAt } from "./field.ts";
+import { pack } from "./simplex.ts";
+
+/** Beyond so many paths, the widest at each fork are taken and the rest are not looked at. */
+const PATHS_MAX = 96;
+/** So many choices of chains are all tried; beyond, chains are taken one by one. */
+const CHOICES_MAX = 220;
+
+export type Path = {
+  readonly sites: readonly number[];
+  readonly width: number; // micro-tokens a second if it had everything for itself
+  readonly seconds: number; // a token of one session alone
+  readonly providers: readonly number[]; // each once
+};
+
+export type Chosen = { readonly paths: readonly Path[]; readonly flows: readonly number[] }; // micro-tokens a second
+
+/** Paths from the first layer to the last that keep the rules of a chain and the bound on its time. */
+export function pathsOf(field: Field, state: State): readonly Path[] {
+  const starting = new Map<number, number[]>();
+  field.sites.forEach((_, site) => {
+    const start = startAt(state, site);
+    if (start >= 0) starting.set(start, [...(starting.get(start) ?? []), site]);
+  });
+  const rateOf = (site: number): number => field.rates[site]?.[endAt(state, site) - startAt(state, site)] ?? 0;
+  for (const list of starting.values()) list.sort((a, b) => rateOf(b) - rateOf(a) || a - b);
+  const leads = leadsToEnd(field, state, starting);
+  const found: Path[] = [];
+  let steps = 0;
+  const walk = (sites: readonly number[], width: number, seconds: number): void => {
+    const last = sites.at(-1);
+    const position = last === undefined ? 0 : endAt(state, last);
+    if (last !== undefined && position === field.layerCount) {
+      const exit = field.problem.links.exit(siteAt(field, last));
+      const path = pathWith(field, sites, Math.min(width, micro(exit.tokensPerSecond)), seconds + exit.seconds);
+      if (keepsRules(field, state, path)) found.push(path);
+      return;
+    }
+    for (const site of starting.get(position) ?? []) {
+      steps += 1;
+      if (found.length >= PATHS_MAX || steps > PATHS_MAX * 200) return;
+      if (!leads.has(endAt(state, site))) continue;
+      const link = last === undefined ? field.problem.links.entry(siteAt(field, site)) : linkBetween(field, last, site);
+      const own = field.seconds[site]?.[endAt(state, site) - position] ?? 0;
+      walk([...sites, site], Math.min(width, micro(link.tokensPerSecond), rateOf(site)), seconds + link.seconds + own);
+    }
+  };
+  if (leads.has(0)) walk([], Number.POSITIVE_INFINITY, 0);
+  return found;
+}
+
+/** Positions from which holdings lead to the last layer. */
+function leadsToEnd(field: Field, state: State, starting: ReadonlyMap<number, readonly number[]>): ReadonlySet<number> {
+  const leads = new Set([field.layerCount]);
+  const positions = [...starting.keys()].sort((a, b) => b - a);
+  for (const position of positions)
+    if ((starting.get(position) ?? []).some((site) => leads.has(endAt(state, site)))) leads.add(position);
+  return leads;
+}
+
+function pathWith(field: Field, sites: readonly number[], width: number, seconds: number): Path {
+  return { sites, width, seconds, providers: [...new Set(sites.map((site) => field.provider[site] ?? 0))] };
+}
+
+function keepsRules(field: Field, state: State, { sites, width, seconds, providers }: Path): boolean {
+  const { aim, rules } = field.problem;
+  if (width <= 0 || providers.length < rules.providersMin) return false;
+  if (aim.kind === "throughput" && aim.secondsPerTokenMax !== undefined && seconds > aim.secondsPerTokenMax)
+    return false;
+  if (rules.providerLayersMax >= field.layerCount) return true;
+  return providers.every(
+    (provider) =>
+      sites.reduce(
+        (sum, site) => sum + (field.provider[site] === provider ? endAt(state, site) - startAt(state, site) : 0),
+        0,
+      ) <= rules.providerLayersMax,
+  );
+}
+
+/** How much each of these paths carries when all of them together carry the most. */
+export function flowsOf(field: Field, state: State, paths: readonly Path[]): readonly number[] {
+  const users = new Map<number, number>();
+  for (const { sites } of paths) for (const site of sites) users.set(site, (users.get(site) ?? 0) + 1);
+  if ([...users.values()].every((count) => count === 1)) return paths.map(({ width }) => width);
+  const rows = new Map<string, number>();
+  const limits: number[] = [];
+  const row = (name: string, limit: number): number => {
+    const known = rows.get(name);
+    if (known !== undefined) return known;
+    rows.set(name, limits.length);
+    limits.push(limit);
+    return limits.length - 1;
+  };
+  const columns = paths.map(({ sites }) => {
+    const takes: number[] = [];
+    sites.forEach((site, index) => {
+      const rate = field.rates[site]?.[endAt(state, site) - startAt(state, site)] ?? 0;
+      takes.push(row(`at ${site}`, rate));
+      const before = sites[index - 1];
+      const from =
+        before === undefined ? field.problem.links.entry(siteAt(field, site)) : linkBetween(field, before, site);
+      const inward = micro(from.tokensPerSecond);
+      if (inward < rate) takes.push(row(`${before ?? "entry"} to ${site}`, inward));
+      if (index < sites.length - 1) return;
+      const outward = micro(field.problem.links.exit(siteAt(field, site)).tokensPerSecond);
+      if (outward < rate) takes.push(row(`${site} to exit`, outward));
+    });
+    return takes;
+  });
+  return pack(columns, limits).map((amount) => Math.floor(amount + 1e-3));
+}
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+
+/** Whether after the loss of any one provider enough of these chains are left whole. */
+export function survives(field: Field, paths: readonly Path[]): boolean {
+  const { chainsAfterLoss } = field.problem.rules;
+  if (chainsAfterLoss <= 0) return true;
+  return field.providerNames.every(
+    (_, provider) => paths.filter(({ providers }) => !providers.includes(provider)).length >= chainsAfterLoss,
+  );
+}
+
+/** The chains to name: all that carry flow, or the best `chainCount`. Undefined where rules or number cannot be kept. */
+export function choose(field: Field, state: State, paths: readonly Path[]): Chosen | undefined {
+  const { chainCount, aim } = field.problem;
+  if (paths.length < Math.max(1, chainCount ?? 1)) return undefined;
+  if (chainCount === undefined) return chooseFree(field, state, paths);
+  if (chainCount === paths.length)
+    return survives(field, paths) ? { paths, flows: flowsOf(field, state, paths) } : undefined;
+  const better = (a: Chosen, b: Chosen | undefined): boolean => {
+    if (b === undefined) return true;
+    const [worst, other] = [slowest(a.paths), slowest(b.paths)];
+    if (aim.kind === "latency" && worst !== other) return worst < other;
+    return sum(a.flows) > sum(b.flows);
+  };
+  let best: Chosen | undefined;
+  const consider = (choice: readonly Path[]): void => {
+    if (!survives(field, choice)) return;
+    const chosen = { paths: choice, flows: flowsOf(field, state, choice) };
+    if (better(chosen, best)) best = chosen;
+  };
+  if (choicesOf(paths.length, chainCount) <= CHOICES_MAX)
+    for (const choice of subsets(paths, chainCount)) consider(choice);
+  else for (const choice of likely(field, state, paths, chainCount)) consider(choice);
+  return best;
+}
+
+export const slowest = (paths: readonly Path[]): number =>
+  paths.reduce((most, { seconds }) => Math.max(most, seconds), 0);
+
+function chooseFree(field: Field, state: State, paths: readonly Path[]): Chosen | undefined {
+  if (!survives(field, paths)) return undefined;
+  const flows = flowsOf(field, state, paths);
+  const kept = paths.map((path, index) => ({ path, flow: flows[index] ?? 0 }));
+  const carrying = kept.filter(({ flow }) => flow > 0);
+  // Chains that carry nothing are named only where a loss would otherwise leave too few.
+  for (const each of kept)
+    if (
+      each.flow <= 0 &&
+      !survives(
+        field,
+        carrying.map(({ path }) => path),
+      )
+    )
+      carrying.push(each);
+  return { paths: carrying.map(({ path }) => path), flows: carrying.map(({ flow }) => flow) };
+}
+
+function choicesOf(count: number, chosen: number): number {
+  let choices = 1;
+  for (let index = 0; index < chosen && choices <= CHOICES_MAX; index += 1)
+    choices = (choices * (count - index)) / (index + 1);
+  return choices;
+}
+
+function* subsets<Item>(items: readonly Item[], count: number, from = 0): Generator<readonly Item[]> {
+  if (count === 0) yield [];
+  else
+    for (let index = from; index <= items.length - count; index += 1)
+      for (const rest of subsets(items, count - 1, index + 1)) {
+        const item = items[index];
+        if (item !== undefined) yield [item, ...rest];
+      }
+}
+
+/** A few choices worth trying: by what all paths together would carry, by width, by time; then one exchanged. */
+function* likely(field: Field, state: State, paths: readonly Path[], chainCount: number): Generator<readonly Path[]> {
+  const together = flowsOf(field, state, paths);
+  const order = paths.map((path, index) => ({ path, flow: together[index] ?? 0 }));
+  const by = (compare: (a: (typeof order)[number], b: (typeof order)[number]) => number): readonly Path[] =>
+    [...order].sort(compare).map(({ path }) => path);
+  for (const list of [
+    by((a, b) => b.flow - a.flow || b.path.width - a.path.width),
+    by((a, b) => a.path.seconds - b.path.seconds),
+    apart(
+      by((a, b) => b.path.width - a.path.width || a.path.seconds - b.path.seconds),
+      chainCount,
+    ),
+    apart(
+      by((a, b) => a.path.seconds - b.path.seconds),
+      chainCount,
+    ),
+  ]) {
+    const first = list.slice(0, chainCount);
+    yield first;
+    for (let index = 0; index < chainCount; index += 1)
+      for (const other of list.slice(chainCount, chainCount + 4)) yield first.with(index, other);
+  }
+}
+
+/** Those first that share nothing with one already taken. */
+function apart(paths: readonly Path[], count: number): readonly Path[] {
+  const taken = new Set<number>();
+  const lone: Path[] = [];
+  for (const path of paths) {
+    if (lone.length === count) break;
+    if (path.sites.some((site) => taken.has(site))) continue;
+    for (const site of path.sites) taken.add(site);
+    lone.push(path);
+  }
+  return [...lone, ...paths.filter((path) => !lone.includes(path))];
+}

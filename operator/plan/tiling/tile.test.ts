@@ -1,0 +1,90 @@
+import { expect } from "chai";
+import { present } from "../../../core/assert.ts";
+import type { Tiling, TilingProblem } from "./problem.ts";
+import { assess, tile } from "./tile.ts";
+import { aProblem, aSite } from "./tiling-fixture.ts";
+
+const answerOf = (problem: TilingProblem): Tiling => {
+  const result = tile(problem);
+  return present(result.ok ? result.value : undefined, result.ok ? "an answer" : result.detail);
+};
+
+/** "a 0-3, b 3-6" of every chain, widest first. */
+const shown = ({ holdings, chains }: Tiling): readonly string[] =>
+  chains.map((chain) =>
+    chain.holdings
+      .map((index) => holdings[index])
+      .map((holding) => `${holding?.site} ${holding?.layers.start}-${holding?.layers.end}`)
+      .join(", "),
+  );
+
+describe("tile", () => {
+  it("one site that has room holds everything", () => {
+    expect(shown(answerOf(aProblem([aSite("a")])))).to.deep.equal(["a 0-6"]);
+  });
+
+  it("equal sites share evenly, and the flow is a site's rate with its part", () => {
+    const answer = answerOf(aProblem([aSite("a"), aSite("b")], { chainCount: 1 }));
+    expect(answer.tokensPerSecond).to.be.closeTo(100 / 3, 1e-3);
+    expect(answer.chains).to.have.length(1);
+  });
+
+  it("what bounds the flow is named", () => {
+    const slow = { tokensPerSecond: 5, seconds: 0.05 };
+    const links = { between: () => slow, entry: () => slow, exit: () => slow };
+    const halves = [aSite("a", 100, 3), aSite("b", 100, 3)];
+    const answer = answerOf(aProblem(halves, { links: { ...aProblem([]).links, between: links.between } }));
+    expect(answer.tokensPerSecond).to.equal(5);
+    expect(answer.bottleneck.join()).to.match(/^(a → b|b → a)$/);
+  });
+
+  it("the order of sites makes no difference", () => {
+    const sites = [aSite("a", 100, 3), aSite("b", 70, 4), aSite("c", 50, 2), aSite("d", 130, 3)];
+    expect(answerOf(aProblem(sites.toReversed()))).to.deep.equal(answerOf(aProblem(sites)));
+  });
+
+  it("a chain of the least time takes the fast site alone; the cheapest enough takes the cheap one", () => {
+    const sites = [aSite("cheap", 60, 6, { pricePerHour: 10 }), aSite("fast", 600, 6, { pricePerHour: 500 })];
+    expect(shown(answerOf(aProblem(sites, { aim: { kind: "latency" } })))).to.deep.equal(["fast 0-6"]);
+    const price = { kind: "price", tokensPerSecondMin: 9 } as const;
+    expect(shown(answerOf(aProblem(sites, { aim: price })))).to.deep.equal(["cheap 0-6"]);
+    const dear = answerOf(aProblem(sites, { aim: { kind: "price", tokensPerSecondMin: 80 } }));
+    expect(dear.pricePerHour).to.equal(500);
+  });
+
+  it("rules hold: providers in a chain, a provider's share, trusted ends, chains after a loss", () => {
+    const sites = [aSite("a"), aSite("b"), aSite("c", 900, 6, { mayHoldEnds: false })];
+    const rules = { providersMin: 3, providerLayersMax: 3, chainsAfterLoss: 0 };
+    const [chain = ""] = shown(answerOf(aProblem(sites, { rules, chainCount: 1 })));
+    expect(chain).to.match(/^[ab] 0-\d, c \d-\d, [ab] \d-6$/);
+    const twice = answerOf(
+      aProblem([aSite("a"), aSite("b")], {
+        rules: { ...rules, providersMin: 1, providerLayersMax: 6, chainsAfterLoss: 1 },
+      }),
+    );
+    expect(shown(twice).toSorted()).to.deep.equal(["a 0-6", "b 0-6"]);
+  });
+
+  it("chains asked for beyond what there is are named twice, and share", () => {
+    const answer = answerOf(aProblem([aSite("a")], { chainCount: 2 }));
+    expect(shown(answer)).to.deep.equal(["a 0-6", "a 0-6"]);
+    expect(answer.tokensPerSecond).to.be.closeTo(100 / 6, 1e-3);
+  });
+
+  it("refuses in words where nothing fits", () => {
+    expect(tile(aProblem([]))).to.have.property("code", "NoSites");
+    expect(tile(aProblem([aSite("a", 100, 2)]))).to.have.property("code", "NotEnoughRoom");
+    const rules = { providersMin: 2, providerLayersMax: 6, chainsAfterLoss: 0 };
+    expect(tile(aProblem([aSite("a")], { rules }))).to.have.property("code", "TooFewProviders");
+  });
+
+  it("holdings given from elsewhere are assessed the same way", () => {
+    const problem = aProblem([aSite("a"), aSite("b")]);
+    expect(assess(problem, [{ site: "a", layers: { start: 0, end: 5 } }])).to.equal(undefined);
+    const whole = assess(problem, [
+      { site: "a", layers: { start: 0, end: 2 } },
+      { site: "b", layers: { start: 2, end: 6 } },
+    ]);
+    expect(whole?.tokensPerSecond).to.equal(25);
+  });
+});
