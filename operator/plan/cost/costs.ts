@@ -60,7 +60,8 @@ export function assumedTraffic({ contextLength, slotCount }: Pick<ModelSpec, "co
   return { sessionCount: slotCount, promptTokens: Math.max(1, total - generatedTokens), generatedTokens };
 }
 
-const TOKEN_BYTES = 68; // an id and its frame
+/** An id and its frame. */
+export const TOKEN_BYTES = 68;
 /** Of softmax and choice, for each word of the vocabulary, on the leader's event loop. */
 const SAMPLE_SECONDS_PER_WORD = 5e-9;
 /** A partial sum leaves every layer twice: after attention and after the feed-forward network. */
