@@ -15,7 +15,7 @@ import { formatCredits } from "../core/units.ts";
 import { lifetime } from "../core/wire/lifetime.ts";
 import { readDocuments } from "../operator/local/documents.ts";
 import { type LocalEvent, type LocalHouse, startLocal } from "../operator/local/local-house.ts";
-import { showPlacement, showSlice, showTable } from "../operator/plan/show.ts";
+import { showPlacement, showSlice, showTable } from "../operator/plan/words/table.ts";
 import { curlLine } from "./curl.ts";
 import { type Asked, askModel } from "./demo/ask.ts";
 import { type Earning, earnings } from "./demo/earnings.ts";
@@ -75,7 +75,7 @@ async function demo(options: Options): Promise<number> {
 }
 
 function tell(event: LocalEvent, say: (text: string) => void): void {
-  if (event.event === "planned") say(`${showPlacement(event.model, event.facts, event.placement)}\n`);
+  if (event.event === "planned") say(`${showPlacement(event.world, event.placement)}\n`);
   if (event.event === "condition" && event.condition.status !== "True")
     say(`  … ${event.condition.type}: ${event.condition.message}`);
 }

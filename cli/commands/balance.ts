@@ -5,7 +5,7 @@ import type { EpochBalance__Output } from "../../core/gen/proto/tessellate/ledge
 import { RefusalError, refuse } from "../../core/result.ts";
 import { formatCredits } from "../../core/units.ts";
 import { ask } from "../../core/wire/door.ts";
-import { showTable } from "../../operator/plan/show.ts";
+import { showTable } from "../../operator/plan/words/table.ts";
 import { type LedgerOptions, askLedger, withLedgerOptions } from "../ledger-door.ts";
 
 const TIMEOUT_MS = 15_000;

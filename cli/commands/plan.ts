@@ -6,7 +6,7 @@ import { type Documents, readDocuments } from "../../operator/local/documents.ts
 import { resolveLocal } from "../../operator/local/local-house.ts";
 import { nodeFactsOf } from "../../operator/plan/model-spec.ts";
 import { place } from "../../operator/plan/place.ts";
-import { placementDocument, showPlacement } from "../../operator/plan/show.ts";
+import { placementDocument, showPlacement } from "../../operator/plan/words/table.ts";
 
 type Options = { readonly file: readonly string[]; readonly nodes: readonly string[]; readonly output: string };
 

@@ -8,7 +8,7 @@ import { type Settlement, openSettlement } from "../../core/settlement.ts";
 import { formatCredits } from "../../core/units.ts";
 import { ask } from "../../core/wire/door.ts";
 import { checkSettlement } from "../../ledger/rules/settlement.ts";
-import { showTable } from "../../operator/plan/show.ts";
+import { showTable } from "../../operator/plan/words/table.ts";
 import { type LedgerOptions, askLedger, withLedgerOptions } from "../ledger-door.ts";
 
 const TIMEOUT_MS = 60_000;

@@ -1,0 +1,48 @@
+/** A plan as data for programs: `tessellate plan -o json`. Every field of it is stable; new ones may come. */
+import { formatCredits } from "../../../core/units.ts";
+import type { Placement } from "../types.ts";
+import { type Known, viewOf } from "./view.ts";
+
+/** Money is text in credits, exactly; times are in the units of their names; ranges are [start, end). */
+export function placementDocument(world: Known, placement: Placement) {
+  const { model, facts } = world;
+  const { pricePerHour, ...estimate } = placement.estimate;
+  const view = viewOf(world, placement);
+  return {
+    model: model.name,
+    root: facts.root,
+    quantization: model.quantization,
+    layerCount: facts.config.layerCount,
+    contextLength: model.contextLength,
+    slotCount: model.slotCount,
+    estimate: { ...estimate, ...(pricePerHour === undefined ? {} : { pricePerHour: formatCredits(pricePerHour) }) },
+    chains: view.rows
+      .filter(({ chain }) => chain !== undefined)
+      .map(({ chain, blocks, hops, tokensPerSecond, millisecondsPerToken }) => ({
+        chain,
+        ...(tokensPerSecond === undefined ? {} : { tokensPerSecond }),
+        ...(millisecondsPerToken === undefined ? {} : { millisecondsPerToken }),
+        segments: blocks.map((block, index) => ({
+          chain: block.home,
+          segment: block.segment,
+          layers: [block.layers.start, block.layers.end],
+          nodes: block.ranks.map(({ node }) => node),
+          milliseconds: block.milliseconds,
+          isEstimated: block.isEstimated,
+          ...(hops[index]?.milliseconds === undefined ? {} : { roundTripToNextMs: hops[index].milliseconds }),
+        })),
+      })),
+    ranks: placement.assignments.map((assignment) => ({
+      chain: assignment.chain,
+      segment: assignment.segment,
+      rank: assignment.rank,
+      provider: assignment.provider,
+      node: assignment.node,
+      layers: [assignment.layers.start, assignment.layers.end],
+      slice: { rank: assignment.rank, rankCount: assignment.sliceWeights.length, weights: assignment.sliceWeights },
+      weightBytes: assignment.weightBytes,
+      kvBytes: assignment.kvBytes,
+    })),
+    leftOut: placement.leftOut,
+  };
+}

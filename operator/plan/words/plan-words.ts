@@ -1,0 +1,95 @@
+/**
+ * A plan in words: one text for the terminal, the ShardPlan's status, events and the Planned condition, so that they
+ * never say different things.
+ */
+import type { Placement } from "../types.ts";
+import { drawPlan } from "./drawing.ts";
+import { extentText, headlineLines, headlineText, leftOutLines, reasonsOf } from "./headline.ts";
+import { countOf, formatMillis } from "./figures.ts";
+import { type Charset, type Line, UNICODE, renderLines } from "./lines.ts";
+import { estimatePieces } from "./headline.ts";
+import { type Known, type View, viewOf } from "./view.ts";
+
+/** What the API server takes as a condition's message; the ShardPlan's text keeps to the same. */
+export const TEXT_LENGTH_MAX = 32_768;
+/** An event's note may be 1 KiB; a condition is read in one line of `kubectl describe`. */
+const SENTENCE_LENGTH_MAX = 1000;
+/** kubectl's columns: what a terminal shows without breaking lines. */
+const STATUS_WIDTH = 100;
+
+export type PlanWords = {
+  readonly headline: string;
+  readonly condition: string; // of Planned: at most 1,000 characters, one line
+  readonly event: string; // the same, for an event
+  readonly text: string; // the picture without colours, 100 columns, at most TEXT_LENGTH_MAX bytes in UTF-8
+};
+
+export function planWords(world: Known, placement: Placement): PlanWords {
+  const out = reasonsOf(placement.leftOut).map(({ nodes, why }) => `${nodes.join(", ")}: ${why}`);
+  const promise = [extentText(placement), ...estimatePieces(placement)].join("; ");
+  const condition = shortened(out.length === 0 ? promise : `${promise}; left out ${out.join("; ")}`, SENTENCE_LENGTH_MAX);
+  const whole = renderLines(pictureLines(world, placement, { width: STATUS_WIDTH, charset: UNICODE }), false);
+  return {
+    headline: headlineText(world, placement),
+    condition,
+    event: shortened(`Planned: ${promise}`, SENTENCE_LENGTH_MAX),
+    text: shortenedLines(whole, TEXT_LENGTH_MAX),
+  };
+}
+
+export type PictureStyle = { readonly width: number; readonly charset: Charset };
+
+/** Headline, picture, what the slow parts are, and every node left out: what `tessellate plan` prints. */
+export function pictureLines(world: Known, placement: Placement, style: PictureStyle): readonly Line[] {
+  const view = viewOf(world, placement);
+  const out = leftOutLines(placement.leftOut, style.width);
+  return [
+    ...headlineLines(world, placement, style.width),
+    [],
+    ...drawPlan(view, style),
+    ...(out.length === 0 ? [] : [[], ...out]),
+  ];
+}
+
+/** Where a token's time goes on the slowest chain: `7.1 ms in 3 segments, 23 ms between them`. */
+export function timeText({ rows }: View): string {
+  const times = rows
+    .filter(({ chain }) => chain !== undefined)
+    .map(({ blocks, hops }) => ({
+      count: blocks.length,
+      inside: blocks.reduce((sum, { milliseconds }) => sum + milliseconds, 0),
+      between: hops.reduce((sum, { milliseconds }) => sum + (milliseconds ?? 0) / 2, 0),
+    }));
+  const slowest = times.toSorted((a, b) => b.inside + b.between - a.inside - a.between)[0];
+  if (slowest === undefined) return "";
+  return `${formatMillis(slowest.inside)} in ${countOf(slowest.count, "segment")}, ${formatMillis(slowest.between)} between them`;
+}
+
+/** Cut at a blank, and said so. */
+export function shortened(text: string, lengthMax: number): string {
+  if (text.length <= lengthMax) return text;
+  const kept = text.slice(0, lengthMax - 2);
+  return `${kept.slice(0, Math.max(kept.lastIndexOf(" "), lengthMax - 80))} …`;
+}
+
+/** Whole lines up to so many bytes of UTF-8, and how many more there were. */
+export function shortenedLines(text: string, byteCountMax: number): string {
+  const lines = text.split("\n");
+  let byteCount = 0;
+  for (const [index, line] of lines.entries()) {
+    byteCount += utf8Length(line) + 1;
+    const rest = `… and ${countOf(lines.length - index, "more line")}: tessellate plan shows all`;
+    if (byteCount + utf8Length(rest) > byteCountMax && index < lines.length - 1)
+      return [...lines.slice(0, index), rest].join("\n");
+  }
+  return text;
+}
+
+function utf8Length(text: string): number {
+  let byteCount = 0;
+  for (const character of text) {
+    const point = character.codePointAt(0) ?? 0;
+    byteCount += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+  }
+  return byteCount;
+}
