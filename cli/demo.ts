@@ -15,10 +15,11 @@ import { formatCredits } from "../core/units.ts";
 import { lifetime } from "../core/wire/lifetime.ts";
 import { readDocuments } from "../operator/local/documents.ts";
 import { type LocalEvent, type LocalHouse, startLocal } from "../operator/local/local-house.ts";
-import { showPlacement, showSlice, showTable } from "../operator/plan/words/table.ts";
+import { showSlice, showTable } from "../operator/plan/words/table.ts";
 import { curlLine } from "./curl.ts";
 import { type Asked, askModel } from "./demo/ask.ts";
 import { type Earning, earnings } from "./demo/earnings.ts";
+import { planPicture } from "./picture.ts";
 
 type Options = { readonly prompt: string; readonly exit?: boolean; readonly json?: boolean; readonly listen: string };
 type Shown = { readonly asked: Asked; readonly verdict: AnswerVerdict; readonly earned: readonly Earning[] };
@@ -75,7 +76,7 @@ async function demo(options: Options): Promise<number> {
 }
 
 function tell(event: LocalEvent, say: (text: string) => void): void {
-  if (event.event === "planned") say(`${showPlacement(event.world, event.placement)}\n`);
+  if (event.event === "planned") say(`${planPicture(event.world, event.placement)}\n`);
   if (event.event === "condition" && event.condition.status !== "True")
     say(`  … ${event.condition.type}: ${event.condition.message}`);
 }

@@ -1,14 +1,31 @@
-/** `tessellate plan`: what would go where, without starting anything. */
+/** `tessellate plan`: what would go where, and what would be otherwise if, without starting anything. */
 import type { Command } from "commander";
 import { costText } from "../../core/quantization-cost.ts";
-import { RefusalError, valueOrThrow } from "../../core/result.ts";
+import { type Refusal, RefusalError, type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
 import { type Documents, readDocuments } from "../../operator/local/documents.ts";
 import { resolveLocal } from "../../operator/local/local-house.ts";
 import { nodeFactsOf } from "../../operator/plan/model-spec.ts";
 import { place } from "../../operator/plan/place.ts";
-import { placementDocument, showPlacement } from "../../operator/plan/words/table.ts";
+import type { ModelFacts, Placement, World } from "../../operator/plan/types.ts";
+import { compare, comparisonDocument, comparisonText } from "../../operator/plan/words/compare.ts";
+import { placementDocument } from "../../operator/plan/words/document.ts";
+import { parseChange } from "../../operator/plan/words/parse-change.ts";
+import { type Remedy, remedies, remedyWords } from "../../operator/plan/words/remedies.ts";
 
-type Options = { readonly file: readonly string[]; readonly nodes: readonly string[]; readonly output: string };
+import { showPlacement } from "../../operator/plan/words/table.ts";
+import { type TerminalStyle, planPicture, terminalStyle } from "../picture.ts";
+
+type Known = World & { readonly facts: ModelFacts };
+type Options = {
+  readonly file: readonly string[];
+  readonly nodes: readonly string[];
+  readonly output: string;
+  readonly whatIf: readonly string[];
+  readonly width?: string;
+};
+
+const FORMS = ["picture", "wide", "table", "json"] as const;
+type Form = (typeof FORMS)[number];
 
 export function register(program: Command): void {
   program
@@ -16,23 +33,86 @@ export function register(program: Command): void {
     .description("show which node would hold which shard, without starting anything")
     .requiredOption("-f, --file <file...>", "YAML with a ShardedModel")
     .requiredOption("--nodes <file...>", "YAML with Providers and ShardNodes")
-    .option("-o, --output <form>", "table or json", "table")
+    .option("-o, --output <form>", "picture, wide (a row for each rank; or table), json or svg", "picture")
+    .option(
+      "--what-if <change>",
+      "compare with the plan after a change; may be said again: add=NAME:mem=24Gi,bandwidth=300G,provider=X, " +
+        "remove=NODE, quantization=int8, replicas=2, context=8192 …",
+      (change: string, before: readonly string[]) => [...before, change],
+      [] as readonly string[],
+    )
+    .option("--width <columns>", "of the picture, 60 to 200; left out, the terminal's")
     .action(async (options: Options) => {
-      if (options.output !== "table" && options.output !== "json") {
-        throw new RefusalError({ ok: false, code: "BadOption", detail: `-o ${options.output}: choose table or json` });
-      }
+      const form = valueOrThrow(formOf(options.output));
+      const style = terminalStyle(valueOrThrow(widthAsked(options.width)));
       const documents = valueOrThrow(readDocuments([...options.file, ...options.nodes]));
       const { model, facts } = await resolveLocal(documents);
       const nodes = documents.nodes.map((node) => nodeFactsOf(node, admitted(documents), true));
-      const placed = valueOrThrow(place({ model, facts, nodes, ranks: [], previous: undefined, probes: [] }));
-      console.log(
-        options.output === "json"
-          ? JSON.stringify(placementDocument(model, facts, placed), undefined, 2)
-          : showPlacement(model, facts, placed),
-      );
+      const world: Known = { model, facts, nodes, ranks: [], previous: undefined, probes: [] };
+      if (options.whatIf.length > 0) {
+        if (form === "wide") throw new RefusalError(notWithWhatIf(options.output));
+        const changes = options.whatIf.map((text) => valueOrThrow(parseChange(world, text)));
+        const comparison = compare(world, changes);
+        console.log(form === "json" ? json(comparisonDocument(comparison)) : comparisonText(comparison, style));
+        return;
+      }
+      const placed = place(world);
+      if (!placed.ok) return refused(world, placed, form);
+      console.log(shown(world, placed.value, form, style));
       const cost = facts.costs?.find(({ quantization }) => quantization === model.quantization);
-      if (cost !== undefined && options.output === "table") console.log(`as its packer measured, ${costText(cost)}`);
+      if (cost !== undefined && (form === "picture" || form === "wide"))
+        console.log(`as its packer measured, ${costText(cost)}`);
     });
+}
+
+function shown(world: Known, placement: Placement, form: Form, style: TerminalStyle): string {
+  switch (form) {
+    case "json":
+      return json(placementDocument(world, placement));
+    case "picture":
+      return planPicture(world, placement, style);
+    default:
+      return showPlacement(world, placement);
+  }
+}
+
+/** Nothing fits: what would, as a sentence or as data. */
+function refused(world: Known, refusal: Refusal, form: Form): void {
+  const found = remedies(world);
+  const detail = remedyWords(world, refusal, found);
+  if (form !== "json") {
+    const [first] = found;
+    const again =
+      first === undefined ? "" : `\ntry       ${first.options.map((option) => `--what-if ${option}`).join(" ")}`;
+    throw new RefusalError({ ok: false, code: refusal.code, detail: `${detail}${again}` });
+  }
+  console.log(json({ fits: false, code: refusal.code, detail, remedies: found.map(remedyDocument) }));
+  process.exitCode = 1;
+}
+
+const remedyDocument = ({ words, options, size, placement }: Remedy) => ({
+  words,
+  whatIf: options,
+  size,
+  nodes: [...new Set(placement.assignments.map(({ node }) => node))],
+});
+
+const json = (value: unknown): string => JSON.stringify(value, undefined, 2);
+
+function formOf(output: string): Result<Form, "BadOption"> {
+  const form = FORMS.find((each) => each === output);
+  if (form === undefined) return refuse("BadOption", `-o ${output}: choose ${FORMS.join(", ")}`);
+  return ok(form === "table" ? "wide" : form);
+}
+
+const notWithWhatIf = (output: string): Refusal =>
+  refuse("BadOption", `-o ${output} shows one plan: with --what-if choose picture or json`);
+
+function widthAsked(text: string | undefined): Result<number | undefined, "BadOption"> {
+  const asked = text === undefined ? undefined : Number(text);
+  if (asked !== undefined && !(Number.isInteger(asked) && asked > 0))
+    return refuse("BadOption", `--width ${text}: expected a whole number of columns`);
+  return ok(asked);
 }
 
 /** Offline every provider that the files name is admitted: local mode makes the keys that the files leave out. */

@@ -7,8 +7,8 @@ import { systemClock } from "../../core/wire/clock.ts";
 import { lifetime } from "../../core/wire/lifetime.ts";
 import { readDocuments } from "../../operator/local/documents.ts";
 import { type LocalEvent, startLocal } from "../../operator/local/local-house.ts";
-import { showPlacement } from "../../operator/plan/words/table.ts";
 import { curlLine } from "../curl.ts";
+import { planPicture } from "../picture.ts";
 import { ProgressBar } from "../progress-bar.ts";
 
 type Options = {
@@ -83,7 +83,7 @@ function teller(): (event: LocalEvent) => void {
 function say(event: Exclude<LocalEvent, { readonly event: "condition" }>): void {
   switch (event.event) {
     case "planned":
-      console.log(`${showPlacement(event.world, event.placement)}\n`);
+      console.log(`${planPicture(event.world, event.placement)}\n`);
       return;
     case "action":
       console.error(

@@ -32,7 +32,7 @@ export type LocalOptions = {
 };
 
 export type LocalEvent =
-  | { readonly event: "planned"; readonly model: ModelSpec; readonly facts: ModelFacts; readonly placement: Placement }
+  | { readonly event: "planned"; readonly world: World & { readonly facts: ModelFacts }; readonly placement: Placement }
   | { readonly event: "condition"; readonly condition: Condition }
   | { readonly event: "action"; readonly action: Action };
 
@@ -140,7 +140,7 @@ class Loop {
         detail: planned?.message ?? "nothing fits",
       });
     }
-    this.#options.tell({ event: "planned", model: this.#model, facts: this.#facts, placement });
+    this.#options.tell({ event: "planned", world: { ...this.#world(cluster), facts: this.#facts }, placement });
     const signers = cluster.nodes
       .filter(({ name }) => placement.assignments.some(({ node }) => node === name))
       .map((node) => cluster.startSigner(node));

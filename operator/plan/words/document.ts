@@ -1,7 +1,8 @@
 /** A plan as data for programs: `tessellate plan -o json`. Every field of it is stable; new ones may come. */
 import { formatCredits } from "../../../core/units.ts";
 import type { Placement } from "../types.ts";
-import { type Known, viewOf } from "./view.ts";
+import type { Known } from "./times.ts";
+import { viewOf } from "./view.ts";
 
 /** Money is text in credits, exactly; times are in the units of their names; ranges are [start, end). */
 export function placementDocument(world: Known, placement: Placement) {
@@ -29,7 +30,9 @@ export function placementDocument(world: Known, placement: Placement) {
           nodes: block.ranks.map(({ node }) => node),
           milliseconds: block.milliseconds,
           isEstimated: block.isEstimated,
-          ...(hops[index]?.milliseconds === undefined ? {} : { roundTripToNextMs: hops[index].milliseconds }),
+          ...(hops[index] === undefined
+            ? {}
+            : { roundTripToNextMs: hops[index].milliseconds, roundTripIsEstimated: hops[index].isEstimated }),
         })),
       })),
     ranks: placement.assignments.map((assignment) => ({

@@ -22,14 +22,18 @@ type Note = { readonly key: string; readonly block: Block };
 /** The rows of the view, each with an axis below, then what the colours and marks mean. */
 export function drawPlan(view: View, style: DrawingStyle): readonly Line[] {
   const width = Math.max(WIDTH_MIN, style.width);
-  const wide = { ...style, width };
+  const charset = view.estimated === "some" ? style.charset : { ...style.charset, estimated: "" };
+  const wide = { charset, width };
   const rows = view.rows.flatMap((row) => drawRow(row, view, wide));
   return [...rows, ...legend(view, wide)];
 }
 
 function drawRow(row: Row, view: View, style: DrawingStyle): readonly Line[] {
   if (row.chain === undefined) {
-    const [first = [], ...rest] = noteLines(row.blocks.map((block) => ({ key: "", block })), style);
+    const [first = [], ...rest] = noteLines(
+      row.blocks.map((block) => ({ key: "", block })),
+      style,
+    );
     return [[{ text: row.title.padEnd(LABEL_WIDTH), tone: "strong" }, ...first.slice(1)], ...rest];
   }
   const columnCount = style.width - LABEL_WIDTH - 1;
@@ -92,7 +96,9 @@ function cellsOf(block: Block, inner: number, depth: number, frame: Frame): read
     const isFirst = line === 0 || Math.floor(((line - 1) * block.ranks.length) / depth) < index;
     const provider = view.providers.indexOf(rank.provider);
     const name = !isFirst ? "" : fit ? (names[index] ?? "") : key === "" ? rank.node : index === 0 ? key : "";
-    const fill = block.isGuest ? style.charset.guest : (style.charset.fills[provider % style.charset.fills.length] ?? "");
+    const fill = block.isGuest
+      ? style.charset.guest
+      : (style.charset.fills[provider % style.charset.fills.length] ?? "");
     const room = inner - name.length;
     const gap = name !== "" && room > 1 ? " " : "";
     return [
@@ -135,10 +141,7 @@ function axisOf(blocks: readonly Block[], hops: readonly Hop[], widths: readonly
     const at = edges[index] ?? 0;
     const start = String(block.layers.start);
     const hop = index === 0 ? undefined : hops[index - 1];
-    const trip =
-      hop?.milliseconds === undefined || hop.milliseconds === 0
-        ? ""
-        : ` ${style.charset.trip}${formatMillis(hop.milliseconds)}${hop.isBottleneck ? ` ${style.charset.bottleneck}` : ""}`;
+    const trip = tripText(hop, style.charset);
     if (!fitsIn(start + trip, widths[index] ?? 0) || !write(at, start + trip)) write(at, start);
   }
   for (const [index, block] of blocks.entries()) {
@@ -147,6 +150,12 @@ function axisOf(blocks: readonly Block[], hops: readonly Hop[], widths: readonly
     for (const shift of [0, 2, 4, 6]) if (write(middle + shift, time)) break;
   }
   return [{ text: " ".repeat(LABEL_WIDTH) }, { text: cells.join(""), tone: "dim" }];
+}
+
+function tripText(hop: Hop | undefined, charset: Charset): string {
+  if (hop === undefined || hop.milliseconds === 0) return "";
+  const mark = hop.isBottleneck ? ` ${charset.bottleneck}` : "";
+  return ` ${hop.isEstimated ? charset.estimated : ""}${charset.trip}${formatMillis(hop.milliseconds)}${mark}`;
 }
 
 const fitsIn = (text: string, width: number): boolean => text.length + 1 < width;
@@ -168,7 +177,10 @@ function noteLines(notes: readonly Note[], style: DrawingStyle): readonly Line[]
 /** A group of many ranks as several pieces. */
 function cutAtBlanks(piece: Line, room: number): readonly Line[] {
   const pieces: string[] = [""];
-  for (const word of piece.map(({ text }) => text).join("").split(" + ")) {
+  for (const word of piece
+    .map(({ text }) => text)
+    .join("")
+    .split(" + ")) {
     const grown = pieces.at(-1) === "" ? word : `${pieces.at(-1)} + ${word}`;
     if (grown.length <= room) pieces[pieces.length - 1] = grown;
     else pieces.push(word);
@@ -186,10 +198,20 @@ function legend(view: View, { width, charset }: DrawingStyle): readonly Line[] {
   const mark = (is: boolean, text: string) => is && pieces.push([{ text, tone: "dim" }]);
   const isBottleneck = (of: Block | Hop) => of.isBottleneck;
   mark(blocks.some(isBottleneck) || hops.some(isBottleneck), `${charset.bottleneck} bottleneck`);
-  mark(blocks.some(({ isEstimated }) => isEstimated), `${charset.estimated} not measured: estimated`);
-  mark(blocks.some(({ alsoOn }) => alsoOn.length > 0), `${charset.shared}N shared with chain N`);
-  mark(blocks.some(({ isGuest }) => isGuest), `${charset.guest} at home in the other chain`);
-  mark(hops.some(({ milliseconds }) => (milliseconds ?? 0) > 0), `${charset.trip} round trip`);
+  mark(view.estimated === "some", `${charset.estimated} not measured: estimated`);
+  mark(view.estimated === "all", "all times estimated, none measured");
+  mark(
+    blocks.some(({ alsoOn }) => alsoOn.length > 0),
+    `${charset.shared}N shared with chain N`,
+  );
+  mark(
+    blocks.some(({ isGuest }) => isGuest),
+    `${charset.guest} at home in the other chain`,
+  );
+  mark(
+    hops.some(({ milliseconds }) => milliseconds > 0),
+    `${charset.trip} round trip`,
+  );
   const first: Line = [{ text: "key".padEnd(LABEL_WIDTH) }];
   return pieces.length === 0
     ? []

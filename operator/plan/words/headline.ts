@@ -3,7 +3,8 @@ import { formatBytes } from "../../../core/units.ts";
 import type { LeftOut, ModelSpec, Placement } from "../types.ts";
 import { countOf, formatMillis, formatPrice, formatRate } from "./figures.ts";
 import { type Line, wrapPieces, wrapText } from "./lines.ts";
-import { type Known, countsOf } from "./view.ts";
+import type { Known } from "./times.ts";
+import { countsOf } from "./view.ts";
 
 /** `Qwen3-8B`: what the source calls the model; undefined where that is the ShardedModel's own name. */
 export function checkpointName({ source, name }: ModelSpec): string | undefined {
@@ -49,12 +50,13 @@ function perMillion(pricePerHour: bigint, tokensPerSecond: number | undefined): 
   return ` = ${formatPrice((Number(pricePerHour) * 1e6) / (3600 * tokensPerSecond))} per million tokens`;
 }
 
-export const headlineText = (world: Known, placement: Placement): string => headlinePieces(world, placement).join(" · ");
+export const headlineText = (world: Known, placement: Placement): string =>
+  headlinePieces(world, placement).join(" · ");
 
 export function headlineLines(world: Known, placement: Placement, width: number): readonly Line[] {
-  const pieces = headlinePieces(world, placement).map((text, index): Line => [
-    index === 0 ? { text, tone: "strong" } : { text },
-  ]);
+  const pieces = headlinePieces(world, placement).map(
+    (text, index): Line => [index === 0 ? { text, tone: "strong" } : { text }],
+  );
   return wrapPieces(pieces, { width, separator: " · ", first: [], rest: "  " });
 }
 

@@ -43,7 +43,13 @@ export const lineWidth = (line: Line): number => line.reduce((sum, { text }) => 
 
 /** The lines as one text. Without `colour` it holds no escape code at all. */
 export function renderLines(lines: readonly Line[], colour: boolean): string {
-  return lines.map((line) => trimmed(line).map((span) => (colour ? painted(span) : span.text)).join("")).join("\n");
+  return lines
+    .map((line) =>
+      trimmed(line)
+        .map((span) => (colour ? painted(span) : span.text))
+        .join(""),
+    )
+    .join("\n");
 }
 
 function trimmed(line: Line): Line {

@@ -4,11 +4,12 @@
  */
 import type { Placement } from "../types.ts";
 import { drawPlan } from "./drawing.ts";
-import { extentText, headlineLines, headlineText, leftOutLines, reasonsOf } from "./headline.ts";
+import { estimatePieces, extentText, headlineLines, headlineText, leftOutLines, reasonsOf } from "./headline.ts";
 import { countOf, formatMillis } from "./figures.ts";
+import { shortened, shortenedLines } from "./text.ts";
 import { type Charset, type Line, UNICODE, renderLines } from "./lines.ts";
-import { estimatePieces } from "./headline.ts";
-import { type Known, type View, viewOf } from "./view.ts";
+import type { Known } from "./times.ts";
+import { type View, viewOf } from "./view.ts";
 
 /** What the API server takes as a condition's message; the ShardPlan's text keeps to the same. */
 export const TEXT_LENGTH_MAX = 32_768;
@@ -27,7 +28,10 @@ export type PlanWords = {
 export function planWords(world: Known, placement: Placement): PlanWords {
   const out = reasonsOf(placement.leftOut).map(({ nodes, why }) => `${nodes.join(", ")}: ${why}`);
   const promise = [extentText(placement), ...estimatePieces(placement)].join("; ");
-  const condition = shortened(out.length === 0 ? promise : `${promise}; left out ${out.join("; ")}`, SENTENCE_LENGTH_MAX);
+  const condition = shortened(
+    out.length === 0 ? promise : `${promise}; left out ${out.join("; ")}`,
+    SENTENCE_LENGTH_MAX,
+  );
   const whole = renderLines(pictureLines(world, placement, { width: STATUS_WIDTH, charset: UNICODE }), false);
   return {
     headline: headlineText(world, placement),
@@ -58,38 +62,9 @@ export function timeText({ rows }: View): string {
     .map(({ blocks, hops }) => ({
       count: blocks.length,
       inside: blocks.reduce((sum, { milliseconds }) => sum + milliseconds, 0),
-      between: hops.reduce((sum, { milliseconds }) => sum + (milliseconds ?? 0) / 2, 0),
+      between: hops.reduce((sum, { milliseconds }) => sum + milliseconds / 2, 0),
     }));
   const slowest = times.toSorted((a, b) => b.inside + b.between - a.inside - a.between)[0];
   if (slowest === undefined) return "";
   return `${formatMillis(slowest.inside)} in ${countOf(slowest.count, "segment")}, ${formatMillis(slowest.between)} between them`;
-}
-
-/** Cut at a blank, and said so. */
-export function shortened(text: string, lengthMax: number): string {
-  if (text.length <= lengthMax) return text;
-  const kept = text.slice(0, lengthMax - 2);
-  return `${kept.slice(0, Math.max(kept.lastIndexOf(" "), lengthMax - 80))} …`;
-}
-
-/** Whole lines up to so many bytes of UTF-8, and how many more there were. */
-export function shortenedLines(text: string, byteCountMax: number): string {
-  const lines = text.split("\n");
-  let byteCount = 0;
-  for (const [index, line] of lines.entries()) {
-    byteCount += utf8Length(line) + 1;
-    const rest = `… and ${countOf(lines.length - index, "more line")}: tessellate plan shows all`;
-    if (byteCount + utf8Length(rest) > byteCountMax && index < lines.length - 1)
-      return [...lines.slice(0, index), rest].join("\n");
-  }
-  return text;
-}
-
-function utf8Length(text: string): number {
-  let byteCount = 0;
-  for (const character of text) {
-    const point = character.codePointAt(0) ?? 0;
-    byteCount += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
-  }
-  return byteCount;
 }

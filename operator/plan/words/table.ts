@@ -4,8 +4,7 @@ import { formatBytes } from "../../../core/units.ts";
 import type { Assignment, Placement } from "../types.ts";
 import { formatMillis } from "./figures.ts";
 import { headlineText } from "./headline.ts";
-import { segmentMillis } from "./times.ts";
-import type { Known } from "./view.ts";
+import { type Known, timesOf } from "./times.ts";
 
 /** `whole` for a rank that is its segment; `2 of 3 (34/100)` for the second rank of three with 34 of 100 parts. */
 export function showSlice({ rank, sliceWeights }: Pick<Assignment, "rank" | "sliceWeights">): string {
@@ -35,13 +34,14 @@ export function showTable(
 /** The headline, one row for each rank, and every node left out with its reason. */
 export function showPlacement(world: Known, placement: Placement): string {
   const { assignments, leftOut } = placement;
+  const times = timesOf(world, placement);
   const rows = assignments.map((assignment) => [
     String(assignment.chain),
     assignment.provider,
     assignment.node,
     `${assignment.layers.start}–${assignment.layers.end} (${lengthOf(assignment.layers)})`,
     showSlice(assignment),
-    formatMillis(segmentMillis(world, [assignment]).milliseconds),
+    formatMillis(times.segment([assignment]).milliseconds),
     formatBytes(assignment.weightBytes),
     formatBytes(assignment.kvBytes),
     formatBytes(assignment.weightBytes + assignment.kvBytes),
@@ -50,7 +50,8 @@ export function showPlacement(world: Known, placement: Placement): string {
   const table = showTable(header, rows, ["time", "weights", "kv", "bytes"]);
   const routes = placement.routes?.filter(({ chain, segments }) => segments.some((each) => each.chain !== chain)) ?? [];
   const crossing = routes.map(
-    ({ chain, segments }) => `chain ${chain} goes by ${segments.map((each) => `${each.chain}.${each.segment}`).join(" ")}`,
+    ({ chain, segments }) =>
+      `chain ${chain} goes by ${segments.map((each) => `${each.chain}.${each.segment}`).join(" ")}`,
   );
   const out = leftOut.map(({ node, why }) => `left out  ${node}: ${why}`);
   const parts = [[headlineText(world, placement), `model ${world.facts.root}`], [table], crossing, out];

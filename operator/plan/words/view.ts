@@ -4,11 +4,8 @@
  */
 import { present } from "../../../core/assert.ts";
 import { type LayerRange, lengthOf } from "../../../core/ranges.ts";
-import type { Assignment, ModelFacts, Placement, World } from "../types.ts";
-import { hopMillis, segmentMillis } from "./times.ts";
-
-/** What is drawn on: a World whose model could be read, as far as words need it. */
-export type Known = Pick<World, "model" | "nodes"> & { readonly facts: ModelFacts };
+import type { Assignment, Placement } from "../types.ts";
+import { type Known, type Time, type Times, timesOf } from "./times.ts";
 
 /** One segment as one row shows it. */
 export type Block = {
@@ -23,8 +20,8 @@ export type Block = {
   readonly alsoOn: readonly number[]; // other chains that pass through it
 };
 
-/** From one segment of a row to the next; `undefined` milliseconds: never measured. */
-export type Hop = { readonly milliseconds: number | undefined; readonly isBottleneck: boolean };
+/** From one segment of a row to the next: the round trip. */
+export type Hop = Time & { readonly isBottleneck: boolean };
 
 export type Row = {
   readonly title: string; // chain 0 | spare
@@ -38,6 +35,7 @@ export type Row = {
 export type View = {
   readonly layerCount: number;
   readonly rows: readonly Row[];
+  readonly estimated: "none" | "some" | "all"; // of times and trips; where all are, no mark tells them apart
   readonly providers: readonly string[]; // of all nodes that hold something, by name: their colours follow this order
 };
 
@@ -48,21 +46,24 @@ type Group = { readonly chain: number; readonly segment: number; readonly ranks:
 export function viewOf(world: Known, placement: Placement): View {
   const groups = groupsOf(placement.assignments);
   const paths = pathsOf(placement, groups);
+  const times = timesOf(world, placement);
   const routes = new Map(placement.routes?.map((route) => [route.chain, route]));
+  const rows = paths.map(({ title, chain, groups: own }): Row => {
+    const route = chain === undefined ? undefined : routes.get(chain);
+    return {
+      title,
+      chain,
+      blocks: own.map((group) => blockOf(times, placement, group, chain, paths)),
+      hops: chain === undefined ? [] : own.slice(1).map((to, index) => hopOf(times, placement, own[index], to)),
+      tokensPerSecond: route?.tokensPerSecond,
+      millisecondsPerToken: route?.millisecondsPerToken,
+    };
+  });
+  const guesses = rows.flatMap(({ blocks, hops }) => [...blocks, ...hops]).map(({ isEstimated }) => isEstimated);
   return {
     layerCount: world.facts.config.layerCount,
-    rows: paths.map(({ title, chain, groups: own }) => {
-      const route = chain === undefined ? undefined : routes.get(chain);
-      const blocks = own.map((group) => blockOf(world, placement, group, chain, paths));
-      return {
-        title,
-        chain,
-        blocks,
-        hops: chain === undefined ? [] : own.slice(1).map((to, index) => hopOf(world, placement, own[index], to)),
-        tokensPerSecond: route?.tokensPerSecond,
-        millisecondsPerToken: route?.millisecondsPerToken,
-      };
-    }),
+    rows,
+    estimated: guesses.every(Boolean) ? "all" : guesses.some(Boolean) ? "some" : "none",
     providers: [...new Set(placement.assignments.map(({ provider }) => provider))].sort(),
   };
 }
@@ -119,13 +120,13 @@ function spareRows(spares: readonly Group[]): readonly Path[] {
 const leaderOf = ({ ranks }: Group): Assignment => present(ranks[0], "a group has a rank");
 
 function blockOf(
-  world: Known,
+  times: Times,
   { estimate }: Placement,
   group: Group,
   chain: number | undefined,
   paths: readonly Path[],
 ): Block {
-  const { milliseconds, isEstimated } = segmentMillis(world, group.ranks);
+  const { milliseconds, isEstimated } = times.segment(group.ranks);
   return {
     home: group.chain,
     segment: group.segment,
@@ -141,11 +142,11 @@ function blockOf(
   };
 }
 
-function hopOf(world: Known, { estimate }: Placement, from: Group | undefined, to: Group): Hop {
+function hopOf(times: Times, { estimate }: Placement, from: Group | undefined, to: Group): Hop {
   const sender = leaderOf(present(from, "every segment but the first has one before it"));
   const [first, second] = namesIn(estimate.bottleneck);
   return {
-    milliseconds: hopMillis(world, sender, leaderOf(to)),
+    ...times.hop(sender, leaderOf(to)),
     isBottleneck: isLink(estimate.bottleneck) && first === sender.node && second === leaderOf(to).node,
   };
 }
