@@ -168,6 +168,7 @@ function settings(world: Known): readonly Axis[] {
   const selector = Object.entries(placement.nodeSelector);
   return [
     axis("quantization", smaller),
+    axis("kvCache", model.kvDtype === "f32" ? [["int8", 0.3]] : []),
     axis("context", downFrom(model.contextLength)),
     axis("slots", downFrom(model.slotCount)),
     axis("replicas", downFrom(model.replicas)),

@@ -13,6 +13,7 @@ export function placementDocument(world: Known, placement: Placement) {
     model: model.name,
     root: facts.root,
     quantization: model.quantization,
+    kvDtype: model.kvDtype,
     layerCount: facts.config.layerCount,
     contextLength: model.contextLength,
     slotCount: model.slotCount,

@@ -26,6 +26,7 @@ export function headlinePieces({ model, facts }: Known, placement: Placement): r
   return [
     model.name,
     [checkpointName(model), model.quantization].filter(Boolean).join(" "),
+    ...(model.kvDtype === "f32" ? [] : [`KV in ${model.kvDtype}`]),
     countOf(facts.config.layerCount, "layer"),
     countOf(chainCount, "chain"),
     ...estimatePieces(placement),

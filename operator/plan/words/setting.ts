@@ -1,4 +1,5 @@
 /** The fields of a model's spec that one may ask "what if" about: `quantization=int4`, `context=8192`, `providers.min=2`. */
+import { KV_DTYPES } from "../../../core/kv-cache.ts";
 import { QUANTIZATIONS } from "../../../core/rank-config.ts";
 import { type Result, ok, refuse } from "../../../core/result.ts";
 import { parseCredits } from "../model-spec.ts";
@@ -44,6 +45,13 @@ const FIELDS: Readonly<Record<string, Field>> = {
     parse: (text) => {
       const quantization = QUANTIZATIONS.find((each) => each === text);
       return quantization === undefined ? undefined : { words: `quantization ${text}`, model: { quantization } };
+    },
+  },
+  kvCache: {
+    expects: KV_DTYPES.join(", "),
+    parse: (text) => {
+      const kvDtype = KV_DTYPES.find((each) => each === text);
+      return kvDtype === undefined ? undefined : { words: `kvCache.dtype ${text}`, model: { kvDtype } };
     },
   },
   replicas: counted(0, (replicas) => ({ words: countOf(replicas, "replica"), model: { replicas } })),
