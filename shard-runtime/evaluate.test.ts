@@ -19,6 +19,7 @@ describe("evaluate", () => {
       segments: 1,
       tensorParallel: 1,
       quantization: "f32",
+      kvDtype: "f32",
       clock: systemClock,
       ...part,
     });
@@ -37,6 +38,7 @@ describe("evaluate", () => {
   it("gives the same however the model is cut", async () => {
     const whole = await run();
     expect(await run({ segments: 2 })).to.deep.equal(whole);
+    expect(whole.driftClass).to.match(/^ort-.*\/f32\/f32\/tp1$/);
     expect((await run({ segments: 2, tensorParallel: 3 })).greedy).to.deep.equal(whole.greedy);
   });
 

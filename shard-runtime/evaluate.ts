@@ -2,15 +2,21 @@
  * A checkpoint's answers, for anyone who wants to compare with another engine: logits and greedy continuation, computed
  * by the same graphs that serve, cut as one likes.
  */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
+import { present } from "../core/assert.ts";
 import type { Clock } from "../core/clock.ts";
 import type { ModelConfig } from "../core/model-config.ts";
+import type { KvDtype } from "../core/kv-cache.ts";
+import { MANIFEST_FILE, parseManifest } from "../core/manifest.ts";
+import { type QuantizationCost, costsOf } from "../core/quantization-cost.ts";
 import { splitByWeights } from "../core/ranges.ts";
 import { type Result, ok, refuse, valueOrThrow } from "../core/result.ts";
 import { rankCountMax } from "../core/slice.ts";
+import { checkKvDtype } from "./engine/kv-dtype.ts";
 import { LocalChain } from "./engine/local-chain.ts";
+import { machineLibrary } from "./engine/native/products.ts";
 import type { PackFormat } from "./engine/shard.ts";
 import { openUnpacked } from "./weights/pack.ts";
 import type { Progress } from "./weights/progress.ts";
@@ -22,6 +28,7 @@ export type EvaluateOptions = {
   readonly segments: number; // equal runs of layers
   readonly tensorParallel: number; // ranks in each segment
   readonly quantization: PackFormat; // f32 | f16 | int8 | int4
+  readonly kvDtype: KvDtype;
   readonly clock: Clock;
   /** While the checkpoint is checked. */
   readonly onProgress?: (progress: Progress) => void;
@@ -32,6 +39,8 @@ export type EvaluateOptions = {
 export type Evaluation = {
   readonly lastLogits: readonly number[]; // [vocabulary], after the last given token
   readonly greedy: readonly number[]; // the continuation; the end-of-text token does not end it
+  readonly driftClass: string; // of the first rank: what computed
+  readonly costs: readonly QuantizationCost[]; // of what was asked for, where the model's manifest says them
 };
 
 /** Throws a RefusalError that names the argument, or the file and what is wrong with it. */
@@ -46,11 +55,15 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   valueOrThrow(checkArguments(options, model.config));
   const cacheDirectory = await mkdtemp(join(tmpdir(), "tessellate-eval-"));
   try {
+    const library = await machineLibrary(join(cacheDirectory, "native"));
+    valueOrThrow(checkKvDtype(options.kvDtype, "cpu", library));
     const sliceWeights = new Array<number>(options.tensorParallel).fill(1);
     const layers = splitByWeights(model.config.layerCount, new Array<number>(options.segments).fill(1));
     const plan = layers.map((range) => ({ layers: range, sliceWeights }));
     const chain = await LocalChain.load(model, plan, {
       quantization: options.quantization,
+      kvDtype: options.kvDtype,
+      products: "path" in library ? library.path : undefined,
       cacheDirectory,
       contextLength: options.tokenIds.length + options.maxTokens,
       slotCount: 1,
@@ -59,7 +72,9 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
       ...(options.onStep === undefined ? {} : { onProgress: options.onStep }),
     });
     try {
-      return greedyFrom(chain, options);
+      const driftClass = present(chain.engines[0], "a chain has an engine").facts.driftClass;
+      const costs = costsOf(await costsBeside(options.modelDirectory, model.root), options);
+      return { ...greedyFrom(chain, options), driftClass, costs };
     } finally {
       chain.close();
     }
@@ -68,7 +83,14 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   }
 }
 
-function greedyFrom(chain: LocalChain, options: EvaluateOptions): Evaluation {
+/** As the manifest in the folder says them, if it is of the files that lie there. */
+async function costsBeside(directory: string, root: string): Promise<readonly QuantizationCost[]> {
+  const text = await readFile(join(directory, MANIFEST_FILE), "utf8").catch(() => "");
+  const manifest = parseManifest(text);
+  return manifest.ok && manifest.value.root === root ? (manifest.value.costs ?? []) : [];
+}
+
+function greedyFrom(chain: LocalChain, options: EvaluateOptions): Pick<Evaluation, "lastLogits" | "greedy"> {
   chain.acquire("eval");
   let logits = chain.feed("eval", options.tokenIds);
   const lastLogits = [...logits];

@@ -1,5 +1,7 @@
 /** `tessellate eval`: a checkpoint's logits and greedy continuation, to compare with another engine. */
 import type { Command } from "commander";
+import { KV_DTYPES } from "../../core/kv-cache.ts";
+import { costText } from "../../core/quantization-cost.ts";
 import { type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { evaluate } from "../../shard-runtime/evaluate.ts";
@@ -14,6 +16,7 @@ type Options = {
   readonly segments: string;
   readonly tensorParallel: string;
   readonly quantization: string;
+  readonly kvCache: string;
   readonly output: string;
 };
 
@@ -27,6 +30,7 @@ export function register(program: Command): void {
     .option("--segments <count>", "cut the layers into so many segments", "1")
     .option("--tensor-parallel <degree>", "ranks of every segment", "1")
     .option("--quantization <kind>", FORMATS.join(", "), "f32")
+    .option("--kv-cache <dtype>", KV_DTYPES.join(", "), "f32")
     .option("-o, --output <form>", "json, or text for the continuation alone", "text")
     .action(async (options: Options) => {
       const bar = new ProgressBar();
@@ -36,15 +40,15 @@ export function register(program: Command): void {
         maxTokens: valueOrThrow(parseCount(options.maxTokens, "--max-tokens", 0)),
         segments: valueOrThrow(parseCount(options.segments, "--segments", 1)),
         tensorParallel: valueOrThrow(parseCount(options.tensorParallel, "--tensor-parallel", 1)),
-        quantization: valueOrThrow(parseQuantization(options.quantization)),
+        quantization: valueOrThrow(choice(FORMATS, options.quantization, "--quantization")),
+        kvDtype: valueOrThrow(choice(KV_DTYPES, options.kvCache, "--kv-cache")),
         clock: systemClock,
         onProgress: (progress) => bar.show(progress),
         onStep: (text) => bar.line(text),
       }).finally(() => bar.clear());
-      const { lastLogits, greedy } = result;
-      console.log(
-        options.output === "json" ? JSON.stringify({ lastLogits: [...lastLogits], greedy }) : greedy.join(","),
-      );
+      console.log(options.output === "json" ? JSON.stringify(result) : result.greedy.join(","));
+      console.error(`computed by ${result.driftClass}`);
+      for (const cost of result.costs) console.error(`as the model's packer measured, ${costText(cost)}`);
     });
 }
 
@@ -62,9 +66,7 @@ function parseCount(text: string, option: string, least: number): Result<number,
   return refuse("BadOption", `${option}: ${JSON.stringify(text)} is no whole number from ${least} up`);
 }
 
-function parseQuantization(text: string): Result<(typeof FORMATS)[number], "BadOption"> {
-  const found = FORMATS.find((each) => each === text);
-  return found === undefined
-    ? refuse("BadOption", `--quantization ${text}: choose one of ${FORMATS.join(", ")}`)
-    : ok(found);
+function choice<T extends string>(all: readonly T[], text: string, option: string): Result<T, "BadOption"> {
+  const found = all.find((each) => each === text);
+  return found === undefined ? refuse("BadOption", `${option} ${text}: choose one of ${all.join(", ")}`) : ok(found);
 }

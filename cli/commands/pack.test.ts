@@ -45,7 +45,7 @@ describe("tessellate pack", function () {
     };
     const { code, stdout } = await tessellate("pack", directory, "--quantization", "int4");
     expect(code).to.equal(0);
-    expect(stdout).to.match(/^int4: \S+ nats from f32 \(mean KL over 256 random tokens\)$/m);
+    expect(stdout).to.match(/^int4: \S+ nats from f32 \(mean KL over 256 random tokens, by .+ operators\)$/m);
     const measured = await manifestOf();
     expect(measured.costs).to.have.length(1);
     await tessellate("pack", directory, "--no-measure");

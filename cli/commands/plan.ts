@@ -1,6 +1,6 @@
 /** `tessellate plan`: what would go where, and what would be otherwise if, without starting anything. */
 import type { Command } from "commander";
-import { costText } from "../../core/quantization-cost.ts";
+import { costText, costsOf } from "../../core/quantization-cost.ts";
 import { type Refusal, RefusalError, type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
 import { type Documents, readDocuments } from "../../operator/local/documents.ts";
 import { resolveLocal } from "../../operator/local/local-house.ts";
@@ -59,9 +59,8 @@ export function register(program: Command): void {
       const placed = place(world);
       if (!placed.ok) return refused(world, placed, form);
       console.log(shown(world, placed.value, form, style));
-      const cost = facts.costs?.find(({ quantization }) => quantization === model.quantization);
-      if (cost !== undefined && (form === "picture" || form === "wide"))
-        console.log(`as its packer measured, ${costText(cost)}`);
+      if (form === "picture" || form === "wide")
+        for (const cost of costsOf(facts.costs ?? [], model)) console.log(`as its packer measured, ${costText(cost)}`);
     });
 }
 

@@ -1,7 +1,8 @@
 /**
- * What a quantisation costs: the packed model's next-token distributions against the source's, on a small sample. The
+ * What fewer bits cost, of weights or of the KV cache: the packed model's next-token distributions against the source's, on a small sample. The
  * model goes through in segments of a few layers, each packed, run and removed before the next, so a machine can measure
- * a model that it could not serve: memory and disk are those of one segment in f32.
+ * a model that it could not serve: memory and disk are those of one segment in f32. It computes with the operators that
+ * serve, where this machine has them.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
@@ -10,13 +11,15 @@ import { assert, present } from "../../core/assert.ts";
 import type { Clock } from "../../core/clock.ts";
 import { fileOf } from "../../core/manifest.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
-import type { Measured, QuantizationCost } from "../../core/quantization-cost.ts";
+import type { KvDtype } from "../../core/kv-cache.ts";
+import type { Measured, MeasuredKv, QuantizationCost } from "../../core/quantization-cost.ts";
 import type { LayerRange } from "../../core/ranges.ts";
 import { valueOrThrow } from "../../core/result.ts";
 import { cutSlices } from "../../core/slice.ts";
 import { tensorPlaces } from "../../core/tensor-places.ts";
 import type { ShardEngine } from "../engine/engine.ts";
 import { runInLockStep } from "../engine/local-chain.ts";
+import { machineLibrary } from "../engine/native/products.ts";
 import { loadEngine } from "../engine/ort-engine.ts";
 import { packShard } from "../engine/pack.ts";
 import type { PackFormat } from "../engine/shard.ts";
@@ -35,39 +38,69 @@ export type MeasureOptions = {
   readonly onStep?: (text: string) => void;
 };
 
-/** The costs in the order asked for, or in words why they were not measured. Refusals of the source pass through. */
+export type Asked = { readonly quantizations: readonly Measured[]; readonly kvDtypes?: readonly MeasuredKv[] };
+
+/** The costs in the order asked for, and in words what was not measured and why. */
+export type Measurement = { readonly costs: readonly QuantizationCost[]; readonly unmeasured?: string };
+
+/** Refusals of the source pass through. */
 export async function measureCosts(
   model: OpenModel,
-  { quantizations, ...options }: MeasureOptions & { readonly quantizations: readonly Measured[] },
-): Promise<readonly QuantizationCost[] | string> {
+  { quantizations, kvDtypes = [], ...options }: MeasureOptions & Asked,
+): Promise<Measurement> {
   const sample = await sampleOf(model);
-  const divergences = await measureDivergences(model, sample, quantizations, options);
-  if (typeof divergences === "string") return divergences;
-  const tokenCount = sample.sequences.reduce((sum, ids) => sum + ids.length, 0);
-  return quantizations.map((quantization, at) => {
-    const meanKlNats = present(divergences[at], "each was measured");
-    return { quantization, meanKlNats, tokenCount, sample: sample.kind };
-  });
+  const directory = await mkdtemp(join(tmpdir(), "tessellate-measure-"));
+  try {
+    const library = await machineLibrary(join(directory, "native"));
+    const products = "path" in library ? library.path : undefined;
+    const kvMeasured = products === undefined ? [] : kvDtypes;
+    const held = [
+      ...quantizations.map((quantization) => ({ quantization })),
+      ...kvMeasured.map((kvDtype) => ({ kvDtype })),
+    ];
+    const given = { ...options, products, directory };
+    const divergences = await measureDivergences(model, sample, held, given);
+    if (typeof divergences === "string") return { costs: [], unmeasured: divergences };
+    const tokenCount = sample.sequences.reduce((sum, ids) => sum + ids.length, 0);
+    const operators = products === undefined ? ("onnxruntime" as const) : ("own" as const);
+    const costs = held.map((each, at) => {
+      const meanKlNats = present(divergences[at], "each was measured");
+      return { ...each, meanKlNats, tokenCount, sample: sample.kind, operators };
+    });
+    if (!("reason" in library) || kvDtypes.length === 0) return { costs };
+    return { costs, unmeasured: `a KV cache in ${kvDtypes.join(", ")}: ${library.reason}` };
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
 }
 
-/** Mean divergences from f32 on the sample, nats, in the order of `formats`; or why they were not measured. */
+/** How weights and KV are held; f32 where a part is left out. */
+export type Variant = { readonly quantization?: PackFormat; readonly kvDtype?: KvDtype };
+
+type DivergenceOptions = MeasureOptions & {
+  readonly products?: string | undefined; // native/products.ts's library; absent: ONNX Runtime's operators
+  readonly directory: string; // for what is packed; emptied again
+};
+
+/** Mean divergences from f32 on the sample, nats, in the order of `variants`; or why they were not measured. */
 export async function measureDivergences(
   model: OpenModel,
   sample: Sample,
-  formats: readonly PackFormat[],
-  options: MeasureOptions,
+  variants: readonly Variant[],
+  options: DivergenceOptions,
 ): Promise<readonly number[] | string> {
   const { config } = model;
-  const all: readonly PackFormat[] = ["f32", ...formats];
+  const all: readonly Variant[] = [{}, ...variants];
   const segments = segmentsOf(config, options.segmentBytes ?? SEGMENT_BYTES);
   const startedMs = options.clock.monotonicMs();
   let rows: readonly Rows[] = all.map(() => sample.sequences); // into the next segment, in the order of `all`
   for (const [at, layers] of segments.entries()) {
     const outputs: Rows[] = [];
-    for (const [index, format] of all.entries()) {
-      options.onStep?.(`measuring ${format}, layers ${layers.start} to ${layers.end} of ${config.layerCount}`);
-      const input = present(rows[index], "each format has its rows");
-      outputs.push(await throughSegment(model, layers, format, sample, input));
+    for (const [index, variant] of all.entries()) {
+      const what = `${variant.quantization ?? "f32"}${variant.kvDtype === undefined ? "" : `, KV in ${variant.kvDtype}`}`;
+      options.onStep?.(`measuring ${what}, layers ${layers.start} to ${layers.end} of ${config.layerCount}`);
+      const input = present(rows[index], "each variant has its rows");
+      outputs.push(await throughSegment(model, layers, variant, sample, input, options));
     }
     rows = outputs;
     const spentMs = options.clock.monotonicMs() - startedMs;
@@ -114,11 +147,11 @@ function segmentsOf(config: ModelConfig, segmentBytes: number): readonly LayerRa
 async function throughSegment(
   model: OpenModel,
   layers: LayerRange,
-  quantization: PackFormat,
+  { quantization = "f32", kvDtype }: Variant,
   sample: Sample,
   input: Rows,
+  { products, directory: cacheDirectory }: DivergenceOptions,
 ): Promise<readonly Float32Array[]> {
-  const cacheDirectory = await mkdtemp(join(tmpdir(), "tessellate-measure-"));
   let engine: ShardEngine | undefined;
   try {
     const slice = present(cutSlices(model.config, [1])[0], "one rank has one slice");
@@ -126,6 +159,8 @@ async function throughSegment(
     const { directory } = await packShard(model.tensors, model.config, { layers, slice }, packed);
     engine = await loadEngine({
       device: "cpu",
+      products,
+      kvDtype,
       shardDirectory: directory,
       contextLength: Math.max(...sample.sequences.map((ids) => ids.length)),
       slotCount: 1,
@@ -137,7 +172,7 @@ async function throughSegment(
     return outputs;
   } finally {
     engine?.close();
-    await rm(cacheDirectory, { recursive: true, force: true });
+    await rm(join(cacheDirectory, "shards"), { recursive: true, force: true });
   }
 }
 

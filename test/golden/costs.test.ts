@@ -1,4 +1,7 @@
 /** What quantisations of the demo model cost: nothing in f32, and the more the fewer bits. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import { valueOrThrow } from "../../core/result.ts";
@@ -14,22 +17,30 @@ describe("costs of quantisation, of the demo model", () => {
     const model = valueOrThrow(await openUnpacked(DEMO, { clock }));
     const sample = await sampleOf(model);
     expect(sample.kind).to.equal("text");
-    expect(await measureDivergences(model, sample, ["f32"], { clock, timeLimitMs })).to.deep.equal([0]);
+    const directory = await mkdtemp(join(tmpdir(), "tessellate-costs-"));
+    try {
+      const options = { clock, timeLimitMs, directory };
+      expect(await measureDivergences(model, sample, [{ quantization: "f32" }], options)).to.deep.equal([0]);
+    } finally {
+      await rm(directory, { recursive: true });
+    }
   });
 
   it("are the more the fewer bits, and the same wherever the model is cut", async () => {
     const model = valueOrThrow(await openUnpacked(DEMO, { clock }));
     const quantizations = ["f16", "int8", "int4"] as const;
-    const costs = await measureCosts(model, { quantizations, clock, timeLimitMs });
-    if (typeof costs === "string") throw new Error(costs);
-    expect(costs.map(({ quantization }) => quantization)).to.deep.equal(quantizations);
-    const [f16, int8, int4] = costs.map(({ meanKlNats }) => meanKlNats);
+    const kvDtypes = ["int8"] as const;
+    const { costs, unmeasured } = await measureCosts(model, { quantizations, kvDtypes, clock, timeLimitMs });
+    expect(costs.map(({ quantization }) => quantization).slice(0, 3)).to.deep.equal(quantizations);
+    const [f16, int8, int4, kvInt8] = costs.map(({ meanKlNats }) => meanKlNats);
+    if (kvInt8 === undefined) expect(unmeasured).to.include("KV cache in int8");
+    else expect(kvInt8).to.be.within(1e-9, 1e-3);
     if (f16 === undefined || int8 === undefined || int4 === undefined) throw new Error("three were asked for");
     expect(f16).to.be.below(int8);
     expect(int8).to.be.below(int4);
     expect(int4).to.be.within(1e-6, 1);
     expect(costs[0]?.tokenCount).to.be.within(100, 256);
     const cut = await measureCosts(model, { quantizations: ["int4"], clock, timeLimitMs, segmentBytes: 1 });
-    expect(cut).to.deep.equal([costs[2]]);
+    expect(cut.costs).to.deep.equal([costs[2]]);
   });
 });
