@@ -55,11 +55,11 @@ export async function loadShard(
   onModel(model);
   const refused = refusedShard(config, model.config);
   if (refused !== undefined) throw new RefusalError(refused);
-  await checkDevice({ device: config.device, config: model.config, quantization: config.quantization });
   // Compiles for some seconds where it was not yet; meanwhile the weights come.
   const library = config.device === "cpu" ? machineLibrary(join(config.cacheDirectory, "native")) : undefined;
   if (config.kvDtype !== "f32")
     valueOrThrow(checkKvDtype(config.kvDtype, config.device, (await library) ?? { reason: "it is for the cpu" }));
+  await checkDevice({ device: config.device, config: model.config, quantization: config.quantization });
   const slices = cutSlices(model.config, config.sliceWeights);
   const slice = slices[config.rankIndex];
   if (slice === undefined)

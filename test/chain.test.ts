@@ -4,9 +4,11 @@
  */
 import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { RefusalError } from "../core/result.ts";
+import { machineLibrary } from "../shard-runtime/engine/native/products.ts";
 import { faultsOf, generate, receiptsOf } from "./chain/evidence.ts";
 import type { Shape } from "./chain/fake-chain.ts";
 import { RealChain, ended, rankName, readyz, startProcess } from "./chain/real-chain.ts";
@@ -102,6 +104,7 @@ describe("a rank as a process", function () {
       whyNot((config) => ({ ...config, layers: { start: 0, end: 40 } })),
       whyNot((config) => ({ ...config, model: { ...config.model, source: { path: "/nowhere" } } })),
       whyNot((config) => ({ ...config, provider: "somebody-else" })),
+      whyNot((config) => ({ ...config, device: "cuda", kvDtype: "int8" })),
     ]);
     for (const [index, part] of [
       "WrongRoot",
@@ -109,9 +112,34 @@ describe("a rank as a process", function () {
       "layers.end",
       "MissingFile",
       "SignerMismatch",
+      "KvCacheUnsupported",
     ].entries()) {
       expect(said[index]).to.match(/^Failed/);
       expect(said[index]).to.contain(part);
+    }
+  });
+
+  it("keeps keys and values in int8 where it is told to, and its receipts say so", async function () {
+    if ("reason" in (await machineLibrary(join(tmpdir(), "tessellate-test-native")))) return this.skip();
+    const chain = await RealChain.start({
+      checkpoint,
+      shape: [[1], [1, 1]],
+      tell: (config) => ({ ...config, kvDtype: "int8" }),
+    });
+    try {
+      await chain.serving();
+      const prompts = goldensOf("gqa-7to1-untied").slice(0, 4);
+      const answers = await Promise.all(
+        prompts.map(({ tokenIds }) => generate(chain.wire, chain.request(tokenIds), 24)),
+      );
+      const [{ tokenIds } = expect.fail("a prompt")] = prompts;
+      const alone = await generate(chain.wire, chain.request(tokenIds), 24);
+      expect(alone.tokens).to.deep.equal(answers[0]?.tokens);
+      const keys = chain.ranks.map(({ key }) => key.publicKey);
+      expect(faultsOf(alone, keys, { name: "default/model", layerCount: chain.layerCount })).to.deep.equal([]);
+      for (const { driftClass } of receiptsOf(alone, keys)) expect(driftClass).to.match(/\/tp[12]\/kv-int8$/);
+    } finally {
+      await chain.stop();
     }
   });
 
