@@ -71,6 +71,9 @@ export class Ort {
     this.#products = options.products;
     this.version = api.version;
     this.buildInfo = String(api.raw("GetBuildInfoString")());
+    // Our own operators have threads of their own; see native/crew.c.
+    if (options.products !== undefined)
+      koffi.load(options.products).func("tessellate_crew", "void", ["int"])(options.threadCount);
     const threading = api.make("CreateThreadingOptions");
     api.check("SetGlobalIntraOpNumThreads", threading, options.threadCount);
     api.check("SetGlobalSpinControl", threading, options.spin ? 1 : 0);

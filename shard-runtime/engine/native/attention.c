@@ -22,6 +22,7 @@
  * A cache for attention with a window may be shorter than the session: position p then lies at p mod its length, a
  * multiple of 16 that holds the window and the rows that come. Sums run over the same positions in the same lanes.
  */
+#include "operator.h"
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
@@ -37,8 +38,6 @@
 #define POSITIONS_AT_ONCE 64 /* whose values fit into the first */
 #define SIZE_MAX_OF_HEAD 512
 #define GROUP 32 /* values under one scale */
-#define MIN_OF(a, b) ((a) < (b) ? (a) : (b))
-#define INLINE static inline __attribute__((always_inline))
 
 typedef struct {
   int64_t heads, kv_heads, window; /* window 0: all positions */
@@ -252,21 +251,24 @@ static void put(const Call *call, Kept kept, int64_t kv_head, const float *from,
     scales[group * stride] = encode(from + d, MIN_OF(GROUP, size - d), codes + d * stride, stride);
 }
 
-static void keep_head(void *of, size_t kv_head) {
-  const Call *call = of;
+static void keep_head(const Call *call, int64_t kv_head) {
   const Attention *a = call->attention;
   const int64_t size = call->size, width = (a->heads + 2 * a->kv_heads) * size;
   float turned[SIZE_MAX_OF_HEAD];
   const int64_t group = a->heads / a->kv_heads;
   for (int64_t row = 0; row < call->rows; row++) {
     const int64_t position = call->first + row, place = place_of(call, position), block = place / LANES * LANES;
-    const float *qkv = call->qkv + row * width, *key = qkv + (a->heads + (int64_t)kv_head) * size;
-    for (int64_t head = (int64_t)kv_head * group; head < ((int64_t)kv_head + 1) * group; head++)
+    const float *qkv = call->qkv + row * width, *key = qkv + (a->heads + kv_head) * size;
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
       turn(call, qkv + head * size, position, call->queries + (row * a->heads + head) * size);
     turn(call, key, position, turned);
-    put(call, call->keys, (int64_t)kv_head, turned, block, MIN_OF(LANES, call->capacity - block), place - block);
-    put(call, call->values, (int64_t)kv_head, key + a->kv_heads * size, place, 1, 0);
+    put(call, call->keys, kv_head, turned, block, MIN_OF(LANES, call->capacity - block), place - block);
+    put(call, call->values, kv_head, key + a->kv_heads * size, place, 1, 0);
   }
+}
+
+static void keep_heads(void *of, int64_t start, int64_t end) {
+  for (int64_t kv_head = start; kv_head < end; kv_head++) keep_head(of, kv_head);
 }
 
 static float *scratch(size_t count) {
@@ -279,12 +281,10 @@ static float *scratch(size_t count) {
   return space;
 }
 
-static void run_part(void *of, size_t part) {
-  Call *call = of;
+static void attend(const Call *call, int64_t part) {
   const Attention *a = call->attention;
-  const int64_t group = a->heads / a->kv_heads, head = (int64_t)part % call->tiles * HEADS_AT_ONCE;
-  const int64_t kv_head = (int64_t)part / call->tiles % a->kv_heads;
-  const int64_t row = (int64_t)part / call->tiles / a->kv_heads * call->rows_a_part;
+  const int64_t group = a->heads / a->kv_heads, head = part % call->tiles * HEADS_AT_ONCE;
+  const int64_t kv_head = part / call->tiles % a->kv_heads, row = part / call->tiles / a->kv_heads * call->rows_a_part;
   const int rows = (int)MIN_OF(call->rows_a_part, call->rows - row);
   const int64_t room = a->is_coded ? POSITIONS_AT_ONCE * call->size : 0;
   const int64_t span = call->first + row + rows - first_of(call, row);
@@ -293,23 +293,24 @@ static void run_part(void *of, size_t part) {
   attend_rows(call, kv_head, row, rows, kv_head * group + head, (int)MIN_OF(HEADS_AT_ONCE, group - head), scores + room, scores);
 }
 
+/* Of a single row whoever takes a KV head keeps it too. */
+static int keeps_as_it_goes(const Call *call) { return call->rows == 1 && call->tiles == 1; }
+
+static void attend_parts(void *of, int64_t start, int64_t end) {
+  const Call *call = of;
+  for (int64_t part = start; part < end; part++) {
+    if (keeps_as_it_goes(call)) keep_head(call, part);
+    attend(call, part);
+  }
+}
+
 /* ---- the operator ---- */
 
-typedef void *Pointer;
-static const Pointer *api;
-#define CALL(position, result, ...) ((result(*)(__VA_ARGS__))api[position])
-enum {
-  CREATE_STATUS = 0, TENSOR_DATA = 51, DIMENSION_COUNT = 61, GET_DIMENSIONS = 62, TENSOR_SHAPE = 65, KERNEL_FLOAT = 85,
-  KERNEL_INTEGER = 86, KERNEL_INPUT = 90, KERNEL_OUTPUT = 91, RELEASE_STATUS = 93, RELEASE_SHAPE = 99, PARALLEL_FOR = 274
-};
 enum {
   QKV, SEPARATE_KEYS, SEPARATE_VALUES, PAST_KEYS, PAST_VALUES, LAST_POSITION, POSITION_COUNT, COSINE, SINE, POSITIONS, MASK,
   SINKS, INPUT_COUNT, PAST_KEY_SCALES = INPUT_COUNT, PAST_VALUE_SCALES, CODED_INPUT_COUNT
 };
 enum { OUT_ROWS, OUT_KEYS, OUT_VALUES, OUTPUT_COUNT, OUT_KEY_SCALES = OUTPUT_COUNT, OUT_VALUE_SCALES, CODED_OUTPUT_COUNT };
-enum { FLOAT = 1, INT8 = 3, INT32 = 6, INT64 = 7 };
-
-static Pointer failure(const char *words) { return CALL(CREATE_STATUS, Pointer, int, const char *)(1, words); }
 
 static int64_t integer_of(Pointer info, const char *name, int64_t absent) {
   int64_t value = absent;
@@ -367,10 +368,6 @@ static void *output(Pointer context, size_t index, const int64_t *dims, size_t a
   if (CALL(KERNEL_OUTPUT, Pointer, Pointer, size_t, const int64_t *, size_t, Pointer *)(context, index, dims, axes, &value)) return NULL;
   if (value) CALL(TENSOR_DATA, Pointer, Pointer, Pointer *)(value, &data);
   return data;
-}
-
-static void parallel(Pointer context, void (*work)(void *, size_t), size_t count, void *call) {
-  CALL(PARALLEL_FOR, Pointer, Pointer, void (*)(void *, size_t), size_t, size_t, void *)(context, work, count, 0, call);
 }
 
 enum { ROWS_WORTH_SHARING = 16 };
@@ -443,17 +440,15 @@ static Pointer compute(Pointer kernel, Pointer context) {
   if (scaled.scale == 0) scaled.scale = 1.0f / sqrtf((float)call.size);
   call.attention = &scaled;
   call.tiles = (a->heads / a->kv_heads + HEADS_AT_ONCE - 1) / HEADS_AT_ONCE;
-  if (call.rows >= ROWS_WORTH_SHARING) parallel(context, keep_head, (size_t)a->kv_heads, &call);
-  else
-    for (int64_t head = 0; head < a->kv_heads; head++) keep_head(&call, (size_t)head);
   call.rows_a_part = call.rows >= ROWS_WORTH_SHARING ? ROWS_AT_ONCE : 1;
   const int64_t row_parts = (call.rows + call.rows_a_part - 1) / call.rows_a_part;
-  parallel(context, run_part, (size_t)(row_parts * a->kv_heads * call.tiles), &call);
+  if (!keeps_as_it_goes(&call))
+    parallel(context, keep_heads, &call, a->kv_heads, call.rows >= ROWS_WORTH_SHARING ? 1 : a->kv_heads);
+  parallel(context, attend_parts, &call, row_parts * a->kv_heads * call.tiles, 1);
   return NULL;
 }
 
 static const char *name_of(const Pointer op) { return is_coded(op) ? "Int8Attention" : "GroupQueryAttention"; }
-static const char *provider_of(const Pointer op) { return (void)op, (const char *)NULL; }
 static int input_type(const Pointer op, size_t i) {
   if (i == LAST_POSITION || i == POSITION_COUNT) return INT32;
   if (i == PAST_KEYS || i == PAST_VALUES) return is_coded(op) ? INT8 : FLOAT;
@@ -462,16 +457,12 @@ static int input_type(const Pointer op, size_t i) {
 static size_t input_count(const Pointer op) { return is_coded(op) ? CODED_INPUT_COUNT : INPUT_COUNT; }
 static int output_type(const Pointer op, size_t i) { return is_coded(op) && (i == OUT_KEYS || i == OUT_VALUES) ? INT8 : FLOAT; }
 static size_t output_count(const Pointer op) { return is_coded(op) ? CODED_OUTPUT_COUNT : OUTPUT_COUNT; }
-static int input_need(const Pointer op, size_t i) { return (void)op, i == QKV ? 0 : 1; }
-static int output_need(const Pointer op, size_t i) { return (void)op, (void)i, 0; }
-static int input_memory(const Pointer op, size_t i) { return (void)op, (void)i, 0; }
-static int version_one(const Pointer op) { return (void)op, 1; }
+static int input_need(const Pointer op, size_t i) { return (void)op, i == QKV ? REQUIRED : OPTIONAL; }
+static int output_need(const Pointer op, size_t i) { return (void)op, (void)i, REQUIRED; }
 
-/* OrtCustomOp of version 16: the members that come later are not read. */
-typedef struct { uint32_t version; void *members[24]; } OperatorTable;
-#define OPERATOR                                                                                                            \
-  {16, {NULL, name_of, provider_of, input_type, input_count, output_type, output_count, NULL, destroy, input_need,          \
-        output_need, input_memory, version_one, version_one, version_one, version_one, create, compute}}
+#define OPERATOR                                                                                                              \
+  OPERATOR_TABLE(name_of, any_provider, input_type, input_count, output_type, output_count, NULL, destroy, input_need,        \
+                 output_need, plain_memory, one_version, one_version, one_version, one_version, create, compute)
 static OperatorTable operator_table = OPERATOR, coded_table = OPERATOR;
 
 static int is_coded(Pointer op) { return op == (Pointer)&coded_table; }

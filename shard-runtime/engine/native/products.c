@@ -11,12 +11,11 @@
  * How weights lie in memory: in the order of reading. 16 columns make a group; of each of its blocks, 64-byte lines hold
  * four successive values of all 16 columns (8 bits), or eight of them, the first four in the low halves (4 bits). So one
  * line is one operand of VPDPBUSD, and 16 of them are one of AMX's tiles.
- *
- * The positions in the OrtApi table and the layout of OrtCustomOp follow the public header onnxruntime_c_api.h, which
- * only ever appends.
  */
 #define _GNU_SOURCE
+#include "operator.h"
 #include <math.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +34,12 @@
 #define ROWS_AT_ONCE 8   /* whose sums fit into registers */
 #define PREFETCH 4096    /* bytes ahead; 2 to 8 KB were alike */
 #define HUGE_PAGE (2u << 20)
-#define MIN_OF(a, b) ((a) < (b) ? (a) : (b))
-#define INLINE static inline __attribute__((always_inline))
+
+/* Memory that is read by groups. */
+typedef struct {
+  const void *start;
+  int64_t group_bytes, group_count;
+} Reading;
 
 typedef struct {
   int64_t inputs, outputs, block, block_count, group_count;
@@ -45,13 +48,14 @@ typedef struct {
   float *scales;    /* [group][block][GROUP] */
   uint8_t *zeros;   /* the same, or null: 8 or 128 everywhere */
   float *bias;      /* [outputs], or null; added last */
+  Reading next;     /* what was read after it when it last ran */
 } Product;
 
 typedef struct {
   const Product *product;
   const float *input; /* [rows][inputs] */
   float *output;      /* [rows][outputs] */
-  int64_t row_count, groups_a_part;
+  int64_t row_count;
   int8_t *values;    /* [rows][width_of], the last block filled up with zeros */
   float *row_scales; /* [rows][block_count] */
   int32_t *row_sums;
@@ -466,19 +470,7 @@ __attribute__((visibility("default"))) const char *tessellate_products_variant(v
 
 /* ---- the operator ---- */
 
-typedef void *Pointer;
-static const Pointer *api;
-#define CALL(position, result, ...) ((result(*)(__VA_ARGS__))api[position])
-enum {
-  CREATE_STATUS = 0, CREATE_DOMAIN = 26, ADD_TO_DOMAIN = 27, ADD_DOMAIN = 28, TENSOR_DATA = 51, GET_DIMENSIONS = 62,
-  DIMENSION_COUNT = 61, TENSOR_SHAPE = 65, KERNEL_INTEGER = 86, KERNEL_INPUT = 90, KERNEL_OUTPUT = 91,
-  RELEASE_SHAPE = 99, KERNEL_CONSTANT = 249, PARALLEL_FOR = 274
-};
 enum { INPUT_ROWS, INPUT_WEIGHTS, INPUT_SCALES, INPUT_ZEROS, INPUT_ORDER, INPUT_BIAS, INPUT_COUNT };
-enum { FLOAT = 1, UINT8 = 2, INT32 = 6 };
-enum { REQUIRED, OPTIONAL };
-
-static Pointer failure(const char *words) { return CALL(CREATE_STATUS, Pointer, int, const char *)(1, words); }
 
 /* Huge pages for what fills several; a model of many small experts would lose more by rounding up than it holds. */
 static void *large(size_t size) {
@@ -537,8 +529,27 @@ static Pointer constant(const Pointer info, size_t index) {
   return data;
 }
 
+/* Tokens run the same products in the same order: what came after this one the last time is fetched while it ends. */
+static Product *latest;
+static atomic_flag latest_taken = ATOMIC_FLAG_INIT;
+
+static void take_latest(void) { while (atomic_flag_test_and_set_explicit(&latest_taken, memory_order_acquire)); }
+static void let_latest_go(void) { atomic_flag_clear_explicit(&latest_taken, memory_order_release); }
+
+static Reading next_after(Product *p) {
+  take_latest();
+  if (latest) latest->next = (Reading){p->weights, p->block_count * line_count(p) * LINE, p->group_count};
+  latest = p;
+  const Reading next = p->next;
+  let_latest_go();
+  return next;
+}
+
 static void destroy(Pointer kernel) {
   Product *p = kernel;
+  take_latest();
+  if (latest == p) latest = NULL;
+  let_latest_go();
   free(p->weights), free(p->scales), free(p->zeros), free(p->bias), free(p);
 }
 
@@ -579,7 +590,9 @@ static Pointer create(const Pointer *op, const Pointer *unused, Pointer info, Po
   return NULL;
 }
 
-static void quantise_part(void *call, size_t row) { variant.quantise(call, (int64_t)row); }
+static void quantise_rows(void *call, int64_t start, int64_t end) {
+  for (int64_t row = start; row < end; row++) variant.quantise(call, row);
+}
 
 static void add_bias(const Call *call, int64_t group) {
   const Product *p = call->product;
@@ -588,19 +601,16 @@ static void add_bias(const Call *call, int64_t group) {
     for (int64_t c = column; c < column + count; c++) call->output[row * p->outputs + c] += p->bias[c];
 }
 
-static void run_part(void *of, size_t part) {
+static void run_groups(void *of, int64_t start, int64_t end) {
   const Call *call = of;
-  const int64_t start = (int64_t)part * call->groups_a_part;
-  const int64_t end = MIN_OF(start + call->groups_a_part, call->product->group_count);
   variant.run(call, start, end);
   for (int64_t group = start; group < end && call->product->bias; group++) add_bias(call, group);
 }
 
-static void parallel(Pointer context, void (*work)(void *, size_t), size_t count, void *call) {
-  CALL(PARALLEL_FOR, Pointer, Pointer, void (*)(void *, size_t), size_t, size_t, void *)(context, work, count, 0, call);
-}
+enum { ROWS_WORTH_SHARING = 8, AXIS_COUNT_MAX = 8 };
 
-enum { PART_COUNT = 16, ROWS_WORTH_SHARING = 8, AXIS_COUNT_MAX = 8 };
+/* Tiles take two groups at once. */
+static int64_t least_groups(const Call *call) { return call->row_count < 16 ? 1 : 2; }
 
 static Pointer compute(Pointer kernel, Pointer context) {
   const Product *p = kernel;
@@ -633,16 +643,14 @@ static Pointer compute(Pointer kernel, Pointer context) {
   }
   call.values = (int8_t *)space;
   call.row_scales = (float *)(space + value_bytes), call.row_sums = (int32_t *)(space + value_bytes + fact_bytes);
-  if (call.row_count >= ROWS_WORTH_SHARING) parallel(context, quantise_part, (size_t)call.row_count, &call);
-  else
-    for (int64_t row = 0; row < call.row_count; row++) variant.quantise(&call, row);
-  call.groups_a_part = (p->group_count + PART_COUNT - 1) / PART_COUNT;
-  parallel(context, run_part, (size_t)((p->group_count + call.groups_a_part - 1) / call.groups_a_part), &call);
+  parallel(context, quantise_rows, &call, call.row_count, ROWS_WORTH_SHARING);
+  const Reading next = next_after(kernel);
+  crew_expect(next.start, next.group_bytes, next.group_count);
+  parallel(context, run_groups, &call, p->group_count, least_groups(&call));
   return NULL;
 }
 
 static const char *name_of(const Pointer op) { return (void)op, "MatMulNBits"; }
-static const char *provider_of(const Pointer op) { return (void)op, (const char *)NULL; }
 static int input_type(const Pointer op, size_t i) {
   return (void)op, i == INPUT_WEIGHTS || i == INPUT_ZEROS ? UINT8 : i == INPUT_ORDER ? INT32 : FLOAT;
 }
@@ -651,16 +659,10 @@ static int output_type(const Pointer op, size_t i) { return (void)op, (void)i, F
 static size_t one(const Pointer op) { return (void)op, 1; }
 static int input_need(const Pointer op, size_t i) { return (void)op, i <= INPUT_SCALES ? REQUIRED : OPTIONAL; }
 static int output_need(const Pointer op, size_t i) { return (void)op, (void)i, REQUIRED; }
-static int input_memory(const Pointer op, size_t i) { return (void)op, (void)i, 0; }
-static int version_one(const Pointer op) { return (void)op, 1; }
 
-/* OrtCustomOp of version 16: the members that come later are not read. */
-static struct {
-  uint32_t version;
-  void *members[24];
-} operator_table = {16,
-                    {NULL, name_of, provider_of, input_type, input_count, output_type, one, NULL, destroy, input_need,
-                     output_need, input_memory, version_one, version_one, version_one, version_one, create, compute}};
+static OperatorTable operator_table =
+    OPERATOR_TABLE(name_of, any_provider, input_type, input_count, output_type, one, NULL, destroy, input_need, output_need,
+                   plain_memory, one_version, one_version, one_version, one_version, create, compute);
 
 /* attention.c */
 void *tessellate_attention_operator(const Pointer *table);

@@ -1,5 +1,5 @@
 /**
- * The library of products.c and attention.c, compiled for this machine where there is a C compiler. Without one the engine runs ONNX
+ * The library of products.c, attention.c and crew.c, compiled for this machine where there is a C compiler. Without one the engine runs ONNX
  * Runtime's own operators: slower, other bits, and so another drift class.
  */
 import { execFile } from "node:child_process";
@@ -21,10 +21,10 @@ export type ProductsLibrary =
   | { readonly reason: string };
 
 const source = (name: string) => fileURLToPath(new URL(`./${name}`, import.meta.url));
-const SOURCES = [source("products.c"), source("attention.c")];
-const HEADER = source("attention-rows.h");
+const SOURCES = ["products.c", "attention.c", "crew.c"].map(source);
+const HEADERS = ["operator.h", "crew.h", "attention-rows.h"].map(source);
 /** A fused multiply-add where the source does not say so would change bits. */
-const FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC"];
+const FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC", "-pthread"];
 const COMPILE_TIMEOUT_MS = 120_000;
 const LOOK_EVERY_MS = 100;
 
@@ -49,7 +49,7 @@ export async function productsLibrary(directory: string, compiler = "cc"): Promi
   if (process.platform === "win32") return { reason: "the products are not built on Windows yet" };
   try {
     const { stdout: version } = await run(compiler, ["--version"], { timeout: COMPILE_TIMEOUT_MS });
-    const texts = await Promise.all([...SOURCES, HEADER].map((path) => readFile(path)));
+    const texts = await Promise.all([...SOURCES, ...HEADERS].map((path) => readFile(path)));
     const identity = [...texts, version, FLAGS.join(" "), process.platform, process.arch];
     const digest = identity.reduce((hash, part) => hash.update(part).update("\0"), createHash("sha256")).digest("hex");
     const path = join(directory, `products-${digest.slice(0, 16)}.so`);
