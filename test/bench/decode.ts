@@ -1,6 +1,7 @@
 /**
  * `npm run bench -- decode [--threads N] [--spin]`: one stream, int4, beside llama.cpp Q4_0, turn by turn in one run; what share of the
- * memory's bandwidth that is; and whether a longer KV buffer costs anything. `--spin`: waiting engine threads spin.
+ * memory's bandwidth that is; and whether a longer KV buffer costs anything, and what keys and values in
+ * int8 save. `--spin`: waiting engine threads spin.
  */
 import { benchOptions } from "./bench-options.ts";
 import { type EngineSide, startEngineSide } from "./engine-side.ts";
@@ -18,6 +19,7 @@ const BUFFER_POSITIONS = [2000, 32_000] as const;
 const BUFFER_PROMPT_LENGTH = 1000;
 /** Two runs of the same thing differ by so much on a machine that nobody else uses. */
 const SAME_WITHIN = 1.05;
+const MB = 1e6;
 
 export async function run(args: readonly string[]): Promise<BenchResult> {
   const facts = machineFacts();
@@ -83,15 +85,24 @@ const gigabytes = (bytes: number, ms: readonly number[]): string => String(round
 async function compareBuffers(options: Omit<Parameters<typeof startEngineSide>[0], "contextLength">) {
   const short = await startEngineSide({ ...options, contextLength: BUFFER_POSITIONS[0] });
   const long = await startEngineSide({ ...options, contextLength: BUFFER_POSITIONS[1] });
-  const [shortMs = [], longMs = []] = await inTurns([short, long], BUFFER_PROMPT_LENGTH);
-  await Promise.all([short.stop(), long.stop()]);
+  const coded = await startEngineSide({ ...options, contextLength: BUFFER_POSITIONS[0], kvDtype: "int8" });
+  const [shortMs = [], longMs = [], codedMs = []] = await inTurns([short, long, coded], BUFFER_PROMPT_LENGTH);
+  await Promise.all([short.stop(), long.stop(), coded.stop()]);
+  const kvOf = (side: EngineSide) => rounded((BUFFER_PROMPT_LENGTH * side.kvBytesPerPosition) / MB);
   return {
     ratio: [median(longMs) / median(shortMs), SAME_WITHIN, ""] as const,
-    rows: [shortMs, longMs].map((ms, index) => [
-      `Tessellate after ${BUFFER_PROMPT_LENGTH} tokens, buffer of ${BUFFER_POSITIONS[index]} positions`,
-      medianAndFastest(ms),
-      gigabytes(bytesOfToken(short, BUFFER_PROMPT_LENGTH), ms),
-    ]),
+    rows: [
+      ...[shortMs, longMs].map((ms, index) => [
+        `Tessellate after ${BUFFER_PROMPT_LENGTH} tokens, buffer of ${BUFFER_POSITIONS[index]} positions`,
+        medianAndFastest(ms),
+        gigabytes(bytesOfToken(short, BUFFER_PROMPT_LENGTH), ms),
+      ]),
+      [
+        `Tessellate after ${BUFFER_PROMPT_LENGTH} tokens, KV in int8: ${kvOf(coded)} MB, in f32 ${kvOf(short)} MB`,
+        medianAndFastest(codedMs),
+        gigabytes(bytesOfToken(coded, BUFFER_PROMPT_LENGTH), codedMs),
+      ],
+    ],
   };
 }
 
