@@ -41,9 +41,10 @@ function roomAt(field: Field, flow: number): number {
 }
 
 function greatest(field: Field, site: number, flow: number): number {
-  const rates = field.rates[site] ?? new Float64Array(0);
+  const [rates, lastRates] = [field.rates[site], field.lastRates[site]];
   const longest = field.longest[site] ?? 0;
   let best = 0;
-  for (let k = 1; k <= longest; k += 1) best = Math.max(best, k * Math.min(rates[k] ?? 0, flow));
+  for (let k = 1; k <= longest; k += 1)
+    best = Math.max(best, k * Math.min(Math.max(rates?.[k] ?? 0, lastRates?.[k] ?? 0), flow));
   return best;
 }

@@ -12,6 +12,8 @@ import {
   hold,
   linkBetween,
   micro,
+  rateAt,
+  secondsAt,
   siteAt,
   startAt,
 } from "./field.ts";
@@ -19,9 +21,11 @@ import type { Kinds } from "./kinds.ts";
 
 export type ChainCost = "seconds" | "price" | "sites";
 
-const BEAM_WIDTH = 6;
-/** Kinds looked at for each extension: the fastest by layer, and the roomiest. */
-const KINDS_MAX = 40;
+export type Beam = {
+  readonly width: number; // partial chains kept at each layer
+  readonly kinds: number; // looked at for each extension: the roomiest, the fastest by layer, the cheapest
+  readonly ends: number; // for each of them, the farthest first
+};
 
 type Partial = {
   readonly before: Partial | undefined;
@@ -44,21 +48,22 @@ export function withChain(
   rate: number,
   cost: ChainCost,
   mayShare: boolean,
+  beam: Beam,
 ): State | undefined {
   const { layerCount } = field;
-  const candidates = candidatesOf(field, kinds, state, rate);
+  const candidates = candidatesOf(field, kinds, state, rate, beam.kinds);
   const standing = mayShare ? standingByStart(field, state) : new Map<number, number[]>();
   const beams: Partial[][] = Array.from({ length: layerCount + 1 }, () => []);
   const root: Partial = { before: undefined, site: -1, start: 0, end: 0, cost: 0, fresh: false, layersOf: new Map() };
   beams[0]?.push(root);
   for (let position = 0; position < layerCount; position += 1)
-    for (const partial of thinned(field, beams[position] ?? [])) {
+    for (const partial of thinned(field, beams[position] ?? [], beam.width)) {
       for (const site of standing.get(position) ?? [])
         offer(field, beams, partial, { site, end: endAt(state, site), rate, cost, fresh: false });
       for (const kind of candidates) {
         const site = kind.find((each) => !isUsed(field, partial, each));
         if (site === undefined) continue;
-        for (const end of endsFor(field, site, position, rate))
+        for (const end of endsFor(field, site, position, rate, beam.ends))
           offer(field, beams, partial, { site, end, rate, cost, fresh: true });
       }
     }
@@ -73,7 +78,13 @@ export function withChain(
   return held;
 }
 
-function candidatesOf(field: Field, kinds: Kinds, state: State, rate: number): readonly (readonly number[])[] {
+function candidatesOf(
+  field: Field,
+  kinds: Kinds,
+  state: State,
+  rate: number,
+  most: number,
+): readonly (readonly number[])[] {
   const free = kinds.members
     .map((members) =>
       members.filter(
@@ -81,7 +92,7 @@ function candidatesOf(field: Field, kinds: Kinds, state: State, rate: number): r
       ),
     )
     .filter((members) => members.length > 0);
-  if (free.length <= KINDS_MAX) return free;
+  if (free.length <= most) return free;
   const merit = (members: readonly number[]): number => longestAt(field, members[0] ?? 0, rate);
   const pace = (members: readonly number[]): number => {
     const site = members[0] ?? 0;
@@ -92,7 +103,7 @@ function candidatesOf(field: Field, kinds: Kinds, state: State, rate: number): r
     const site = members[0] ?? 0;
     return siteAt(field, site).pricePerHour / Math.max(0.1, longestAt(field, site, rate));
   };
-  const third = Math.ceil(KINDS_MAX / 3);
+  const third = Math.ceil(most / 3);
   const paces = new Map(free.map((members) => [members, pace(members)]));
   const merits = new Map(free.map((members) => [members, merit(members)]));
   const prices = new Map(free.map((members) => [members, price(members)]));
@@ -109,12 +120,11 @@ function longestAt(field: Field, site: number, rate: number): number {
   return 0;
 }
 
-function endsFor(field: Field, site: number, start: number, rate: number): readonly number[] {
-  const rates = field.rates[site];
+function endsFor(field: Field, site: number, start: number, rate: number, count: number): readonly number[] {
   const ends: number[] = [];
   const most = Math.min(start + (field.longest[site] ?? 0), field.layerCount);
-  for (let end = most; end > start && ends.length < 10; end -= 1)
-    if ((rates?.[end - start] ?? 0) >= rate && fits(field, site, start, end)) ends.push(end);
+  for (let end = most; end > start && ends.length < count; end -= 1)
+    if (rateAt(field, site, start, end) >= rate && fits(field, site, start, end)) ends.push(end);
   return ends;
 }
 
@@ -154,7 +164,7 @@ function offer(field: Field, beams: readonly Partial[][], partial: Partial, exte
   const isLast = end === field.layerCount;
   const exit = isLast ? links.exit(siteAt(field, site)) : undefined;
   if (exit !== undefined && micro(exit.tokensPerSecond) < rate) return;
-  const seconds = link.seconds + (exit?.seconds ?? 0) + (field.seconds[site]?.[length] ?? 0);
+  const seconds = link.seconds + (exit?.seconds ?? 0) + secondsAt(field, site, partial.end, end);
   const step =
     cost === "seconds" ? seconds : (cost === "price" && fresh ? siteAt(field, site).pricePerHour : 1) + seconds / 1e3;
   beams[end]?.push({
@@ -169,14 +179,14 @@ function offer(field: Field, beams: readonly Partial[][], partial: Partial, exte
 }
 
 /** The cheapest few, and as many again of those that already pass more providers. */
-function thinned(field: Field, beam: readonly Partial[]): readonly Partial[] {
+function thinned(field: Field, beam: readonly Partial[], width: number): readonly Partial[] {
   const sorted = [...beam].sort((a, b) => a.cost - b.cost);
   const kept: Partial[] = [];
   const counts = new Map<string, number>();
   for (const partial of sorted) {
     const look = `${Math.min(partial.layersOf.size, field.problem.rules.providersMin)} ${partial.fresh}`;
     const count = counts.get(look) ?? 0;
-    if (count >= BEAM_WIDTH) continue;
+    if (count >= width) continue;
     counts.set(look, count + 1);
     kept.push(partial);
   }
@@ -184,11 +194,19 @@ function thinned(field: Field, beam: readonly Partial[]): readonly Partial[] {
 }
 
 /** As many chains as asked for, apart where the sites last, else crossing; undefined where the beam finds too few. */
-export function chainsAt(field: Field, kinds: Kinds, count: number, rate: number, cost: ChainCost): State | undefined {
+export function chainsAt(
+  field: Field,
+  kinds: Kinds,
+  count: number,
+  rate: number,
+  cost: ChainCost,
+  beam: Beam,
+): State | undefined {
   let state: State | undefined = emptyState(field);
   for (let chain = 0; chain < count && state !== undefined; chain += 1) {
     const held: State = state;
-    state = withChain(field, kinds, held, rate, cost, false) ?? withChain(field, kinds, held, rate, cost, true);
+    state =
+      withChain(field, kinds, held, rate, cost, false, beam) ?? withChain(field, kinds, held, rate, cost, true, beam);
   }
   return state;
 }

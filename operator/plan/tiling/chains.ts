@@ -2,7 +2,7 @@
  * The chains that given holdings allow when rules, bounds or a number of chains make paths unlike one another: which
  * to name, and how much each carries. Paths are listed one by one, so this is for what has few; see `PATHS_MAX`.
  */
-import { type Field, type State, endAt, linkBetween, micro, siteAt, startAt } from "./field.ts";
+import { type Field, type State, endAt, linkBetween, micro, rateAt, secondsAt, siteAt, startAt } from "./field.ts";
 import { pack } from "./simplex.ts";
 
 /** Beyond so many paths, the widest at each fork are taken and the rest are not looked at. */
@@ -26,7 +26,7 @@ export function pathsOf(field: Field, state: State): readonly Path[] {
     const start = startAt(state, site);
     if (start >= 0) starting.set(start, [...(starting.get(start) ?? []), site]);
   });
-  const rateOf = (site: number): number => field.rates[site]?.[endAt(state, site) - startAt(state, site)] ?? 0;
+  const rateOf = (site: number): number => rateAt(field, site, startAt(state, site), endAt(state, site));
   for (const list of starting.values()) list.sort((a, b) => rateOf(b) - rateOf(a) || a - b);
   const leads = leadsToEnd(field, state, starting);
   const found: Path[] = [];
@@ -45,7 +45,7 @@ export function pathsOf(field: Field, state: State): readonly Path[] {
       if (found.length >= PATHS_MAX || steps > PATHS_MAX * 200) return;
       if (!leads.has(endAt(state, site))) continue;
       const link = last === undefined ? field.problem.links.entry(siteAt(field, site)) : linkBetween(field, last, site);
-      const own = field.seconds[site]?.[endAt(state, site) - position] ?? 0;
+      const own = secondsAt(field, site, position, endAt(state, site));
       walk([...sites, site], Math.min(width, micro(link.tokensPerSecond), rateOf(site)), seconds + link.seconds + own);
     }
   };
@@ -98,7 +98,7 @@ export function flowsOf(field: Field, state: State, paths: readonly Path[]): rea
   const columns = paths.map(({ sites }) => {
     const takes: number[] = [];
     sites.forEach((site, index) => {
-      const rate = field.rates[site]?.[endAt(state, site) - startAt(state, site)] ?? 0;
+      const rate = rateAt(field, site, startAt(state, site), endAt(state, site));
       takes.push(row(`at ${site}`, rate));
       const before = sites[index - 1];
       const from =

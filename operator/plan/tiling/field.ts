@@ -19,6 +19,8 @@ export type Field = {
   readonly providerNames: readonly string[];
   readonly rates: readonly Float64Array[]; // [site][k]: micro-tokens a second with k layers; 0 at k = 0
   readonly seconds: readonly Float64Array[]; // [site][k]
+  readonly lastRates: readonly Float64Array[]; // the same where the site also holds the last layer, and so the head
+  readonly lastSeconds: readonly Float64Array[];
   readonly longest: readonly number[]; // most layers that a site may hold anywhere
   readonly rivals: readonly (readonly number[])[]; // sites that share a node with it
 };
@@ -36,6 +38,8 @@ export function fieldOf(problem: TilingProblem): Field {
     providerNames,
     rates: sites.map(({ tokensPerSecond }) => Float64Array.from([0, ...tokensPerSecond.map(micro)])),
     seconds: sites.map(({ secondsPerToken }) => Float64Array.from([0, ...secondsPerToken])),
+    lastRates: sites.map((site) => Float64Array.from([0, ...(site.last ?? site).tokensPerSecond.map(micro)])),
+    lastSeconds: sites.map((site) => Float64Array.from([0, ...(site.last ?? site).secondsPerToken])),
     longest: sites.map((site) => longestOf(site, problem.layerCount)),
     rivals: rivalsOf(sites),
   };
@@ -74,8 +78,16 @@ export function fits(field: Field, index: number, start: number, end: number): b
   const { inner, first, last, whole } = site.layersMax;
   if ((isFirst || isLast) && !site.mayHoldEnds) return false;
   const most = isFirst ? (isLast ? whole : first) : isLast ? last : inner;
-  return length <= most && (field.rates[index]?.[length] ?? 0) > 0;
+  return length <= most && rateAt(field, index, start, end) > 0;
 }
+
+/** Micro-tokens a second of a site that holds these layers. */
+export const rateAt = (field: Field, site: number, start: number, end: number): number =>
+  (end === field.layerCount ? field.lastRates : field.rates)[site]?.[end - start] ?? 0;
+
+/** Seconds that a token of a session alone spends in these layers at a site. */
+export const secondsAt = (field: Field, site: number, start: number, end: number): number =>
+  (end === field.layerCount ? field.lastSeconds : field.seconds)[site]?.[end - start] ?? 0;
 
 export const siteAt = (field: Field, index: number): Site => {
   const site = field.sites[index];

@@ -4,7 +4,7 @@
  * a holding is an arc from its first position to its last, with its rate as capacity. Only where a link at a position
  * could bind is that vertex taken apart into the pairs that meet there.
  */
-import { type Field, type State, endAt, linkBetween, micro, siteAt, startAt } from "./field.ts";
+import { type Field, type State, endAt, linkBetween, micro, rateAt, siteAt, startAt } from "./field.ts";
 import { Network } from "./network.ts";
 
 /** Sites above this are too many to look at every pair of them: links are then met only where chains are made. */
@@ -15,6 +15,7 @@ const LAYER_COST = 2;
 
 export type LinkRates = {
   readonly mayBind: boolean;
+  readonly areKnown: boolean; // false: too many pairs to have asked for each
   readonly between: (from: number, to: number) => number; // micro-tokens a second
   readonly entry: (site: number) => number;
   readonly exit: (site: number) => number;
@@ -27,8 +28,13 @@ export function linkRatesOf(field: Field): LinkRates {
   const exits = Float64Array.from(field.sites, (site) => micro(exit(site).tokensPerSecond));
   const ends = { entry: (site: number) => entries[site] ?? 0, exit: (site: number) => exits[site] ?? 0 };
   if (count > PAIRS_MAX)
-    return { mayBind: false, between: (a, b) => micro(linkBetween(field, a, b).tokensPerSecond), ...ends };
-  const top = field.rates.map((rates) => rates.reduce((most, rate) => Math.max(most, rate), 0));
+    return {
+      mayBind: false,
+      areKnown: false,
+      between: (a, b) => micro(linkBetween(field, a, b).tokensPerSecond),
+      ...ends,
+    };
+  const top = field.rates.map((rates, site) => Math.max(...rates, ...(field.lastRates[site] ?? [])));
   const pairs = new Float64Array(count * count);
   let mayBind = top.some((rate, site) => ends.entry(site) < rate || ends.exit(site) < rate);
   for (let from = 0; from < count; from += 1)
@@ -38,20 +44,8 @@ export function linkRatesOf(field: Field): LinkRates {
       pairs[from * count + to] = rate;
       mayBind ||= rate < Math.min(top[from] ?? 0, top[to] ?? 0);
     }
-  return { mayBind, between: (from, to) => pairs[from * count + to] ?? 0, ...ends };
+  return { mayBind, areKnown: true, between: (from, to) => pairs[from * count + to] ?? 0, ...ends };
 }
-
-type Drawn = {
-  readonly source: number;
-  readonly sink: number;
-  readonly holdings: readonly {
-    readonly site: number;
-    readonly arc: number;
-    readonly tail: number;
-    readonly head: number;
-  }[];
-  readonly hops: readonly { readonly from: number; readonly to: number; readonly arc: number }[];
-};
 
 export type PathFlow = { readonly sites: readonly number[]; readonly flow: number };
 
@@ -62,6 +56,9 @@ export class FlowJudge {
   readonly #hub: Int32Array;
   readonly #entering: Int32Array;
   readonly #leaving: Int32Array;
+  readonly #arcs: Int32Array; // of each site in use
+  readonly #used: number[] = [];
+  readonly #hops: { readonly from: number; readonly to: number; readonly arc: number }[] = [];
 
   constructor(field: Field, links = linkRatesOf(field)) {
     this.#field = field;
@@ -69,81 +66,85 @@ export class FlowJudge {
     this.#hub = new Int32Array(field.layerCount + 1);
     this.#entering = new Int32Array(field.sites.length);
     this.#leaving = new Int32Array(field.sites.length);
+    this.#arcs = new Int32Array(field.sites.length);
   }
 
   /** The greatest flow, micro-tokens a second. */
   flow(state: State): number {
-    const drawn = this.#draw(state, UNBOUNDED, false);
-    return this.#network.send(drawn.source, drawn.sink, UNBOUNDED).sent;
+    if (!this.#links.areKnown) return this.paths(state).paths.reduce((sum, { flow }) => sum + flow, 0);
+    const sink = this.#draw(state, UNBOUNDED, false);
+    return this.#network.send(0, sink, UNBOUNDED).sent;
   }
 
   /**
    * What is missing until `wanted` flows, in layers: the least that others would have to serve, as a share of `wanted`.
    * 0 just where it flows. Falls with every step towards it, where the flow itself stays the same until the last.
+   * Where it is more than `enough`, some figure above `enough` is the answer: that is sooner known.
    */
-  missing(state: State, wanted: number): number {
-    const drawn = this.#draw(state, wanted, true);
-    return this.#network.send(drawn.source, drawn.sink, wanted).cost / (wanted * LAYER_COST);
+  missing(state: State, wanted: number, enough = Number.POSITIVE_INFINITY): number {
+    const sink = this.#draw(state, wanted, true);
+    return this.#network.send(0, sink, wanted, enough * wanted * LAYER_COST).cost / (wanted * LAYER_COST);
   }
 
   /** A greatest flow as paths, widest first, and what bounds it. */
   paths(state: State): { readonly paths: readonly PathFlow[]; readonly bottleneck: readonly string[] } {
-    const drawn = this.#draw(state, UNBOUNDED, false);
-    this.#network.send(drawn.source, drawn.sink, UNBOUNDED);
-    return { paths: this.#decompose(state, drawn), bottleneck: this.#bottleneck(drawn) };
+    const sink = this.#draw(state, UNBOUNDED, false);
+    this.#network.send(0, sink, UNBOUNDED);
+    return { paths: this.#decompose(state), bottleneck: this.#bottleneck() };
   }
 
-  #draw(state: State, wanted: number, withGaps: boolean): Drawn {
-    const { layerCount, rates, sites } = this.#field;
-    const used: number[] = [];
-    const hub = this.#hub;
+  /** Makes the network; the source is vertex 0, the sink is the answer. */
+  #draw(state: State, wanted: number, withGaps: boolean): number {
+    const { layerCount, sites } = this.#field;
+    const [hub, used, network] = [this.#hub, this.#used, this.#network];
     hub.fill(-1);
     hub[0] = 0;
     hub[layerCount] = 0;
+    used.length = 0;
+    this.#hops.length = 0;
     for (let site = 0; site < sites.length; site += 1) {
-      const start = startAt(state, site);
+      const start = state.starts[site] ?? -1;
       if (start < 0) continue;
       used.push(site);
       hub[start] = 0;
-      hub[endAt(state, site)] = 0;
+      hub[state.ends[site] ?? 0] = 0;
     }
     let vertexCount = 0;
     for (let position = 0; position <= layerCount; position += 1)
       if (hub[position] === 0) hub[position] = vertexCount++;
-    const hubCount = vertexCount;
-    for (const site of used) {
-      this.#entering[site] = hub[startAt(state, site)] ?? 0;
-      this.#leaving[site] = hub[endAt(state, site)] ?? 0;
-    }
+    const sink = vertexCount - 1;
     const tight = this.#links.mayBind ? this.#tightPositions(state, used, wanted) : NO_POSITIONS;
     for (const site of used) {
-      if (tight.has(startAt(state, site))) this.#entering[site] = vertexCount++;
-      if (tight.has(endAt(state, site))) this.#leaving[site] = vertexCount++;
+      const [start, end] = [state.starts[site] ?? 0, state.ends[site] ?? 0];
+      this.#entering[site] = tight.has(start) ? vertexCount++ : (hub[start] ?? 0);
+      this.#leaving[site] = tight.has(end) ? vertexCount++ : (hub[end] ?? 0);
     }
-    const network = this.#network;
     network.reset(vertexCount);
-    const holdings = used.map((site) => {
-      const [tail, head] = [this.#entering[site] ?? 0, this.#leaving[site] ?? 0];
-      const rate = rates[site]?.[endAt(state, site) - startAt(state, site)] ?? 0;
-      return { site, tail, head, arc: network.connect(tail, head, Math.min(rate, wanted)) };
-    });
-    const hops = [...tight].flatMap((position) => this.#takeApart(state, used, position, wanted, withGaps));
+    for (const site of used) {
+      const rate = rateAt(this.#field, site, state.starts[site] ?? 0, state.ends[site] ?? 0);
+      this.#arcs[site] = network.connect(
+        this.#entering[site] ?? 0,
+        this.#leaving[site] ?? 0,
+        rate < wanted ? rate : wanted,
+      );
+    }
+    for (const position of tight) this.#takeApart(state, used, position, wanted, withGaps);
     if (withGaps)
-      for (let position = 0, from = 0; position < layerCount; position += 1)
-        if ((hub[position + 1] ?? -1) >= 0) {
-          const at = hub[position + 1] ?? 0;
-          network.connect(at - 1, at, wanted, LAYER_COST * (position + 1 - from));
-          from = position + 1;
-        }
-    return { source: 0, sink: hubCount - 1, holdings, hops };
+      for (let position = 1, from = 0; position <= layerCount; position += 1) {
+        const at = hub[position] ?? -1;
+        if (at < 0) continue;
+        network.connect(at - 1, at, wanted, LAYER_COST * (position - from));
+        from = position;
+      }
+    return sink;
   }
 
   /** Positions where some link carries less than both sides of it could. */
   #tightPositions(state: State, used: readonly number[], wanted: number): ReadonlySet<number> {
-    const { layerCount, rates } = this.#field;
+    const { layerCount } = this.#field;
     const tight = new Set<number>();
     const rateOf = (site: number): number =>
-      Math.min(wanted, rates[site]?.[endAt(state, site) - startAt(state, site)] ?? 0);
+      Math.min(wanted, rateAt(this.#field, site, startAt(state, site), endAt(state, site)));
     for (const to of used) {
       const position = startAt(state, to);
       if (position === 0 && this.#links.entry(to) < rateOf(to)) tight.add(0);
@@ -156,17 +157,10 @@ export class FlowJudge {
     return tight;
   }
 
-  #takeApart(
-    state: State,
-    used: readonly number[],
-    position: number,
-    wanted: number,
-    withGaps: boolean,
-  ): Drawn["hops"] {
+  #takeApart(state: State, used: readonly number[], position: number, wanted: number, withGaps: boolean): void {
     const network = this.#network;
     const { layerCount } = this.#field;
     const hub = this.#hub[position] ?? 0;
-    const hops: { from: number; to: number; arc: number }[] = [];
     for (const site of used) {
       const [entering, leaving] = [this.#entering[site] ?? 0, this.#leaving[site] ?? 0];
       if (startAt(state, site) === position) {
@@ -179,26 +173,28 @@ export class FlowJudge {
       for (const to of used)
         if (startAt(state, to) === position) {
           const capacity = Math.min(wanted, this.#links.between(site, to));
-          hops.push({ from: site, to, arc: network.connect(leaving, this.#entering[to] ?? 0, capacity) });
+          this.#hops.push({ from: site, to, arc: network.connect(leaving, this.#entering[to] ?? 0, capacity) });
         }
     }
-    return hops;
   }
 
-  #decompose(state: State, { holdings, hops }: Drawn): readonly PathFlow[] {
+  #decompose(state: State): readonly PathFlow[] {
     const network = this.#network;
-    type Step = { readonly site: number; left: number };
-    const starting = new Map<number, Step[]>();
+    const starting: Starting = new Map();
     const bySite = new Map<number, Step>();
-    for (const { site, arc } of holdings) {
-      const step = { site, left: network.flow(arc) };
+    for (const site of this.#used) {
+      const step = { site, left: network.flow(this.#arcs[site] ?? 0) };
       bySite.set(site, step);
-      if (step.left > 0) listIn(starting, startAt(state, site)).push(step);
+      if (step.left <= 0) continue;
+      const regions = starting.get(startAt(state, site)) ?? new Map<string, Step[]>();
+      starting.set(startAt(state, site), regions);
+      listIn(regions, siteAt(this.#field, site).region).push(step);
     }
     const over = new Map<number, { readonly to: number; left: number }[]>();
-    for (const { from, to, arc } of hops)
+    for (const { from, to, arc } of this.#hops)
       if (network.flow(arc) > 0) listIn(over, from).push({ to, left: network.flow(arc) });
     const paths: PathFlow[] = [];
+    const lengthMax = this.#field.layerCount;
     for (;;) {
       const taken: { left: number }[] = [];
       const sites: number[] = [];
@@ -207,7 +203,7 @@ export class FlowJudge {
         taken.push(step);
         sites.push(step.site);
         const end = endAt(state, step.site);
-        if (end === this.#field.layerCount) break;
+        if (end === lengthMax) break;
         const hop = over.get(step.site)?.find(({ left }) => left > 0);
         if (hop !== undefined) taken.push(hop);
         step = hop !== undefined ? bySite.get(hop.to) : this.#nearest(step.site, starting.get(end));
@@ -215,38 +211,48 @@ export class FlowJudge {
       if (step === undefined) return paths.sort((a, b) => b.flow - a.flow);
       const flow = taken.reduce((least, { left }) => Math.min(least, left), UNBOUNDED);
       for (const each of taken) each.left -= flow;
-      paths.push({ sites, flow });
+      paths.push({ sites, flow: this.#links.areKnown ? flow : Math.min(flow, this.#thinnest(sites)) });
     }
   }
 
-  /** Of those with flow left, the one that is reached soonest; takes out those with none. */
-  #nearest<Step extends { readonly site: number; left: number }>(
-    from: number | undefined,
-    list: Step[] | undefined,
-  ): Step | undefined {
-    if (list === undefined) return undefined;
-    while (list.length > 0 && (list.at(-1)?.left ?? 0) <= 0) list.pop();
-    if (from === undefined || list.length > NEAR_MAX) return list.at(-1);
+  /** The least that a link of the path carries: asked where there are too many pairs to have known it before. */
+  #thinnest(sites: readonly number[]): number {
+    const [first, last] = [sites[0] ?? 0, sites.at(-1) ?? 0];
+    const ends = Math.min(this.#links.entry(first), this.#links.exit(last));
+    return sites.reduce((least, site, index) => {
+      const before = sites[index - 1];
+      return before === undefined ? least : Math.min(least, this.#links.between(before, site));
+    }, ends);
+  }
+
+  /** Of those with flow left, one that is reached soon: in the same region if there is one. */
+  #nearest(from: number | undefined, regions: ReadonlyMap<string, Step[]> | undefined): Step | undefined {
     let best: Step | undefined;
     let least = Number.POSITIVE_INFINITY;
-    for (const step of list) {
-      if (step.left <= 0) continue;
-      const { seconds } = linkBetween(this.#field, from, step.site);
-      if (seconds >= least) continue;
-      least = seconds;
-      best = step;
+    const near = from === undefined ? undefined : regions?.get(siteAt(this.#field, from).region);
+    for (const list of [...(near === undefined ? [] : [near]), ...(regions?.values() ?? [])]) {
+      while (list.length > 0 && (list.at(-1)?.left ?? 0) <= 0) list.pop();
+      for (const step of list.slice(-NEAR_MAX)) {
+        if (step.left <= 0) continue;
+        const seconds = from === undefined ? 0 : linkBetween(this.#field, from, step.site).seconds;
+        if (seconds >= least) continue;
+        least = seconds;
+        best = step;
+      }
+      if (best !== undefined && (list === near || from === undefined)) return best;
     }
     return best;
   }
 
-  #bottleneck({ holdings, hops }: Drawn): readonly string[] {
+  #bottleneck(): readonly string[] {
     const reached = this.#network.reached(0);
     const name = (site: number): string => siteAt(this.#field, site).name;
-    const cut = (tail: number, head: number): boolean => reached.has(tail) && !reached.has(head);
+    const isCut = (tail: number | undefined, head: number | undefined): boolean =>
+      reached.has(tail ?? 0) && !reached.has(head ?? 0);
     return [
-      ...holdings.filter(({ tail, head }) => cut(tail, head)).map(({ site }) => name(site)),
-      ...hops
-        .filter(({ from, to }) => cut(this.#leaving[from] ?? 0, this.#entering[to] ?? 0))
+      ...this.#used.filter((site) => isCut(this.#entering[site], this.#leaving[site])).map(name),
+      ...this.#hops
+        .filter(({ from, to }) => isCut(this.#leaving[from], this.#entering[to]))
         .map(({ from, to }) => `${name(from)} → ${name(to)}`),
     ];
   }
@@ -254,9 +260,13 @@ export class FlowJudge {
 
 const NO_POSITIONS: ReadonlySet<number> = new Set();
 /** More than so many that a holding could hand over to are not compared one by one. */
-const NEAR_MAX = 64;
+const NEAR_MAX = 24;
 
-function listIn<Item>(lists: Map<number, Item[]>, key: number): Item[] {
+type Step = { readonly site: number; left: number };
+/** By the layer at which they begin, then by region. */
+type Starting = Map<number, Map<string, Step[]>>;
+
+function listIn<Key, Item>(lists: Map<Key, Item[]>, key: Key): Item[] {
   const list = lists.get(key) ?? [];
   if (list.length === 0) lists.set(key, list);
   return list;

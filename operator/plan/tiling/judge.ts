@@ -4,7 +4,7 @@
  */
 import { flowBound } from "./bound.ts";
 import { type Chosen, choose, pathsOf, slowest } from "./chains.ts";
-import { type Field, MICRO, type State, endAt, holdingsOf, linkBetween, siteAt, startAt } from "./field.ts";
+import { type Field, MICRO, type State, endAt, holdingsOf, linkBetween, secondsAt, siteAt, startAt } from "./field.ts";
 import { FlowJudge } from "./flow.ts";
 import type { Tiling, TilingProblem } from "./problem.ts";
 
@@ -58,8 +58,9 @@ export class Judge {
     const flow = this.flows.flow(state);
     const none = flow > 0 ? 0 : 10 + this.missingLayers(state);
     if (aim.kind === "price") {
-      const short = shortfall(flow, aim.tokensPerSecondMin * MICRO);
-      return { broken: none + short + dear, energy: price / this.#priceAll - (1e-7 * flow) / this.bound };
+      const wanted = Math.floor(aim.tokensPerSecondMin * MICRO);
+      const short = flow >= wanted ? 0 : 0.1 + this.flows.missing(state, wanted);
+      return { broken: short + dear, energy: price / this.#priceAll - (1e-7 * flow) / this.bound };
     }
     return { broken: none + dear, energy: -flow / Math.max(this.bound, 1) + (1e-9 * price) / this.#priceAll };
   }
@@ -159,7 +160,7 @@ export class Judge {
     const [first, last] = [sites[0] ?? 0, sites.at(-1) ?? 0];
     let seconds = field.problem.links.entry(siteAt(field, first)).seconds;
     sites.forEach((site, index) => {
-      seconds += field.seconds[site]?.[endAt(state, site) - startAt(state, site)] ?? 0;
+      seconds += secondsAt(field, site, startAt(state, site), endAt(state, site));
       const before = sites[index - 1];
       if (before !== undefined) seconds += linkBetween(field, before, site).seconds;
     });

@@ -11,8 +11,10 @@ export class Moves {
   readonly #undo: number[] = []; // site, start, end
   readonly #boundaries: number[] = [];
   readonly #used: number[] = [];
+  readonly #marks: Uint8Array;
 
   constructor(field: Field, seeded: Seeded) {
+    this.#marks = new Uint8Array(field.layerCount + 1);
     this.#field = field;
     this.#seeded = seeded;
   }
@@ -50,7 +52,8 @@ export class Moves {
   #look(state: State): void {
     const { layerCount } = this.#field;
     this.#used.length = 0;
-    const marks = new Uint8Array(layerCount + 1);
+    const marks = this.#marks;
+    marks.fill(0);
     marks[0] = 1;
     marks[layerCount] = 1;
     for (let site = 0; site < this.#field.sites.length; site += 1) {

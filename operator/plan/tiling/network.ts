@@ -68,11 +68,21 @@ export class Network {
     return this.#room[arc + 1] ?? 0;
   }
 
-  /** Sends up to `wanted` at the lowest cost; more than once adds to what flows already. */
-  send(source: number, sink: number, wanted: number): { readonly sent: number; readonly cost: number } {
+  /**
+   * Sends up to `wanted` at the lowest cost; more than once adds to what flows already. Stops where it is certain that
+   * the cost will be above `enough`: each path costs at least what the one before it did.
+   */
+  send(
+    source: number,
+    sink: number,
+    wanted: number,
+    enough = Number.POSITIVE_INFINITY,
+  ): { readonly sent: number; readonly cost: number } {
     let sent = 0;
     let cost = 0;
     while (sent < wanted && this.#measure(source, sink)) {
+      const least = cost + (wanted - sent) * (this.#distance[sink] ?? 0);
+      if (least > enough) return { sent, cost: least };
       this.#turn.set(this.#first.subarray(0, this.#vertexCount));
       this.#queued.fill(0, 0, this.#vertexCount);
       const pushed = this.#push(source, sink, wanted - sent);

@@ -1,0 +1,97 @@
+/**
+ * The search for the best state of a problem that is indexed and judged already. How much work it does is counted, not
+ * timed; where there are many sites an evaluation costs more and tells less, so there are fewer, and what was
+ * constructed counts for more.
+ */
+import { present } from "../../../core/assert.ts";
+import { anneal } from "./anneal.ts";
+import { type Beam, type ChainCost, chainsAt } from "./chain-start.ts";
+import { type State, emptyState } from "./field.ts";
+import { climb, strips } from "./flow-search.ts";
+import { type Found, type Judge, isBetter } from "./judge.ts";
+import { type Kinds, kindsOf } from "./kinds.ts";
+import { type Seeded, seededBy } from "./seeded.ts";
+
+/** Up to so many sites every evaluation asked for is made. */
+const FEW_SITES = 64;
+const BEAM: Beam = { width: 6, kinds: 40, ends: 10 };
+const NARROW_BEAM: Beam = { width: 2, kinds: 12, ends: 3 };
+
+/** The best state found, `from` and what it leads to included. */
+export function search(judge: Judge, from: readonly State[]): Found {
+  const { field } = judge;
+  const kinds = kindsOf(field);
+  const seeded = seededBy(`${field.layerCount} ${field.sites.map(({ name }) => name).join(" ")}`);
+  const share = Math.min(1, FEW_SITES / field.sites.length) ** 2;
+  const evaluationCount = Math.floor(field.problem.evaluationCount * share);
+  const isMostFlow = judge.isFlowOnly && field.problem.aim.kind === "throughput";
+  const starts = [
+    ...from,
+    ...(judge.isFlowOnly ? strips(judge, kinds, seeded, share) : []),
+    ...(judge.isFlowOnly && field.sites.length > FEW_SITES ? [] : chainStarts(judge, kinds)),
+  ];
+  const found = starts
+    .map((state): Found => ({ state, worth: judge.worth(state) }))
+    .sort((a, b) => (isBetter(a.worth, b.worth) ? -1 : isBetter(b.worth, a.worth) ? 1 : 0));
+  if (found.length === 0) found.push({ state: emptyState(field), worth: judge.worth(emptyState(field)) });
+  return isMostFlow && field.problem.rules.pricePerHourMax === undefined
+    ? climbFrom(judge, found, seeded, evaluationCount)
+    : annealFrom(judge, found, seeded, evaluationCount);
+}
+
+const ROUNDS = 6;
+
+function climbFrom(judge: Judge, starts: readonly Found[], seeded: Seeded, evaluationCount: number): Found {
+  let best = present(starts[0], "a search begins somewhere");
+  for (let round = 0; round < ROUNDS; round += 1) {
+    if (-best.worth.energy >= 1 - 1e-9) break;
+    const start = round % 2 === 0 ? best : (starts[Math.min(round, starts.length - 1)] ?? best);
+    const effort = { evaluationCount: Math.floor(evaluationCount / ROUNDS), hot: 0.3, cold: 0.01, step: 0.01 };
+    const found = climb(judge, start.state, seeded, effort);
+    if (isBetter(found.worth, best.worth)) best = found;
+  }
+  return best;
+}
+
+function annealFrom(judge: Judge, starts: readonly Found[], seeded: Seeded, evaluationCount: number): Found {
+  let best = present(starts[0], "a search begins somewhere");
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const hot = judge.field.problem.aim.kind === "latency" ? 0.1 * Math.max(Math.abs(best.worth.energy), 1e-6) : 0.05;
+    const start = round % 2 === 0 ? best : (starts[Math.min(round, starts.length - 1)] ?? best);
+    const found = anneal(judge, start.state, seeded, {
+      evaluationCount: Math.floor(evaluationCount / ROUNDS),
+      hot,
+      cold: hot / 1000,
+    });
+    if (isBetter(found.worth, best.worth)) best = found;
+  }
+  return best;
+}
+
+/** The fastest chains that the beam can find, by halving the rate, at the lowest of each cost. */
+function chainStarts(judge: Judge, kinds: Kinds): readonly State[] {
+  const { field, bound } = judge;
+  const { aim, chainCount } = field.problem;
+  const isLarge = field.sites.length > FEW_SITES;
+  const beam = isLarge ? NARROW_BEAM : BEAM;
+  const count = chainCount ?? 1;
+  const states: State[] = [];
+  const costs: readonly ChainCost[] = isLarge
+    ? [aim.kind === "price" ? "price" : "seconds"]
+    : ["seconds", "price", "sites"];
+  for (const cost of costs) {
+    const loose = chainsAt(field, kinds, count, 1, cost, beam);
+    if (loose === undefined) continue;
+    states.push(loose);
+    if (aim.kind === "latency") continue;
+    let [low, high] = [1, bound];
+    for (let round = 0; round < (isLarge ? 8 : 12) && high - low > 1; round += 1) {
+      const middle = (low + high) / 2;
+      const state = chainsAt(field, kinds, count, middle, cost, beam);
+      if (state !== undefined) states.push(state);
+      if (state !== undefined) low = middle;
+      else high = middle;
+    }
+  }
+  return states;
+}
