@@ -5,6 +5,7 @@
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { type JsonObject, isJsonObject, parseJson, shown } from "../../core/json.ts";
 import { type Result, ok, refuse } from "../../core/result.ts";
+import { isRowless } from "../../core/rowless-tokens.ts";
 import { Detokenizer } from "./detokenizer.ts";
 
 export const TOKENIZER_FILE = "tokenizer.json";
@@ -78,22 +79,10 @@ function tokenizerOf(inner: HubTokenizer, longestToken: number, vocabularySize: 
   };
 }
 
-/** Further past the model's rows than this, a tokenizer is another model's. */
-const ROWLESS_MAX = 64;
-
-/**
- * Without special tokens just past the model's rows: Gemma 3's language models come with a token for pictures that only their
- * larger kin have a row for. Left in, a text that names it would ask for an embedding that is not there.
- */
 function withoutRowless(json: JsonObject, vocabularySize: number): JsonObject {
   const added = json["added_tokens"];
   if (!Array.isArray(added)) return json;
-  const isRowless = (token: unknown): boolean =>
-    isJsonObject(token) &&
-    token["special"] === true &&
-    Number(token["id"]) >= vocabularySize &&
-    Number(token["id"]) < vocabularySize + ROWLESS_MAX;
-  return { ...json, added_tokens: added.filter((token: unknown) => !isRowless(token)) };
+  return { ...json, added_tokens: added.filter((token: unknown) => !isRowless(token, vocabularySize)) };
 }
 
 /** Every token with its id, added ones last. */

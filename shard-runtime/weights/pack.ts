@@ -17,6 +17,7 @@ import {
 } from "../../core/manifest.ts";
 import { parseModelConfig } from "../../core/model-config.ts";
 import { RefusalError, type Result, refuse, valueOrThrow } from "../../core/result.ts";
+import { isRowless } from "../../core/rowless-tokens.ts";
 import { placeOf } from "../../core/source.ts";
 import { ChunkHasher } from "./chunk-hasher.ts";
 import { INDEX_FILE, SINGLE_FILE, parseIndex } from "./checkpoint.ts";
@@ -276,12 +277,9 @@ function tokensOf(json: unknown, vocabularySize: number): readonly (readonly [un
   const model = isJsonObject(json) ? json["model"] : undefined;
   const vocabulary = isJsonObject(model) ? model["vocab"] : undefined;
   const added = isJsonObject(json) && Array.isArray(json["added_tokens"]) ? json["added_tokens"] : [];
-  // Special tokens just past the model's rows are left out when the tokenizer is used: Gemma 3's smallest has one.
   const extra = added
     .filter(isJsonObject)
-    .filter(
-      ({ special, id }) => special !== true || !(Number(id) >= vocabularySize && Number(id) < vocabularySize + 64),
-    )
+    .filter((token) => !isRowless(token, vocabularySize))
     .map((token) => [token["content"], token["id"]] as const);
   if (isJsonObject(vocabulary)) return [...Object.entries(vocabulary), ...extra];
   if (Array.isArray(vocabulary))
