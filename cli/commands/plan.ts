@@ -12,6 +12,7 @@ import { placementDocument } from "../../operator/plan/words/document.ts";
 import { parseChange } from "../../operator/plan/words/parse-change.ts";
 import { type Remedy, remedies, remedyWords } from "../../operator/plan/words/remedies.ts";
 
+import { planSvg } from "../../operator/plan/words/svg.ts";
 import { showPlacement } from "../../operator/plan/words/table.ts";
 import { type TerminalStyle, planPicture, terminalStyle } from "../picture.ts";
 
@@ -24,7 +25,7 @@ type Options = {
   readonly width?: string;
 };
 
-const FORMS = ["picture", "wide", "table", "json"] as const;
+const FORMS = ["picture", "wide", "table", "json", "svg"] as const;
 type Form = (typeof FORMS)[number];
 
 export function register(program: Command): void {
@@ -50,7 +51,7 @@ export function register(program: Command): void {
       const nodes = documents.nodes.map((node) => nodeFactsOf(node, admitted(documents), true));
       const world: Known = { model, facts, nodes, ranks: [], previous: undefined, probes: [] };
       if (options.whatIf.length > 0) {
-        if (form === "wide") throw new RefusalError(notWithWhatIf(options.output));
+        if (form === "svg" || form === "wide") throw new RefusalError(notWithWhatIf(options.output));
         const changes = options.whatIf.map((text) => valueOrThrow(parseChange(world, text)));
         const comparison = compare(world, changes);
         console.log(form === "json" ? json(comparisonDocument(comparison)) : comparisonText(comparison, style));
@@ -68,6 +69,8 @@ function shown(world: Known, placement: Placement, form: Form, style: TerminalSt
   switch (form) {
     case "json":
       return json(placementDocument(world, placement));
+    case "svg":
+      return planSvg(world, placement);
     case "picture":
       return planPicture(world, placement, style);
     default:

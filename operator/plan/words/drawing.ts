@@ -155,7 +155,7 @@ function axisOf(blocks: readonly Block[], hops: readonly Hop[], widths: readonly
 function tripText(hop: Hop | undefined, charset: Charset): string {
   if (hop === undefined || hop.milliseconds === 0) return "";
   const mark = hop.isBottleneck ? ` ${charset.bottleneck}` : "";
-  return ` ${hop.isEstimated ? charset.estimated : ""}${charset.trip}${formatMillis(hop.milliseconds)}${mark}`;
+  return ` ${charset.trip}${hop.isEstimated ? charset.estimated : ""}${formatMillis(hop.milliseconds)}${mark}`;
 }
 
 const fitsIn = (text: string, width: number): boolean => text.length + 1 < width;

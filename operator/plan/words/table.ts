@@ -36,7 +36,7 @@ export function showPlacement(world: Known, placement: Placement): string {
   const { assignments, leftOut } = placement;
   const times = timesOf(world, placement);
   const rows = assignments.map((assignment) => [
-    String(assignment.chain),
+    assignment.chain >= SPARE_CHAIN_FIRST ? "spare" : String(assignment.chain),
     assignment.provider,
     assignment.node,
     `${assignment.layers.start}–${assignment.layers.end} (${lengthOf(assignment.layers)})`,
