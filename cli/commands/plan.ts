@@ -7,6 +7,7 @@ import { resolveLocal } from "../../operator/local/local-house.ts";
 import { nodeFactsOf } from "../../operator/plan/model-spec.ts";
 import { place } from "../../operator/plan/place.ts";
 import type { ModelFacts, Placement, World } from "../../operator/plan/types.ts";
+import { approvalCommand } from "../../operator/plan/words/approval.ts";
 import { compare, comparisonDocument, comparisonText } from "../../operator/plan/words/compare.ts";
 import { placementDocument } from "../../operator/plan/words/document.ts";
 import { parseChange } from "../../operator/plan/words/parse-change.ts";
@@ -60,8 +61,10 @@ export function register(program: Command): void {
       const placed = place(world);
       if (!placed.ok) return refused(world, placed, form);
       console.log(shown(world, placed.value, form, style));
-      if (form === "picture" || form === "wide")
-        for (const cost of costsOf(facts.costs ?? [], model)) console.log(`as its packer measured, ${costText(cost)}`);
+      if (form !== "picture" && form !== "wide") return;
+      for (const cost of costsOf(facts.costs ?? [], model)) console.log(`as its packer measured, ${costText(cost)}`);
+      if (model.planPolicy === "Manual")
+        console.log(`planPolicy is Manual: in a cluster nothing moves until somebody runs\n${approvalCommand(model)}`);
     });
 }
 

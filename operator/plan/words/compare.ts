@@ -2,35 +2,24 @@
  * Two plans side by side: the one that would be in force, and what it would become after some changes. The second is
  * planned from the first, as the operator would: what may stay where it is stays.
  */
-import { lengthOf } from "../../../core/ranges.ts";
 import { formatBytes } from "../../../core/units.ts";
 import { plan } from "../plan.ts";
-import type { Assignment, ModelSpec, Placement, World } from "../types.ts";
+import type { Placement, World } from "../types.ts";
 import { type Change, changeWords, changed } from "./change.ts";
 import { placementDocument } from "./document.ts";
-import { countOf, formatChange, formatMillis, formatPrice, formatRate } from "./figures.ts";
+import { formatChange, formatMillis, formatPrice, formatRate } from "./figures.ts";
 import { type Line, renderLines, wrapText } from "./lines.ts";
 import { type PictureStyle, pictureLines } from "./plan-words.ts";
 import { showTable } from "./table.ts";
 import type { Known as Drawn } from "./times.ts";
-import { countsOf, layersText } from "./view.ts";
+import { countsOf } from "./view.ts";
+import { type Move, loadBytesOf, movesBetween, movesText } from "./moves.ts";
 
 type Known = World & Drawn;
 
 export type Outcome =
   | { readonly world: Known; readonly placement: Placement }
   | { readonly world: Known; readonly placement: undefined; readonly code: string; readonly detail: string };
-
-/** What becomes of one shard of the plan after the changes. */
-export type Move = {
-  readonly node: string;
-  readonly provider: string;
-  readonly chain: number;
-  readonly segment: number;
-  readonly rank: number;
-  readonly layers: { readonly start: number; readonly end: number };
-  readonly loadBytes: number; // of weights that its node does not hold yet
-};
 
 export type Comparison = {
   readonly changes: readonly Change[];
@@ -52,16 +41,14 @@ export function compare(world: Known, changes: readonly Change[]): Comparison {
   const after = outcomeOf(next, second);
   const held = first.placement?.assignments ?? [];
   const wanted = second.placement?.assignments ?? [];
-  const isSameForm = sameForm(world.model, next.model);
   const moves =
-    first.revision === second.revision ? wanted.filter((each) => !held.some((old) => isSameShard(old, each))) : wanted;
-  const moved = moves.map((each) => moveOf(each, isSameForm ? held : []));
+    second.placement === undefined ? [] : movesBetween({ model: world.model, held }, { model: next.model, wanted });
   return {
     changes,
     before,
     after,
-    moves: second.placement === undefined ? [] : moved,
-    loadBytes: moved.reduce((sum, { loadBytes }) => sum + loadBytes, 0),
+    moves,
+    loadBytes: loadBytesOf(moves),
     freedNodes: [...new Set(held.map(({ node }) => node))].filter((name) => !wanted.some(({ node }) => node === name)),
   };
 }
@@ -70,29 +57,6 @@ function outcomeOf(world: Known, { placement, conditions }: ReturnType<typeof pl
   if (placement !== undefined) return { world, placement };
   const planned = conditions.find(({ type }) => type === "Planned");
   return { world, placement: undefined, code: planned?.reason ?? "NotPlanned", detail: planned?.message ?? "" };
-}
-
-/** Weights in one form need not be loaded again for another context or number of slots. */
-const sameForm = (a: ModelSpec, b: ModelSpec): boolean => a.quantization === b.quantization;
-
-const isSameShard = (a: Assignment, b: Assignment): boolean =>
-  a.chain === b.chain &&
-  a.segment === b.segment &&
-  isSameSlice(a, b) &&
-  overlap(a, b) === lengthOf(a.layers) &&
-  lengthOf(a.layers) === lengthOf(b.layers);
-
-const isSameSlice = (a: Assignment, b: Assignment): boolean =>
-  a.node === b.node && a.rank === b.rank && a.sliceWeights.join() === b.sliceWeights.join();
-
-const overlap = (a: Assignment, b: Assignment): number =>
-  Math.max(0, Math.min(a.layers.end, b.layers.end) - Math.max(a.layers.start, b.layers.start));
-
-function moveOf(wanted: Assignment, held: readonly Assignment[]): Move {
-  const { node, provider, chain, segment, rank, layers, weightBytes } = wanted;
-  const kept = held.filter((old) => isSameSlice(old, wanted)).map((old) => overlap(old, wanted));
-  const share = 1 - Math.max(0, ...kept) / lengthOf(layers);
-  return { node, provider, chain, segment, rank, layers, loadBytes: Math.round(weightBytes * share) };
 }
 
 /** The comparison for people: figures side by side, what moves, both pictures. */
@@ -155,19 +119,12 @@ function figure(
   return [name, old === undefined ? "–" : show(old), next === undefined ? "–" : show(next), change];
 }
 
-function moveLines({ after, moves, loadBytes, freedNodes }: Comparison, { width }: PictureStyle): readonly Line[] {
+function moveLines({ after, moves, freedNodes }: Comparison, { width }: PictureStyle): readonly Line[] {
   if (after.placement === undefined) return [];
-  const rest = " ".repeat(10);
   if (moves.length === 0) return [[{ text: "moves     nothing: every shard stays where it is" }]];
-  const shardCount = after.placement.assignments.length;
-  const head = `${moves.length} of ${countOf(shardCount, "shard")} start anew, ${formatBytes(loadBytes)} to load`;
-  const each = moves.map(({ node, layers, loadBytes: bytes }) =>
-    bytes === 0
-      ? `${node} keeps the weights of layers ${layersText(layers)}`
-      : `${node} loads ${formatBytes(bytes)} for layers ${layersText(layers)}`,
-  );
   const freed = freedNodes.length === 0 ? "" : `; free again: ${freedNodes.join(", ")}`;
-  return wrapText(`${head}: ${each.join("; ")}${freed}`, width, [{ text: "moves     " }], rest);
+  const text = `${movesText(moves, after.placement.assignments.length)}${freed}`;
+  return wrapText(text, width, [{ text: "moves     " }], " ".repeat(10));
 }
 
 /** The comparison for programs; every field of it is stable. */

@@ -36,12 +36,18 @@ describe("remedies", () => {
     [
       "too little memory",
       aWorld(NODES, model(), FACTS),
-      [/more free on /, /^add a node with ≥ [\d.]+ GiB free of any provider$/, /int8|int4/, /int8|int4/, /^contextLength \d+$/],
+      [
+        /more free on /,
+        /^add a node with ≥ [\d.]+ GiB free of any provider$/,
+        /int8|int4/,
+        /int8|int4/,
+        /^contextLength \d+$/,
+      ],
     ],
     [
       "one chain fits, two do not",
-      aWorld([aNode("a", { freeBytes: 9 * GIB })], model({ replicas: 2 }), FACTS),
-      [/^add a node/, /more free on a$/, /int8|int4/, /^1 replica$|int4/, /^1 replica$|int4|contextLength/],
+      aWorld([aNode("a", { freeBytes: 12 * GIB })], model({ replicas: 2 }), FACTS),
+      [/^add a node/, /^1 replica$|^quantization int4$/, /^1 replica$|^quantization int4$/],
     ],
     [
       "too few providers",
@@ -55,7 +61,11 @@ describe("remedies", () => {
     ],
     [
       "the only large provider is denied",
-      aWorld([...NODES, aNode("d", { provider: "big", freeBytes: 40 * GIB })], model({}, { providersDeny: ["big"] }), FACTS),
+      aWorld(
+        [...NODES, aNode("d", { provider: "big", freeBytes: 40 * GIB })],
+        model({}, { providersDeny: ["big"] }),
+        FACTS,
+      ),
       [/more free on /, /^add a node with .* of campus, garage, studio or a new provider$/],
     ],
     ["nobody is there", aWorld([], model(), FACTS), [/^add a node with ≥ [\d.]+ GiB free of any provider$/]],

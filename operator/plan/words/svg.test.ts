@@ -5,13 +5,23 @@ import { aModel } from "../builders.ts";
 import { assistant, someWorld } from "./scenes.ts";
 import { planSvg } from "./svg.ts";
 
-type Text = { readonly left: number; readonly right: number; readonly top: number; readonly bottom: number; readonly text: string };
+type Text = {
+  readonly left: number;
+  readonly right: number;
+  readonly top: number;
+  readonly bottom: number;
+  readonly text: string;
+};
 
 /** Where each text lies, by the width of the widest monospaced font. */
 function textsOf(svg: string): readonly Text[] {
   const pattern = /<text x="([\d.-]+)" y="([\d.-]+)" font-size="(\d+)"(?: text-anchor="(\w+)")?[^>]*>([^<]*)<\/text>/g;
   return [...svg.matchAll(pattern)].map(([, x, y, size, anchor, inside = ""]) => {
-    const text = inside.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&quot;", '"').replaceAll("&amp;", "&");
+    const text = inside
+      .replaceAll("&lt;", "<")
+      .replaceAll("&gt;", ">")
+      .replaceAll("&quot;", '"')
+      .replaceAll("&amp;", "&");
     const width = [...text].length * Number(size) * 0.61;
     const left = anchor === "middle" ? Number(x) - width / 2 : anchor === "end" ? Number(x) - width : Number(x);
     return { left, right: left + width, top: Number(y) - Number(size) * 0.75, bottom: Number(y) + 2, text };
@@ -41,7 +51,9 @@ function expectBalanced(svg: string): void {
     else if (!rest.endsWith("/")) open.push(name);
   }
   expect(open).to.deep.equal([]);
-  expect(svg.replaceAll(/<style>.*?<\/style>/gs, "").replaceAll(/<[^>]*>/g, "")).to.not.match(/[<>]|&(?!amp;|lt;|gt;|quot;)/);
+  expect(svg.replaceAll(/<style>.*?<\/style>/gs, "").replaceAll(/<[^>]*>/g, "")).to.not.match(
+    /[<>]|&(?!amp;|lt;|gt;|quot;)/,
+  );
 }
 
 describe("the SVG of a plan", () => {
@@ -69,7 +81,9 @@ describe("the SVG of a plan", () => {
       expect(texts).to.include(wanted);
   });
   it("stands alone, in light and dark", () => {
-    expect(svg).to.include("prefers-color-scheme: dark").and.to.not.match(/<script|<image|href=|@import|url\((?!#)/);
+    expect(svg)
+      .to.include("prefers-color-scheme: dark")
+      .and.to.not.match(/<script|<image|href=|@import|url\((?!#)/);
     expectBalanced(svg);
   });
   it("escapes whatever a name holds", () => {

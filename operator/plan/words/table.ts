@@ -36,7 +36,7 @@ export function showPlacement(world: Known, placement: Placement): string {
   const { assignments, leftOut } = placement;
   const times = timesOf(world, placement);
   const rows = assignments.map((assignment) => [
-    assignment.chain >= SPARE_CHAIN_FIRST ? "spare" : String(assignment.chain),
+    isSpare(placement, assignment) ? "spare" : String(assignment.chain),
     assignment.provider,
     assignment.node,
     `${assignment.layers.start}–${assignment.layers.end} (${lengthOf(assignment.layers)})`,
@@ -60,3 +60,8 @@ export function showPlacement(world: Known, placement: Placement): string {
     .map((lines) => lines.join("\n"))
     .join("\n\n");
 }
+
+/** A shard that is loaded and on no route. */
+const isSpare = ({ routes }: Placement, { chain, segment }: Assignment): boolean =>
+  routes !== undefined &&
+  !routes.some(({ segments }) => segments.some((each) => each.chain === chain && each.segment === segment));
