@@ -59,4 +59,12 @@ export type RankConfig = {
   readonly cacheBytes?: number; // what fetched pieces may take there; absent or 0: none are kept
   readonly fellows?: readonly Fellow[]; // ranks of the model's other chains that hold some of the same layers
   readonly hubTokenFile?: string;
+  readonly rehearsal?: Rehearsal;
+};
+
+/** Local mode only: the node that this machine plays. */
+export type Rehearsal = {
+  readonly bytesPerSecond: number; // of weights that a batch reads
+  readonly rowBytesPerSecond: number; // of weights that rows are multiplied with, all rows together
+  readonly sendDelayMs: number; // how long what leaves for the next segment or the gateway is held back
 };

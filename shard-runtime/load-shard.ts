@@ -12,6 +12,7 @@ import { checkKvDtype } from "./engine/kv-dtype.ts";
 import { type ProductsLibrary, machineLibrary } from "./engine/native/products.ts";
 import { type ShardReading, withPackedShard } from "./engine/pack.ts";
 import type { TensorSource } from "./engine/tensor-source.ts";
+import { playedWeights, rehearsedEngine } from "./rehearsal.ts";
 import type { RankFacts } from "./transport/rank-facts.ts";
 import type { Nearby } from "./weights/nearby.ts";
 import { shardReads } from "./weights/shard-reads.ts";
@@ -114,7 +115,9 @@ export async function loadShard(
     neighbours: new Set(config.neighbours),
     engine: engine.facts,
   };
-  return { engine, facts };
+  const { rehearsal } = config;
+  if (rehearsal === undefined) return { engine, facts };
+  return { engine: rehearsedEngine(engine, rehearsal, playedWeights(config, model.config, slice), clock), facts };
 }
 
 /** The operators are for the processor; the threads that read and check are for every device. */

@@ -39,6 +39,7 @@ describe("a rank's configuration", () => {
         ...CONFIG,
         hubTokenFile: "/t",
         cacheBytes: 1 << 30,
+        rehearsal: { bytesPerSecond: 1e9, rowBytesPerSecond: 1e12, sendDelayMs: 5 },
         fellows: [
           { name: "default/chat-1-1-0", address: "chat-1-1-0.chat.default.svc:7301" },
           { name: "default/chat-2-1-0", address: "file:/state/ranks/chat-2-1-0/address" },
@@ -79,6 +80,8 @@ describe("a rank's configuration", () => {
     ["model.source", { model: { ...CONFIG.model, source: { url: "ftp://b.test" } } }],
     ["model.mirrors[1]", { model: { ...CONFIG.model, mirrors: [{ path: "a" }, { url: "ftp://b.test" }] } }],
     ["cacheBytes", { cacheBytes: -1 }],
+    ["rehearsal.bytesPerSecond", { rehearsal: { bytesPerSecond: 0, rowBytesPerSecond: 1, sendDelayMs: 0 } }],
+    ["rehearsal.sendDelayMs", { rehearsal: { bytesPerSecond: 1, rowBytesPerSecond: 1, sendDelayMs: 0.5 } }],
     ["fellows[0].address", { fellows: [{ name: "default/chat-1-1-0", address: "http://chat/" }] }],
     ["fellows[0].name", { fellows: [{ name: "somebody", address: "a:1" }] }],
     ["model.source.huggingFace", { model: { ...CONFIG.model, source: { huggingFace: { repo: "a/b" } } } }],

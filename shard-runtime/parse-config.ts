@@ -12,7 +12,7 @@ import {
 } from "../core/fields.ts";
 import { type JsonObject, isJsonObject, parseJson, shown } from "../core/json.ts";
 import { KV_DTYPES } from "../core/kv-cache.ts";
-import { type Fellow, type ModelSource, QUANTIZATIONS, type RankConfig } from "../core/rank-config.ts";
+import { type Fellow, type ModelSource, QUANTIZATIONS, type RankConfig, type Rehearsal } from "../core/rank-config.ts";
 import { type Result, refuse } from "../core/result.ts";
 import { placeOf } from "../core/source.ts";
 
@@ -42,7 +42,7 @@ const NAMES = [
   "cacheDirectory",
 ] as const;
 
-const OPTIONAL_NAMES = ["hubTokenFile", "cacheBytes", "fellows"] as const;
+const OPTIONAL_NAMES = ["hubTokenFile", "cacheBytes", "fellows", "rehearsal"] as const;
 const MIRRORS_MAX = 8;
 
 /** The configuration in a JSON text; refused as `MalformedField` (or `NotJson`), the path of the field first. */
@@ -100,6 +100,19 @@ function readConfig(json: JsonObject): RankConfig {
       ? {}
       : { fellows: listOf(fields["fellows"], "fellows", RANKS_MAX, readFellow) }),
     ...(fields["hubTokenFile"] === undefined ? {} : { hubTokenFile: pathOf(fields["hubTokenFile"], "hubTokenFile") }),
+    ...(fields["rehearsal"] === undefined ? {} : { rehearsal: readRehearsal(fields["rehearsal"]) }),
+  };
+}
+
+const SEND_DELAY_MS_MAX = 10_000;
+
+function readRehearsal(value: unknown): Rehearsal {
+  const names = ["bytesPerSecond", "rowBytesPerSecond", "sendDelayMs"] as const;
+  const { bytesPerSecond, rowBytesPerSecond, sendDelayMs } = objectWith(value, "rehearsal", names);
+  return {
+    bytesPerSecond: positive(bytesPerSecond, "rehearsal.bytesPerSecond"),
+    rowBytesPerSecond: positive(rowBytesPerSecond, "rehearsal.rowBytesPerSecond"),
+    sendDelayMs: integerOf(sendDelayMs, "rehearsal.sendDelayMs", 0, SEND_DELAY_MS_MAX),
   };
 }
 

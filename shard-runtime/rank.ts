@@ -165,7 +165,10 @@ export class Rank implements RankState {
     };
     const rowsMax = facts.engine.maxBatchRows;
     const budget = { rowsMax, prefillRowsBesideDecode: Math.min(rowsMax, PREFILL_ROWS_BESIDE_DECODE) };
-    const role = facts.rankIndex === 0 ? new Leader({ ...shared, budget }) : new Follower(shared);
+    const role =
+      facts.rankIndex === 0
+        ? new Leader({ ...shared, budget, sendDelayMs: this.#config.rehearsal?.sendDelayMs ?? 0 })
+        : new Follower(shared);
     return { facts, role, keys, keyId };
   }
 

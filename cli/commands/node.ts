@@ -6,11 +6,12 @@ import { RefusalError, refuse } from "../../core/result.ts";
 import { lifetime } from "../../core/wire/lifetime.ts";
 import { startSigner } from "../../shard-runtime/attest/signer-server.ts";
 import { readOrMakeKey } from "../signing-key.ts";
+import { registerMeasure } from "./node-measure.ts";
 
 type Options = {
-  readonly provider: string;
-  readonly node: string;
-  readonly key: string;
+  readonly provider?: string;
+  readonly node?: string;
+  readonly key?: string;
   readonly socket: string;
   readonly group?: string;
 };
@@ -19,19 +20,23 @@ type Options = {
 const RANK_GROUP = 65532;
 
 export function register(program: Command): void {
-  program
+  const command = program
     .command("node")
-    .description("hold the provider's key on this machine and sign what its ranks computed")
-    .requiredOption("--provider <name>", "whose machine this is")
-    .requiredOption("--node <name>", "the ShardNode's name")
-    .requiredOption("--key <file>", "Ed25519 key (PKCS8 PEM); made where there is none")
+    .description("hold the provider's key on this machine and sign what its ranks computed; or measure the machine")
+    .option("--provider <name>", "whose machine this is")
+    .option("--node <name>", "the ShardNode's name")
+    .option("--key <file>", "Ed25519 key (PKCS8 PEM); made where there is none")
     .option("--socket <path>", "unix socket for the ranks of this machine", "/run/tessellate/signer.sock")
     .option(
       "--group <id>",
       `who else may use the socket; where root runs this, ${RANK_GROUP}, as which ranks in pods run`,
     )
-    .action(async ({ provider, node, key, socket, group }: Options) => {
+    .action(async ({ socket, group, ...named }: Options) => {
       const groupId = groupIdOf(group);
+      // Not required by commander, which would ask `node measure` for them as well.
+      const provider = required("--provider", named.provider);
+      const node = required("--node", named.node);
+      const key = required("--key", named.key);
       const signing = readOrMakeKey(key);
       mkdirSync(dirname(socket), { recursive: true });
       const ended = lifetime();
@@ -40,6 +45,12 @@ export function register(program: Command): void {
       await ended;
       await signer.close();
     });
+  registerMeasure(command);
+}
+
+function required(option: string, value: string | undefined): string {
+  if (value !== undefined) return value;
+  throw new RefusalError(refuse("BadOption", `${option} is missing; run with --help to see what is needed`));
 }
 
 function groupIdOf(group: string | undefined): { readonly groupId?: number } {

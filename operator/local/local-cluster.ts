@@ -11,6 +11,7 @@ import type { Provider } from "../../core/gen/crds/provider.ts";
 import type { ShardNode } from "../../core/gen/crds/shardnode.ts";
 import { GATEWAY, LEDGER, OPERATOR } from "../../core/identity.ts";
 import { parseSigningKey } from "../../core/keys.ts";
+import type { Rehearsal } from "../../core/rank-config.ts";
 import { valueOrThrow } from "../../core/result.ts";
 import { type Authority, createAuthority, loadAuthority, writeCertificate } from "../../core/wire/authority.ts";
 import { tlsFilesIn } from "../../core/wire/tls.ts";
@@ -19,6 +20,7 @@ import { rankName } from "../plan/names.ts";
 import { fullRankName } from "../plan/names.ts";
 import { rankConfigOf } from "../plan/told.ts";
 import type { Assignment, ModelFacts, ModelSpec, NodeFacts, RankState } from "../plan/types.ts";
+import { rehearsalOf } from "./rehearsal.ts";
 import { type Listening, type RunningProcess, startProcess } from "./processes.ts";
 
 /** Where local mode keeps what outlives a run: authority, keys, caches, the ledger's store, logs. */
@@ -43,6 +45,7 @@ export class LocalCluster {
   readonly providers: readonly { readonly name: string; readonly publicKey: string }[];
   readonly operatorTls: string;
   readonly #directories: LocalDirectories;
+  readonly #rehearsals: ReadonlyMap<string, Rehearsal>; // by node
   readonly #authority: Authority;
   readonly #ranks = new Map<string, LocalRank>();
   readonly #processes: RunningProcess[] = [];
@@ -53,8 +56,10 @@ export class LocalCluster {
     authority: Authority,
     providers: LocalCluster["providers"],
     nodes: readonly NodeFacts[],
+    rehearsals: ReadonlyMap<string, Rehearsal>,
     changed: () => void,
   ) {
+    this.#rehearsals = rehearsals;
     this.#directories = directories;
     this.#authority = authority;
     this.providers = providers;
@@ -85,8 +90,14 @@ export class LocalCluster {
       ...nodeFactsOf(node, keyed, true),
       signer: `unix:${join(directories.sockets, `${node.metadata.name}.sock`)}`,
     }));
+    const rehearsals = new Map(
+      nodes.flatMap((node) => {
+        const rehearsal = rehearsalOf(node);
+        return rehearsal === undefined ? [] : [[node.metadata.name, rehearsal] as const];
+      }),
+    );
     const known = keyed.map(({ metadata, spec }) => ({ name: metadata.name, publicKey: spec.publicKey }));
-    const cluster = new LocalCluster(directories, authority, known, facts, changed);
+    const cluster = new LocalCluster(directories, authority, known, facts, rehearsals, changed);
     for (const identity of [OPERATOR, GATEWAY, LEDGER]) {
       const issued = await authority.issue(identity, { ips: [HOST], days: 30 });
       await writeCertificate(join(directories.state, "tls", identity.kind), issued);
@@ -166,8 +177,10 @@ export class LocalCluster {
       addressOf: (other) => `file:${this.#addressFile(other)}`,
       signer: node.signer,
     });
+    const rehearsal = this.#rehearsals.get(node.name);
+    const told = rehearsal === undefined ? config : { ...config, rehearsal };
     const configFile = join(directory, "rank.json");
-    writeFileSync(configFile, `${JSON.stringify(config, undefined, 2)}\n`, { mode: 0o600 });
+    writeFileSync(configFile, `${JSON.stringify(told, undefined, 2)}\n`, { mode: 0o600 });
     const process = this.#start(`rank-${name}`, ["shard-runtime/main.ts", "--config", configFile]);
     const rank: LocalRank = {
       name,

@@ -39,6 +39,7 @@ export type LeaderOptions = {
   readonly nowMs: () => number;
   readonly onTrouble: (error: unknown) => void; // weather, for the log
   readonly sweepMs?: number; // between looks for sessions that nobody speaks of
+  readonly sendDelayMs?: number; // a rehearsed distance, see rehearsal.ts; default 0
 };
 
 export class Leader implements Role {
@@ -53,6 +54,7 @@ export class Leader implements Role {
   readonly #sessions = new Map<string, Session>();
   readonly #opening = new Map<string, Promise<Result<undefined>>>();
   readonly #sweep: NodeJS.Timeout;
+  readonly #sendDelayMs: number;
   readonly #waiting = new WaitingSteps();
   #paused = false;
   #running = false;
@@ -61,7 +63,9 @@ export class Leader implements Role {
   #lingerUntilMs: number | undefined; // for sessions that are about to come back
   #lingering: NodeJS.Timeout | undefined;
 
-  constructor({ facts, engine, dial, budget, meters, nowMs, onTrouble, sweepMs = SWEEP_MS }: LeaderOptions) {
+  constructor({ facts, engine, dial, budget, meters, nowMs, onTrouble, ...rest }: LeaderOptions) {
+    const { sweepMs = SWEEP_MS, sendDelayMs = 0 } = rest;
+    this.#sendDelayMs = sendDelayMs;
     this.#facts = facts;
     this.#budget = budget;
     this.#meters = meters;
@@ -279,7 +283,7 @@ export class Leader implements Role {
       data: data.value,
     };
     const step: Step = { session: plan.id, position, payload, sample };
-    link.send(step, data.value.length);
+    this.#send(() => link.send(step, data.value.length));
     session.resend = () => link.send(step, data.value.length);
     return ok(() => session.log.gave(position, rowCount, data.value));
   }
@@ -293,9 +297,15 @@ export class Leader implements Role {
     if (!chosen.ok) return chosen;
     const token = { position: at, ...chosen.value };
     session.tokens.push(token);
-    session.tokenTaker?.take(token);
+    this.#send(() => session.tokenTaker?.take(token));
     session.resend = () => session.tokenTaker?.take(token);
     return ok(() => session.log.sampled(at, token.tokenId));
+  }
+
+  /** At once, but where a distance is rehearsed; timers of one length keep their order. */
+  #send(send: () => void): void {
+    if (this.#sendDelayMs === 0) send();
+    else setTimeout(send, this.#sendDelayMs);
   }
 
   #failBatch(parts: readonly Part[], error: unknown): void {
