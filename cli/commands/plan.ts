@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { costText, costsOf } from "../../core/quantization-cost.ts";
 import { type Refusal, RefusalError, type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
 import { type Documents, readDocuments } from "../../operator/local/documents.ts";
-import { resolveLocal } from "../../operator/local/local-house.ts";
+import { resolveLocal } from "../../operator/local/resolve.ts";
 import { nodeFactsOf } from "../../operator/plan/model-spec.ts";
 import { place } from "../../operator/plan/place.ts";
 import type { ModelFacts, Placement, World } from "../../operator/plan/types.ts";

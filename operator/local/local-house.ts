@@ -14,14 +14,13 @@ import { RefusalError, valueOrThrow } from "../../core/result.ts";
 import { ask, dial } from "../../core/wire/door.ts";
 import type { Client } from "../../core/wire/proto.ts";
 import { type Tls, openTls } from "../../core/wire/tls.ts";
-import { type ReadFacts, readFacts } from "../manifest/read-facts.ts";
-import { modelSpecOf } from "../plan/model-spec.ts";
 import { pictureOf } from "../plan/picture.ts";
 import { plan } from "../plan/plan.ts";
 import type { Action, Condition, ModelFacts, ModelSpec, Placement, Plan, World } from "../plan/types.ts";
 import type { Documents } from "./documents.ts";
 import { LocalCluster } from "./local-cluster.ts";
 import type { RunningProcess } from "./processes.ts";
+import { resolveLocal } from "./resolve.ts";
 
 export type LocalOptions = {
   readonly documents: Documents;
@@ -54,29 +53,6 @@ export type LocalHouse = {
 const POLL_MS = 250;
 const PUT_EVERY_MS = 15_000;
 const RESTART_MS_MAX = 30_000;
-
-/** What `-f` and `--nodes` must hold together, or the refusal that says what is missing. */
-export async function resolveLocal(
-  documents: Documents,
-): Promise<{ readonly model: ModelSpec; readonly facts: ReadFacts }> {
-  const [model, ...more] = documents.models;
-  if (model === undefined)
-    throw new RefusalError({ ok: false, code: "NoModel", detail: "no file holds a ShardedModel: name one with -f" });
-  if (more.length > 0) {
-    const names = documents.models.map(({ metadata }) => metadata.name).join(", ");
-    throw new RefusalError({
-      ok: false,
-      code: "SeveralModels",
-      detail: `local mode serves one model, and the files hold ${names}`,
-    });
-  }
-  if (documents.nodes.length === 0) {
-    throw new RefusalError({ ok: false, code: "NoNodes", detail: "no file holds a ShardNode: name one with --nodes" });
-  }
-  const draft = modelSpecOf(model);
-  const facts = valueOrThrow(await readFacts(draft));
-  return { model: modelSpecOf(model, facts.config), facts };
-}
 
 /** Starts everything and goes on until it is stopped. Throws a RefusalError for what can never serve. */
 export async function startLocal(options: LocalOptions): Promise<LocalHouse> {
