@@ -16,15 +16,18 @@ import { modelSpecOf } from "../plan/model-spec.ts";
 import { fullRankName } from "../plan/names.ts";
 import { rankConfigOf } from "../plan/told.ts";
 import { pictureOf } from "../plan/picture.ts";
-import type { Action, Assignment, ModelSpec, Plan, Probe, RankState, World } from "../plan/types.ts";
+import { plannedModel } from "../plan/plan.ts";
+import { routesOf } from "../plan/routes.ts";
+import type { Action, Assignment, ModelSpec, Plan, Probe, RankState, StandingPlan, World } from "../plan/types.ts";
 import type { Cluster, Observed } from "./cluster.ts";
 import { FactsBook, factsIn } from "./facts.ts";
 import { MODEL_LABEL, RENEW_ANNOTATION, modelKey } from "./labels.ts";
 import { isTrouble, modelStatus } from "./model-status.ts";
+import { Proposals } from "./proposals.ts";
 import { asModel, asPlan, chainInstance, nodesFor, podsOf, rankStatesOf } from "./observe.ts";
 import { METRICS_PORT, hostOf, modelService, ownerOf, rankPod, rankSecret } from "./rank-objects.ts";
 import { rankStateOf } from "./rank-state.ts";
-import { assignmentsIn, shardPlanSpec, shardPlanStatus } from "./shard-plan.ts";
+import { shardPlanSpec, shardPlanStatus, standingPlanIn } from "./shard-plan.ts";
 import type { Stores } from "./stores.ts";
 
 export type ProbeOutcome = { readonly passed: boolean; readonly detail: string };
@@ -60,6 +63,7 @@ const RESTART_MS_MAX = 300_000;
 export class KubeCluster implements Cluster {
   readonly #options: KubeClusterOptions;
   readonly #facts: FactsBook;
+  readonly #proposals: Proposals;
   readonly #probes = new Map<string, readonly KnownProbe[]>();
   /** Objects that we wrote and whose copies may lag behind a little. */
   readonly #madePods: Recent;
@@ -73,6 +77,7 @@ export class KubeCluster implements Cluster {
     this.#facts = options.facts ?? new FactsBook(options.clock);
     this.#madePods = new Recent(options.clock);
     this.#keptPlans = new Recent(options.clock);
+    this.#proposals = new Proposals(options);
   }
 
   async observe(key: string): Promise<Observed | undefined> {
@@ -89,24 +94,30 @@ export class KubeCluster implements Cluster {
     const draft = modelSpecOf(object, planned?.ok ? planned.value.config : undefined);
     const facts = await this.#facts.of(key, draft, shardPlan);
     const pods = this.#podsOf(key);
-    const probes = this.#probes.get(key) ?? inheritedProbes(object.status, pods);
+    const previous = shardPlan && standingPlanIn(shardPlan);
+    const probes = this.#probes.get(key) ?? inheritedProbes(draft, previous, object.status, pods);
     this.#probes.set(key, probes);
     for (const pod of pods) if (rankStateOf(pod, false)?.phase === "Ready") this.#failures.delete(keyOf(pod));
-    const previous = shardPlan && { revision: shardPlan.spec.model.revision, assignments: assignmentsIn(shardPlan) };
     const world = {
       model: "code" in facts ? draft : modelSpecOf(object, facts.config),
       facts,
       nodes: nodesFor(stores, key, pods),
       ranks: await this.#inTheirOwnWords(rankStatesOf(stores, pods)),
       previous,
-      probes: probes.filter(({ chain, instance }) => instance === chainInstance(pods, chain)),
+      probes: probes.filter(
+        ({ chain, instance }) => previous !== undefined && instance === chainInstance(draft, previous, pods, chain),
+      ),
+      ...this.#proposals.of(draft),
     };
     return { world, object };
   }
 
-  async keep({ world, object }: Observed, { placement, revision }: Plan): Promise<void> {
+  async keep(observed: Observed, plan: Plan): Promise<void> {
     const { client, events } = this.#options;
+    const { world, object } = observed;
+    const { placement, revision } = plan;
     const { model, facts } = world;
+    await this.#proposals.keep(world, asObject(object), plan);
     if (placement === undefined || "code" in facts) return;
     const spec = shardPlanSpec(model, facts, revision, placement);
     const before = this.#planOf(modelKey(model));
@@ -117,6 +128,7 @@ export class KubeCluster implements Cluster {
       spec: { ...spec },
     });
     this.#keptPlans.set(modelKey(model), kept);
+    if (before !== undefined && sameJson(asPlan(before).spec.chains, spec.chains)) return; // the same, seen anew
     const reason = before === undefined ? "Planned" : "Replanned";
     const note = `${placement.assignments.length} ranks on ${new Set(placement.assignments.map(({ node }) => node)).size} nodes: see ShardPlan ${name}`;
     await events.record(shardedModelResource, asObject(object), { type: "Normal", reason, action: "Plan", note });
@@ -129,7 +141,7 @@ export class KubeCluster implements Cluster {
       case "delete-rank":
         return this.#deleteRank(observed, action.name, action.why);
       case "probe":
-        return this.#probe(observed.world, action.chain);
+        return this.#probe(observed.world, plan, action.chain);
     }
   }
 
@@ -174,12 +186,12 @@ export class KubeCluster implements Cluster {
       const shardPlan = asPlan(planObject);
       const facts = factsIn(shardPlan);
       if (!facts.ok) return [];
-      const assignments = assignmentsIn(shardPlan);
-      const { revision } = shardPlan.spec.model;
+      const standing = standingPlanIn(shardPlan);
+      const { revision, assignments } = standing;
       const told = rankStatesOf(stores, pods).filter(
         (rank) => rank.revision === revision && isAssigned(rank, assignments),
       );
-      const model = pictureOf(modelSpecOf(asModel(stored), facts.value.config), facts.value, assignments, told);
+      const model = pictureOf(modelSpecOf(asModel(stored), facts.value.config), facts.value, standing, told);
       this.#pictures.set(key, { versions, model });
       return [model];
     });
@@ -201,8 +213,9 @@ export class KubeCluster implements Cluster {
 
   async #createRank({ world, object }: Observed, { placement, revision }: Plan, assignment: Assignment): Promise<void> {
     const { client, events, image, imagePullPolicy } = this.#options;
-    const { model, facts } = world;
+    const { facts } = world;
     if ("code" in facts || placement === undefined) return;
+    const model = plannedModel(world.model, placement);
     const node = present(
       world.nodes.find(({ name }) => name === assignment.node),
       "the plan places ranks on nodes of its world",
@@ -211,7 +224,7 @@ export class KubeCluster implements Cluster {
       await client.apply(SERVICES, modelService(model));
       this.#services.add(model.uid);
     }
-    const config = rankConfigOf(model, facts, assignment, placement.assignments, node, hostOf(model, node));
+    const config = rankConfigOf(model, facts, assignment, placement, node, hostOf(model, node));
     const renewAfter = await this.#applySecret(model, assignment, config);
     const pod = rankPod({
       model,
@@ -244,16 +257,17 @@ export class KubeCluster implements Cluster {
   }
 
   /** Running ranks take a new certificate up from their Secret; nothing restarts. */
-  async #renewCertificates({ model, facts, nodes, ranks }: World, { placement }: Plan): Promise<void> {
+  async #renewCertificates({ model: asked, facts, nodes, ranks }: World, { placement }: Plan): Promise<void> {
     const { client, clock, stores } = this.#options;
     if ("code" in facts || placement === undefined) return;
+    const model = plannedModel(asked, placement);
     const now = new Date(clock.wallMs()).toISOString();
     for (const { name, assignment, phase } of ranks) {
       const pod = stores.pods.get(`${model.namespace}/${name}`);
       const after = pod?.metadata.annotations?.[RENEW_ANNOTATION];
       const node = nodes.find((each) => each.name === assignment.node);
       if (phase !== "Ready" || node === undefined || after === undefined || after > now) continue;
-      const config = rankConfigOf(model, facts, assignment, placement.assignments, node, hostOf(model, node));
+      const config = rankConfigOf(model, facts, assignment, placement, node, hostOf(model, node));
       const renewAfter = await this.#applySecret(model, assignment, config);
       const annotations = { [RENEW_ANNOTATION]: renewAfter };
       await client.patch(PODS, { namespace: model.namespace, name }, { metadata: { annotations } });
@@ -291,9 +305,10 @@ export class KubeCluster implements Cluster {
     return false;
   }
 
-  async #probe({ model }: World, chain: number): Promise<void> {
+  async #probe({ model }: World, { placement }: Plan, chain: number): Promise<void> {
+    if (placement === undefined) return;
     const key = modelKey(model);
-    const instance = chainInstance(this.#podsOf(key), chain);
+    const instance = chainInstance(model, placement, this.#podsOf(key), chain);
     const outcome = await this.#options.probe(model, chain);
     const others = (this.#probes.get(key) ?? []).filter((probe) => probe.chain !== chain);
     this.#probes.set(key, [...others, { ...outcome, chain, instance }]);
@@ -342,8 +357,14 @@ export class KubeCluster implements Cluster {
  * What this operator takes over from the one before: where all chains served, they do, whoever leads. Which of several
  * did is not written down, so where only some served nothing is taken over.
  */
-function inheritedProbes(status: ShardedModelStatus | undefined, pods: readonly KubeObject[]): readonly KnownProbe[] {
-  const chains = [...new Set(pods.flatMap((pod) => rankStateOf(pod, false)?.assignment.chain ?? []))];
+function inheritedProbes(
+  model: ModelSpec,
+  previous: StandingPlan | undefined,
+  status: ShardedModelStatus | undefined,
+  pods: readonly KubeObject[],
+): readonly KnownProbe[] {
+  if (previous === undefined) return [];
+  const chains = routesOf(previous).map(({ chain }) => chain);
   const ready = status?.conditions?.some((condition) => condition.type === "Ready" && condition.status === "True");
   if (ready !== true || (status?.readyReplicas ?? 0) < chains.length) return [];
   return chains.map((chain) => ({
@@ -351,7 +372,7 @@ function inheritedProbes(status: ShardedModelStatus | undefined, pods: readonly 
     passed: true,
     detail: "",
     hearsay: true,
-    instance: chainInstance(pods, chain),
+    instance: chainInstance(model, previous, pods, chain),
   }));
 }
 

@@ -1,4 +1,5 @@
 /** Names and labels that the operator gives to what it makes, and finds it again by. */
+import type { KubeObject } from "../kube/objects.ts";
 import { rankName } from "../plan/names.ts";
 import type { Assignment, ModelSpec } from "../plan/types.ts";
 
@@ -16,6 +17,24 @@ export const REVISION_ANNOTATION = "tessellate.dev/revision";
 /** When the rank's certificate is to be made anew: long before it expires, and the rank goes on meanwhile. */
 export const RENEW_ANNOTATION = "tessellate.dev/renew-certificate-after";
 export const NEIGHBOURS_ANNOTATION = "tessellate.dev/neighbours";
+
+/** On a proposed ShardPlan: set by a person, it lets through the plan whose spec.approval it repeats, and no other. */
+export const APPROVED_ANNOTATION = "tessellate.dev/approved";
+/** A ShardPlan that only waits for an approval: nothing runs by it. */
+const PROPOSAL_LABEL = "tessellate.dev/proposal";
+
+/** No model has a dot in its name, so no plan in force is called so. */
+export const proposalName = (model: Pick<ModelSpec, "name">): string => `${model.name}.proposed`;
+
+export const proposalLabels = (model: Pick<ModelSpec, "name">): Readonly<Record<string, string>> => ({
+  [PROPOSAL_LABEL]: model.name,
+});
+
+export const isProposal = ({ metadata }: KubeObject): boolean => metadata.labels?.[PROPOSAL_LABEL] !== undefined;
+
+/** Key of the model whose plan, in force or proposed, this is. */
+export const modelKeyOfPlan = ({ metadata }: KubeObject): string =>
+  `${metadata.namespace}/${metadata.labels?.[PROPOSAL_LABEL] ?? metadata.name}`;
 
 /** `namespace/name` of a model: the key of its reconciliation. */
 export const modelKey = ({ namespace, name }: Pick<ModelSpec, "namespace" | "name">): string => `${namespace}/${name}`;

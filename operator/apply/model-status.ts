@@ -1,7 +1,9 @@
 /** What a ShardedModel's status says of a plan. */
 import type { ShardedModelStatus } from "../../core/gen/crds/shardedmodel.ts";
+import { formatCredits } from "../../core/units.ts";
 import { withTimes } from "../kube/conditions.ts";
 import type { Placement, Plan, World } from "../plan/types.ts";
+import { routesOf } from "../plan/routes.ts";
 import { MODEL_LABEL } from "./labels.ts";
 
 /** `before`: the status as it stands; `nowMs`: since 1970, for conditions that turn. */
@@ -48,8 +50,8 @@ function placementStatus(
     };
   }
   const { assignments, estimate } = placement;
-  const chainCount = new Set(assignments.map(({ chain }) => chain)).size;
-  const { millisecondsPerToken, bottleneck } = estimate;
+  const chainCount = routesOf(placement).length;
+  const { millisecondsPerToken, bottleneck, tokensPerSecond, pricePerHour, isEstimated } = estimate;
   return {
     replicas: chainCount,
     root: facts.root,
@@ -58,9 +60,11 @@ function placementStatus(
     ...(millisecondsPerToken > 0
       ? {
           estimate: {
-            tokensPerSecond: ((1000 * chainCount) / millisecondsPerToken).toFixed(1),
+            tokensPerSecond: (tokensPerSecond ?? (1000 * chainCount) / millisecondsPerToken).toFixed(1),
             millisecondsPerToken: millisecondsPerToken.toFixed(1),
             bottleneck,
+            ...(pricePerHour === undefined ? {} : { pricePerHour: formatCredits(pricePerHour) }),
+            ...(isEstimated === undefined ? {} : { estimated: isEstimated }),
           },
         }
       : {}),

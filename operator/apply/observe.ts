@@ -5,9 +5,12 @@ import type { ShardNode } from "../../core/gen/crds/shardnode.ts";
 import type { ShardPlan } from "../../core/gen/crds/shardplan.ts";
 import { type KubeObject, keyOf } from "../kube/objects.ts";
 import { REGION_LABEL, nodeFactsOf } from "../plan/model-spec.ts";
+import { rankName } from "../plan/names.ts";
 import { bytesOn } from "../plan/repair.ts";
-import type { Assignment, NodeFacts, RankState } from "../plan/types.ts";
+import { type Routed, ranksOn, routesOf, segmentsOf } from "../plan/routes.ts";
+import type { Assignment, ModelSpec, NodeFacts, RankState } from "../plan/types.ts";
 import { instanceOf, machineIsGone, machineIsReady, rankStateOf } from "./rank-state.ts";
+import { isProposal } from "./labels.ts";
 import { assignmentsIn } from "./shard-plan.ts";
 import type { Stores } from "./stores.ts";
 
@@ -53,7 +56,7 @@ export function nodesFor(stores: Stores, key: string, pods: readonly KubeObject[
   const providers = providersIn(stores);
   const others = stores.plans
     .all()
-    .filter((plan) => keyOf(plan) !== key)
+    .filter((plan) => keyOf(plan) !== key && !isProposal(plan))
     .flatMap((plan) => assignmentsIn(asPlan(plan)));
   const byNode = Map.groupBy(others, ({ node }: Assignment) => node);
   return stores.shardNodes.all().flatMap((object) => {
@@ -69,10 +72,15 @@ export function nodesFor(stores: Stores, key: string, pods: readonly KubeObject[
   });
 }
 
-/** The processes that a chain consists of now: a probe speaks of these and no others. */
-export const chainInstance = (pods: readonly KubeObject[], chain: number): string =>
-  pods
-    .filter(({ metadata }) => metadata.labels?.["tessellate.dev/chain"] === String(chain))
+/** The processes that a chain consists of now, by the plan's routes: a probe speaks of these and no others. */
+export function chainInstance(model: ModelSpec, routed: Routed, pods: readonly KubeObject[], chain: number): string {
+  const route = routesOf(routed).find((each) => each.chain === chain);
+  if (route === undefined) return "";
+  const byName = new Map(pods.map((pod) => [pod.metadata.name, pod]));
+  return ranksOn(route, segmentsOf(routed.assignments))
+    .flat()
+    .flatMap((assignment) => byName.get(rankName(model, assignment)) ?? [])
     .map(instanceOf)
     .sort()
     .join(" ");
+}

@@ -5,7 +5,7 @@ import { FACTS, aModel, aNode, aWorld } from "../plan/builders.ts";
 import { place } from "../plan/place.ts";
 import type { RankState } from "../plan/types.ts";
 import { factsIn } from "./facts.ts";
-import { assignmentsIn, shardPlanSpec, shardPlanStatus } from "./shard-plan.ts";
+import { shardPlanSpec, shardPlanStatus, standingPlanIn } from "./shard-plan.ts";
 
 const CONFIG_TEXT = JSON.stringify({
   model_type: "llama",
@@ -38,15 +38,21 @@ describe("a ShardPlan", () => {
               offers.map((offer, index) => aNode(`n${index}`, offer)),
               model,
             ),
+            { evaluationCount: 30 },
           );
           fc.pre(placed.ok);
           if (!placed.ok) return;
           const spec = shardPlanSpec(model, READ, "r1", placed.value);
-          expect(assignmentsIn({ spec })).to.deep.equal(placed.value.assignments);
+          const { assignments, routes } = standingPlanIn({ spec });
+          expect(assignments).to.deep.equal(placed.value.assignments);
+          expect(routes?.map(({ segments }) => segments)).to.deep.equal(
+            placed.value.routes?.map(({ segments }) => segments),
+          );
           const object = { apiVersion: "tessellate.dev/v1alpha1", kind: "ShardPlan", metadata: { name: "tiny" }, spec };
           expect(parseShardPlan(JSON.parse(JSON.stringify(object)))).to.include({ ok: true });
         },
       ),
+      { numRuns: 12 },
     );
   });
 

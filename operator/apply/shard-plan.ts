@@ -1,8 +1,9 @@
 /** The plan as an object in the cluster, and back: what people review is what the next reconciliation goes on from. */
 import type { ShardPlan, ShardPlanSpec, ShardPlanStatus } from "../../core/gen/crds/shardplan.ts";
+import { formatCredits } from "../../core/units.ts";
 import type { ReadFacts } from "../manifest/read-facts.ts";
 import { rankName } from "../plan/names.ts";
-import type { Assignment, ModelSpec, Placement, RankState } from "../plan/types.ts";
+import type { Assignment, ModelSpec, Placement, RankState, Route, StandingPlan } from "../plan/types.ts";
 import { sourceDigestOf } from "./facts.ts";
 
 export function shardPlanSpec(
@@ -11,7 +12,7 @@ export function shardPlanSpec(
   revision: string,
   placement: Placement,
 ): ShardPlanSpec {
-  const { assignments, leftOut, estimate } = placement;
+  const { assignments, leftOut, estimate, routes } = placement;
   const chains = [...new Set(assignments.map(({ chain }) => chain))].sort((a, b) => a - b);
   return {
     model: {
@@ -23,27 +24,45 @@ export function shardPlanSpec(
       quantization: model.quantization,
       kvDtype: model.kvDtype,
       contextLength: model.contextLength,
-      slots: model.slotCount,
+      slots: placement.slotCount ?? model.slotCount,
       layerCount: facts.config.layerCount,
     },
     chains: chains.map((index) => ({
       index,
-      segments: segmentsOf(
+      segments: segmentsIn(
         model,
         assignments.filter(({ chain }) => chain === index),
       ),
     })),
+    ...(routes === undefined ? {} : { routes: routes.map(writtenRoute) }),
+    ...(placement.basis === undefined ? {} : { basis: placement.basis }),
     leftOut: [...leftOut],
-    estimate: { millisecondsPerToken: estimate.millisecondsPerToken.toFixed(1), bottleneck: estimate.bottleneck },
+    estimate: {
+      millisecondsPerToken: estimate.millisecondsPerToken.toFixed(1),
+      bottleneck: estimate.bottleneck,
+      ...(estimate.tokensPerSecond === undefined ? {} : { tokensPerSecond: estimate.tokensPerSecond.toFixed(1) }),
+      ...(estimate.pricePerHour === undefined ? {} : { pricePerHour: formatCredits(estimate.pricePerHour) }),
+      ...(estimate.isEstimated === undefined ? {} : { estimated: estimate.isEstimated }),
+    },
   };
 }
 
-function segmentsOf(model: ModelSpec, chain: readonly Assignment[]): ShardPlanSpec["chains"][number]["segments"] {
+type WrittenRoute = NonNullable<ShardPlanSpec["routes"]>[number];
+
+const writtenRoute = ({ chain, segments, tokensPerSecond, millisecondsPerToken }: Route): WrittenRoute => ({
+  chain,
+  segments: segments.map((place) => ({ chain: place.chain, segment: place.segment })),
+  tokensPerSecond: tokensPerSecond.toFixed(1),
+  millisecondsPerToken: millisecondsPerToken.toFixed(1),
+});
+
+function segmentsIn(model: ModelSpec, chain: readonly Assignment[]): ShardPlanSpec["chains"][number]["segments"] {
   const indexes = [...new Set(chain.map(({ segment }) => segment))].sort((a, b) => a - b);
-  return indexes.map((index) => {
+  return indexes.map((index, place) => {
     const group = chain.filter(({ segment }) => segment === index).sort((a, b) => a.rank - b.rank);
     const layers = group[0]?.layers ?? { start: 0, end: 0 };
     return {
+      ...(index === place ? {} : { segment: index }),
       layers: { start: layers.start, end: layers.end },
       ranks: group.map((assignment) => ({
         name: rankName(model, assignment),
@@ -57,14 +76,35 @@ function segmentsOf(model: ModelSpec, chain: readonly Assignment[]): ShardPlanSp
   });
 }
 
+/** The plan that {@link shardPlanSpec} was made from, as far as the next one goes on from it. */
+export function standingPlanIn(plan: Pick<ShardPlan, "spec">): StandingPlan {
+  const { routes, basis, model } = plan.spec;
+  return {
+    revision: model.revision,
+    assignments: assignmentsIn(plan),
+    slotCount: model.slots,
+    ...(basis === undefined ? {} : { basis }),
+    ...(routes === undefined
+      ? {}
+      : {
+          routes: routes.map(({ chain, segments, tokensPerSecond, millisecondsPerToken }) => ({
+            chain,
+            segments: segments.map((place) => ({ chain: place.chain, segment: place.segment })),
+            tokensPerSecond: Number(tokensPerSecond ?? 0),
+            millisecondsPerToken: Number(millisecondsPerToken ?? 0),
+          })),
+        }),
+  };
+}
+
 /** The assignments that {@link shardPlanSpec} was made from. */
 export function assignmentsIn({ spec }: Pick<ShardPlan, "spec">): readonly Assignment[] {
   return spec.chains.flatMap(({ index: chain, segments }) =>
-    segments.flatMap(({ layers, ranks }, segment) =>
+    segments.flatMap(({ segment: number, layers, ranks }, place) =>
       ranks.map(
         ({ node, provider, weightBytes, kvBytes }, rank): Assignment => ({
           chain,
-          segment,
+          segment: number ?? place,
           rank,
           node,
           provider,

@@ -10,7 +10,14 @@ import type { KubeClient } from "../kube/client.ts";
 import { type KubeObject, NODES, PODS, keyOf } from "../kube/objects.ts";
 import { type Change, Reflector, type ReflectorOptions } from "../kube/reflector.ts";
 import { sameJson } from "../kube/same.ts";
-import { COMPONENT_LABEL, MODEL_LABEL, RANK_SELECTOR } from "./labels.ts";
+import {
+  COMPONENT_LABEL,
+  MODEL_LABEL,
+  RANK_SELECTOR,
+  APPROVED_ANNOTATION,
+  isProposal,
+  modelKeyOfPlan,
+} from "./labels.ts";
 import { objectAt } from "./rank-state.ts";
 
 /** What is to be reconciled: `model/<namespace>/<name>`, `provider/<name>`, `node/<name>`, `settlement/<name>`. */
@@ -106,6 +113,11 @@ export class Stores {
   }
 
   #planChanged(change: Change): void {
+    if (isProposal(change.object)) {
+      if (change.type !== "changed" || approvalOf(change.object) !== approvalOf(change.before))
+        this.#options.onWork(`model/${modelKeyOfPlan(change.object)}`);
+      return;
+    }
     this.#options.onPicture();
     if (change.type === "changed" && !specChanged(change)) return;
     this.#options.onWork(`model/${keyOf(change.object)}`);
@@ -123,7 +135,7 @@ export class Stores {
   }
 
   #nodeChanged(change: Change): void {
-    if (change.type === "changed" && !specChanged(change) && sameLabels(change)) return;
+    if (change.type === "changed" && !specChanged(change) && sameLabels(change) && sameMeasured(change)) return;
     this.#options.onWork(`node/${change.object.metadata.name}`);
     this.#options.onWork(`provider/${String(objectAt(change.object, "spec")["provider"])}`);
     this.#allModels();
@@ -171,6 +183,11 @@ const specChanged = ({ object, before }: Changed): boolean =>
   object.metadata.deletionTimestamp !== before.metadata.deletionTimestamp;
 
 const sameLabels = ({ object, before }: Changed): boolean => sameJson(object.metadata.labels, before.metadata.labels);
+
+const sameMeasured = ({ object, before }: Changed): boolean =>
+  sameJson(objectAt(object, "status")["measured"], objectAt(before, "status")["measured"]);
+
+const approvalOf = ({ metadata }: KubeObject): string | undefined => metadata.annotations?.[APPROVED_ANNOTATION];
 
 const machineFacts = (machine: KubeObject): unknown => {
   const spec = objectAt(machine, "spec");

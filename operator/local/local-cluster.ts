@@ -18,6 +18,7 @@ import { tlsFilesIn } from "../../core/wire/tls.ts";
 import { nodeFactsOf } from "../plan/model-spec.ts";
 import { rankName } from "../plan/names.ts";
 import { fullRankName } from "../plan/names.ts";
+import type { Routed } from "../plan/routes.ts";
 import { rankConfigOf } from "../plan/told.ts";
 import type { Assignment, ModelFacts, ModelSpec, NodeFacts, RankState } from "../plan/types.ts";
 import { rehearsalOf } from "./rehearsal.ts";
@@ -157,7 +158,7 @@ export class LocalCluster {
     facts: ModelFacts,
     revision: string,
     assignment: Assignment,
-    all: readonly Assignment[],
+    routed: Routed,
   ): Promise<void> {
     const name = rankName(model, assignment);
     const directory = join(this.#directories.state, "ranks", name);
@@ -170,7 +171,7 @@ export class LocalCluster {
       this.nodes.find((each) => each.name === assignment.node),
       "the plan places ranks on nodes that exist",
     );
-    const config = rankConfigOf(model, facts, assignment, all, node, {
+    const config = rankConfigOf(model, facts, assignment, routed, node, {
       listen: { host: HOST, port: 0, metricsPort: 0 },
       tls: tlsFilesIn(directory),
       cacheDirectory: join(this.#directories.state, "cache", node.name),

@@ -15,7 +15,7 @@ import { ask, dial } from "../../core/wire/door.ts";
 import type { Client } from "../../core/wire/proto.ts";
 import { type Tls, openTls } from "../../core/wire/tls.ts";
 import { pictureOf } from "../plan/picture.ts";
-import { plan } from "../plan/plan.ts";
+import { plan, plannedModel, standingPlanOf } from "../plan/plan.ts";
 import type { Action, Condition, ModelFacts, ModelSpec, Placement, Plan, World } from "../plan/types.ts";
 import type { Documents } from "./documents.ts";
 import { LocalCluster } from "./local-cluster.ts";
@@ -198,7 +198,8 @@ class Loop {
   #world(cluster: LocalCluster): World {
     const ranks = cluster.ranks();
     return {
-      model: this.#model,
+      // Whoever starts a model on his own machine has approved of its plan.
+      model: { ...this.#model, planPolicy: "Automatic" },
       facts: this.#facts,
       nodes: cluster.nodes,
       ranks,
@@ -218,10 +219,10 @@ class Loop {
   }
 
   async #perform(cluster: LocalCluster, decided: Plan): Promise<void> {
-    const assignments = decided.placement?.assignments ?? [];
-    if (decided.placement !== undefined) {
-      this.#placement = decided.placement;
-      this.#previous = { revision: decided.revision, assignments };
+    const { placement, revision } = decided;
+    if (placement !== undefined) {
+      this.#placement = placement;
+      this.#previous = standingPlanOf(revision, placement, this.#model);
     }
     for (const action of decided.actions) {
       if (action.do === "probe" || this.#stopping !== undefined) continue;
@@ -229,7 +230,10 @@ class Loop {
       this.#probes = [];
       this.#options.tell({ event: "action", action });
       if (action.do === "delete-rank") await cluster.deleteRank(action.name);
-      else await cluster.createRank(this.#model, this.#facts, decided.revision, action.assignment, assignments);
+      else if (placement !== undefined) {
+        const model = plannedModel(this.#model, placement);
+        await cluster.createRank(model, this.#facts, revision, action.assignment, placement);
+      }
     }
   }
 
@@ -245,8 +249,7 @@ class Loop {
 
   async #put(cluster: LocalCluster, decided: Plan): Promise<void> {
     if (decided.placement === undefined || this.#control === undefined) return;
-    const { assignments } = decided.placement;
-    const picture = pictureOf(this.#model, this.#facts, assignments, cluster.ranks());
+    const picture = pictureOf(this.#model, this.#facts, decided.placement, cluster.ranks());
     const providers = cluster.providers.map(({ name, publicKey }) => ({ name, publicKey, admitted: true }));
     const text = JSON.stringify(picture);
     if (text === this.#told && performance.now() - this.#toldAt < PUT_EVERY_MS) return;

@@ -1,9 +1,10 @@
 /** What layers cost in memory, on whole nodes and on the ranks of a group: the planner's arithmetic over core/slice.ts. */
 import { present } from "../../core/assert.ts";
 import { kvBytesPerSlot } from "../../core/kv-cache.ts";
-import { type LayerRange, lengthOf } from "../../core/ranges.ts";
+import type { LayerRange } from "../../core/ranges.ts";
 import { type Slice, cutSlices, shardBytes } from "../../core/slice.ts";
 import type { Holder } from "./holders.ts";
+import type { Site } from "./tiling/problem.ts";
 import type { ModelFacts, ModelSpec } from "./types.ts";
 
 /** The runtime's own process and working space, apart from weights and KV; what a rank was measured to take. */
@@ -13,15 +14,14 @@ export type RankBytes = { readonly node: string; readonly weightBytes: number; r
 type Part = { readonly holder: Holder; readonly layers: LayerRange };
 
 export type Footprint = {
-  /** Bytes of one layer, weights and the KV of every slot, on one undivided node. */
+  /** Bytes of the largest layer, weights and the KV of every slot, on one undivided node. */
   readonly layerBytes: number;
   /** Bytes of embedding and head together, on one undivided node. */
   readonly endBytes: number;
-  /** Layers that fit, after `used` bytes by node; with `reserveEnds` room for embedding and head is kept on every node. */
-  layerCapacity(holder: Holder, used?: ReadonlyMap<string, number>, reserveEnds?: boolean): number;
-  /** Bytes by rank of one segment. `first`: with the embedding; `last`: with the head. */
-  bytes(part: Part, first: boolean, last: boolean): readonly RankBytes[];
-  fits(part: Part, first: boolean, last: boolean, used: ReadonlyMap<string, number>): boolean;
+  /** Layers that fit, whichever they are, by what else of the model lies there. */
+  layersMax(holder: Holder): Site["layersMax"];
+  /** Bytes by rank of one segment: with the embedding where its layers are the first, with the head where the last. */
+  bytes(part: Part): readonly RankBytes[];
 };
 
 export function footprint(model: ModelSpec, { config }: ModelFacts): Footprint {
@@ -42,39 +42,58 @@ export function footprint(model: ModelSpec, { config }: ModelFacts): Footprint {
     const { weightBytes, kvBytes } = rank(slice, layers, first, last);
     return weightBytes + kvBytes;
   };
-  const whole = present(slicesOf([1])[0], "one weight makes one slice");
-  const one = heaviestLayer(config, (layer) => total(whole, layer, false, false));
-  const layerBytes = total(whole, one, false, false);
-  const bytes = ({ holder, layers }: Part, first: boolean, last: boolean) =>
-    holder.nodes.map((node, index) => ({
-      node: node.name,
-      ...rank(present(slicesOf(holder.sliceWeights)[index], "a slice for every rank"), layers, first, last),
-    }));
+  const samples = oneOfEachKind(config.layerKinds);
+  const sizesOf = (slice: Slice) => {
+    const layer = Math.max(...samples.map((start) => total(slice, { start, end: start + 1 }, false, false)));
+    const one: LayerRange = { start: 0, end: 1 };
+    const bare = total(slice, one, false, false);
+    return {
+      layer,
+      first: total(slice, one, true, false) - bare,
+      last: total(slice, one, false, true) - bare,
+      whole: total(slice, one, true, true) - bare, // one table may serve at both ends
+    };
+  };
+  const known = new Map<string, readonly ReturnType<typeof sizesOf>[]>();
+  const sizesIn = (weights: readonly number[]) => {
+    const key = weights.join(",");
+    const sizes = known.get(key) ?? slicesOf(weights).map(sizesOf);
+    known.set(key, sizes);
+    return sizes;
+  };
+  const whole = present(sizesIn([1])[0], "one weight makes one slice");
   return {
-    layerBytes,
-    endBytes: total(whole, one, true, true) - layerBytes,
-    layerCapacity: (holder, used = new Map(), reserveEnds = false) => {
-      const capacities = holder.nodes.map((node, index) => {
-        const slice = present(slicesOf(holder.sliceWeights)[index], "a slice for every rank");
-        const each = total(slice, one, false, false);
-        const ends = reserveEnds ? total(slice, one, true, true) - each : 0;
-        return Math.floor((node.freeBytes - RUNTIME_BYTES - ends - (used.get(node.name) ?? 0)) / each);
-      });
-      return Math.min(config.layerCount, Math.max(0, Math.min(...capacities)));
+    layerBytes: whole.layer,
+    endBytes: whole.whole,
+    layersMax: ({ nodes, sliceWeights }) => {
+      const sizes = sizesIn(sliceWeights);
+      const roomAs = (end: "first" | "last" | "whole" | "inner") =>
+        nodes.reduce((least, { freeBytes }, index) => {
+          const size = present(sizes[index], "sizes for every rank");
+          const left = freeBytes - RUNTIME_BYTES - (end === "inner" ? 0 : size[end]);
+          return Math.min(least, Math.max(0, Math.floor(left / size.layer)));
+        }, config.layerCount);
+      return { inner: roomAs("inner"), first: roomAs("first"), last: roomAs("last"), whole: roomAs("whole") };
     },
-    bytes,
-    fits: (part, first, last, used) =>
-      lengthOf(part.layers) > 0 &&
-      bytes(part, first, last).every(({ weightBytes, kvBytes }, index) => {
-        const node = present(part.holder.nodes[index], "a node for every rank");
-        return weightBytes + kvBytes + RUNTIME_BYTES + (used.get(node.name) ?? 0) <= node.freeBytes;
-      }),
+    bytes: ({ holder, layers }) =>
+      holder.nodes.map(({ name }, index) => ({
+        node: name,
+        ...rank(
+          present(slicesOf(holder.sliceWeights)[index], "a slice for every rank"),
+          layers,
+          layers.start === 0,
+          layers.end === config.layerCount,
+        ),
+      })),
   };
 }
 
-/** Layers differ where some have a window or experts: whoever has room for so many of the heaviest has room for any. */
-function heaviestLayer({ layerKinds }: ModelFacts["config"], bytesOf: (layer: LayerRange) => number): LayerRange {
-  const kinds = new Map(layerKinds.map((kind, layer) => [`${kind.attention} ${kind.experts}`, layer]));
-  const layers = [...kinds.values()].map((start) => ({ start, end: start + 1 }));
-  return layers.reduce((most, layer) => (bytesOf(layer) > bytesOf(most) ? layer : most));
+/** The first layer of each kind: layers of one kind have one size. */
+function oneOfEachKind(kinds: readonly unknown[]): readonly number[] {
+  const seen = new Map<string, number>();
+  kinds.forEach((kind, index) => {
+    const key = JSON.stringify(kind);
+    if (!seen.has(key)) seen.set(key, index);
+  });
+  return seen.size === 0 ? [0] : [...seen.values()];
 }

@@ -88,6 +88,7 @@ function placementOf({ placement }: ShardedModelSpec): ModelSpec["placement"] {
     providersDeny: providers.deny,
     tensorParallelMax: tensorParallel.max,
     tensorParallelAcrossProviders: tensorParallel.acrossProviders,
+    ...(tensorParallel.when === "Always" ? { tensorParallelAlways: true as const } : {}),
     nodeSelector: placement.nodeSelector,
     replacement: placement.replacement,
     ...(devices === undefined ? {} : { devices }),

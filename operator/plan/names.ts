@@ -1,6 +1,9 @@
 /** What ranks are called, and who is whose neighbour. */
 import type { Assignment, ModelSpec } from "./types.ts";
 
+/** Home chains from here on are of spares: ranks that no chain passes through until a node is lost. */
+export const SPARE_CHAIN_FIRST = 256;
+
 type Place = Pick<Assignment, "chain" | "segment" | "rank">;
 
 /** `<model>-<chain>-<segment>-<rank>`: the pod's name. Deterministic, so that a stale cache ends in "already exists". */
@@ -22,11 +25,3 @@ export const fellowsOf = (own: Assignment, assignments: readonly Assignment[]): 
     )
     .toSorted((a, b) => a.chain - b.chain || a.segment - b.segment || a.rank - b.rank)
     .slice(0, FELLOWS_MAX);
-
-/** Who may connect to this rank besides gateways and the operator: its group, and the segments before and after. */
-export function neighboursOf(model: ModelSpec, own: Assignment, assignments: readonly Assignment[]): readonly string[] {
-  return assignments
-    .filter(({ chain, segment }) => chain === own.chain && Math.abs(segment - own.segment) <= 1)
-    .filter(({ segment, rank }) => segment !== own.segment || rank !== own.rank)
-    .map((assignment) => fullRankName(model, assignment));
-}

@@ -1,23 +1,18 @@
 /**
  * What gateways and the ledger are told about a model: its chains with the addresses of their ranks, and what each rank
- * holds by the plan, so that a receipt which says otherwise is rejected.
+ * holds by the plan, so that a receipt which says otherwise is rejected. A chain is a route: two may share ranks.
  */
 import type { Chain } from "../../core/gen/proto/tessellate/control/v1/Chain.ts";
 import type { Model } from "../../core/gen/proto/tessellate/control/v1/Model.ts";
 import { present } from "../../core/assert.ts";
 import { cutSlices } from "../../core/slice.ts";
-import { rankName } from "./names.ts";
-import { fullRankName } from "./names.ts";
-import type { Assignment, ModelFacts, ModelSpec, RankState } from "./types.ts";
+import { fullRankName, rankName } from "./names.ts";
+import { type Routed, ranksOn, routesOf, segmentsOf } from "./routes.ts";
+import type { Assignment, ModelFacts, ModelSpec, RankState, Route } from "./types.ts";
 
 /** The model as `Control.Put` carries it. A chain is ready when every rank of it is, with an address. */
-export function pictureOf(
-  model: ModelSpec,
-  facts: ModelFacts,
-  assignments: readonly Assignment[],
-  ranks: readonly RankState[],
-): Model {
-  const chains = [...new Set(assignments.map(({ chain }) => chain))].sort((a, b) => a - b);
+export function pictureOf(model: ModelSpec, facts: ModelFacts, routed: Routed, ranks: readonly RankState[]): Model {
+  const groups = segmentsOf(routed.assignments);
   return {
     name: model.name,
     namespace: model.namespace,
@@ -28,37 +23,31 @@ export function pictureOf(
     epochSeconds: model.epochSeconds,
     handOffDtype: model.handOffDtype,
     maxQueue: model.maxQueue,
-    chains: chains.map((index) =>
-      chainOf(
-        model,
-        facts,
-        index,
-        assignments.filter(({ chain }) => chain === index),
-        ranks,
-      ),
-    ),
+    chains: routesOf(routed).map((route) => chainOf(model, facts, route, ranksOn(route, groups), ranks)),
   };
 }
 
 function chainOf(
   model: ModelSpec,
   facts: ModelFacts,
-  index: number,
-  assignments: readonly Assignment[],
+  { chain: index }: Route,
+  segments: readonly (readonly Assignment[])[],
   ranks: readonly RankState[],
 ): Chain {
   const states = new Map(ranks.map((rank) => [rank.name, rank]));
   const stateOf = (assignment: Assignment) => states.get(rankName(model, assignment));
-  const inOrder = [...assignments].sort((a, b) => a.segment - b.segment || a.rank - b.rank);
-  const segments = [...new Set(inOrder.map(({ segment }) => segment))];
+  const inOrder = segments.flat();
+  const isWhole = segments.every((group) => group.length > 0);
   return {
     index,
-    ready: inOrder.every(
-      (assignment) => stateOf(assignment)?.phase === "Ready" && stateOf(assignment)?.address !== undefined,
-    ),
-    segments: segments.map((segment) => {
-      const group = inOrder.filter((assignment) => assignment.segment === segment);
-      return {
+    ready:
+      isWhole &&
+      inOrder.every(
+        (assignment) => stateOf(assignment)?.phase === "Ready" && stateOf(assignment)?.address !== undefined,
+      ),
+    segments: segments
+      .filter((group) => group.length > 0)
+      .map((group) => ({
         layers: present(group[0], "a segment has ranks").layers,
         ranks: group.map((assignment) => ({
           name: fullRankName(model, assignment),
@@ -66,8 +55,7 @@ function chainOf(
           provider: assignment.provider,
           node: assignment.node,
         })),
-      };
-    }),
+      })),
     ranks: inOrder.map((assignment) => ({
       name: fullRankName(model, assignment),
       provider: assignment.provider,

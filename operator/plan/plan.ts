@@ -3,9 +3,12 @@
  * rule forbids it, so that losing one rank moves one rank. Nothing is evicted because somebody did not answer; only a
  * rank that ended, or whose node is gone, is replaced.
  */
-import { neighboursOf, rankName } from "./names.ts";
-import { describePlacement, layersCovered, place } from "./place.ts";
-import { bytesOn, replacementFor } from "./repair.ts";
+import { hasPassed, readiness, summary, weightsReady } from "./conditions.ts";
+import { type Effort, type Wanted, approvalOf, basisOf, decide, isSound } from "./decide.ts";
+import { rankName } from "./names.ts";
+import { neighboursIn } from "./neighbours.ts";
+import type { Known } from "./place.ts";
+import { ranksOn, routesOf, segmentsOf } from "./routes.ts";
 import type {
   Action,
   Assignment,
@@ -15,11 +18,9 @@ import type {
   Placement,
   Plan,
   RankState,
+  StandingPlan,
   World,
 } from "./types.ts";
-
-type Known = World & { readonly facts: ModelFacts };
-type Wanted = { readonly placement: Placement; readonly message: string };
 
 /** What a rank must have been told for it to serve this spec. Ranks of another revision are replaced. */
 export const revisionOf = (model: ModelSpec, { root }: ModelFacts): string =>
@@ -32,116 +33,125 @@ export const revisionOf = (model: ModelSpec, { root }: ModelFacts): string =>
     ...(model.kvDtype === "f32" ? [] : [`kv-${model.kvDtype}`]),
   ].join("-");
 
-export function plan(world: World): Plan {
-  const { model, facts, ranks } = world;
+/** The model with what the planner chose for it: what ranks are told. */
+export const plannedModel = (model: ModelSpec, { slotCount }: Pick<Placement, "slotCount">): ModelSpec =>
+  slotCount === undefined ? model : { ...model, slotCount };
+
+/** A placement as the next planning goes on from it. */
+export const standingPlanOf = (revision: string, placement: Placement, model: ModelSpec): StandingPlan => ({
+  revision,
+  assignments: placement.assignments,
+  slotCount: plannedModel(model, placement).slotCount,
+  ...(placement.routes === undefined ? {} : { routes: placement.routes }),
+  ...(placement.basis === undefined ? {} : { basis: placement.basis }),
+});
+
+export function plan(world: World, effort: Effort = {}): Plan {
+  const { model: asked, facts, previous } = world;
   if ("code" in facts) return standing(world, "", facts.code, facts.detail);
-  if (model.digest !== undefined && model.digest !== facts.root) {
-    const detail = `spec.model.digest is ${model.digest}, and the source holds ${facts.root}: correct the digest or the source`;
+  if (asked.digest !== undefined && asked.digest !== facts.root) {
+    const detail = `spec.model.digest is ${asked.digest}, and the source holds ${facts.root}: correct the digest or the source`;
     return standing(world, "", "DigestMismatch", detail);
   }
-  const known: Known = { ...world, facts };
+  // What the planner chose stays chosen: other slots would be other ranks.
+  const model = asked.slotsByPlanner === true ? plannedModel(asked, previous ?? {}) : asked;
+  const known: Known = { ...world, model, facts };
   const revision = revisionOf(model, facts);
-  const wanted = wantedPlacement(known, revision);
+  const inForce = previous?.revision === revision ? previous : undefined;
+  const wanted = decide(inForce === undefined ? { ...known, model: asked } : known, inForce, effort);
   if ("code" in wanted) return standing(world, revision, wanted.code, wanted.detail);
-  const { assignments } = wanted.placement;
-  const changes = diff(model, revision, assignments, ranks);
-  const ready = readyChains(model, revision, assignments, ranks);
+  if (asked.planPolicy === "Manual") return approved(known, inForce, wanted);
+  return carriedOut(known, wanted.placement, `${wanted.why}${summary(wanted.placement)}`);
+}
+
+/** What is to be done and said so that this placement is so. */
+function carriedOut(world: Known, placement: Placement, message: string): Plan {
+  const { ranks, facts } = world;
+  const model = plannedModel(world.model, placement);
+  const revision = revisionOf(model, facts);
+  const { assignments } = placement;
+  const changes = diff(model, revision, placement, ranks);
+  const ready = readyChains(model, revision, placement, ranks);
   const serving = ready.filter((chain) => hasPassed(world, chain));
   const seen = world.probes.filter(({ passed, hearsay }) => passed && !hearsay).map(({ chain }) => chain);
   const probes = ready.filter((chain) => !seen.includes(chain)).map((chain) => ({ do: "probe", chain }) as const);
-  const actions = [...changes, ...probes];
   return {
     revision,
-    placement: wanted.placement,
-    actions,
+    placement,
+    actions: [...changes, ...probes],
     conditions: [
-      { type: "Planned", status: "True", reason: "Placed", message: wanted.message },
+      { type: "Planned", status: "True", reason: "Placed", message },
       weightsReady(model, assignments, ranks),
-      readiness(world, ready, serving),
+      readiness({ ...world, model }, ready, serving),
     ],
     readyChainCount: serving.length,
   };
 }
 
-const hasPassed = ({ probes }: World, chain: number): boolean =>
-  probes.some((probe) => probe.chain === chain && probe.passed);
-
-/** The plan in force where it still stands, repaired where it must be; fresh placements for the chains it lacks. */
-function wantedPlacement(world: Known, revision: string): Wanted | { readonly code: string; readonly detail: string } {
-  const { model, facts, previous } = world;
-  const inForce = previous?.revision === revision ? previous.assignments : [];
-  const indexes = Array.from({ length: model.replicas }, (_, chain) => chain);
-  const chainOf = (chain: number) => inForce.filter((assignment) => assignment.chain === chain);
-  const standing = indexes.filter((chain) => layersCovered(chainOf(chain), facts.config.layerCount));
-  const kept = standing.flatMap(chainOf);
-  const repaired = repair(world, kept);
-  if (repaired === undefined) return fresh(world, "a node is gone and no single node can take its shard; ");
-  const missing = indexes.filter((chain) => !standing.includes(chain));
-  const added = missing.length === 0 ? [] : addChains(world, repaired.assignments, missing);
-  if (added === undefined) return fresh(world, "");
-  const assignments = [...repaired.assignments, ...added].sort(
-    (a, b) => a.chain - b.chain || a.segment - b.segment || a.rank - b.rank,
-  );
-  const message =
-    repaired.moved.length === 0 ? summary(assignments) : `${summary(assignments)}; moved ${repaired.moved.join(", ")}`;
-  return { placement: describePlacement(world, assignments), message };
+/** `planPolicy: Manual`: what would move anything waits until a person has let that very plan through. */
+function approved(world: Known, inForce: StandingPlan | undefined, wanted: Wanted): Plan {
+  const { model, facts } = world;
+  const revision = revisionOf(plannedModel(model, wanted.placement), facts);
+  const fresh = standingPlanOf(revision, wanted.placement, model);
+  if (inForce !== undefined && approvalOf(fresh) === approvalOf(inForce))
+    return carriedOut(world, wanted.placement, `${wanted.why}${summary(wanted.placement)}`);
+  // What a person looks at stays what it is for as long as it could be carried out.
+  const { proposed } = world;
+  const stays = proposed !== undefined && proposed.revision === revision && isSound(world, proposed);
+  const approval = approvalOf(stays ? proposed : fresh);
+  const placement = stays ? asPlacement(wanted.placement, proposed, basisOf(world)) : wanted.placement;
+  if (world.approved === approval) return carriedOut(world, placement, summary(placement));
+  const how = `kubectl -n ${model.namespace} annotate shardplan ${model.name}.proposed tessellate.dev/approved=${approval} --overwrite`;
+  const waits = `a plan waits for approval (${wanted.why}${summary(placement)}): look at ShardPlan ${model.name}.proposed, then \`${how}\``;
+  const proposal = { revision, placement, approval };
+  if (inForce === undefined) return { ...standing(world, revision, "AwaitsApproval", waits), proposal };
+  const kept = carriedOut(world, asPlacement(wanted.placement, inForce, inForce.basis), waits);
+  return {
+    ...kept,
+    // The ranks of nodes that are gone have nowhere to be made until somebody says where.
+    actions: kept.actions.filter(
+      (action) => action.do !== "create-rank" || world.nodes.some(({ name }) => name === action.assignment.node),
+    ),
+    conditions: kept.conditions.map((condition) =>
+      condition.type === "Planned" ? { ...condition, reason: "AwaitsApproval" } : condition,
+    ),
+    proposal,
+  };
 }
 
-type Repaired = { readonly assignments: readonly Assignment[]; readonly moved: readonly string[] };
-
-/** Shards of nodes that are gone, each moved alone; undefined where one has nowhere to go. */
-function repair(world: Known, kept: readonly Assignment[]): Repaired | undefined {
-  let assignments = kept;
-  const moved: string[] = [];
-  for (const assignment of kept.filter(({ node }) => !world.nodes.some(({ name }) => name === node))) {
-    const replacement = replacementFor(world, assignment, assignments);
-    if (replacement === undefined) return undefined;
-    assignments = assignments.map((each) => (each === assignment ? replacement : each));
-    moved.push(`${rankName(world.model, assignment)} from ${assignment.node} to ${replacement.node}`);
-  }
-  return { assignments, moved };
+/** The ranks and routes of a plan that was written down, with what is said of the nodes now. */
+function asPlacement({ leftOut, estimate }: Placement, plan: StandingPlan, basis: string | undefined): Placement {
+  const { assignments, slotCount } = plan;
+  const routes = routesOf(plan);
+  const held = new Set(assignments.map(({ node }) => node));
+  return {
+    assignments,
+    routes,
+    leftOut: leftOut.filter(({ node }) => !held.has(node)),
+    estimate: routes.length === 0 ? estimate : { ...estimate, ...figuresIn(plan) },
+    ...(slotCount === undefined ? {} : { slotCount }),
+    ...(basis === undefined ? {} : { basis }),
+  };
 }
 
-/** New chains, numbered as `missing` says: on nodes that the others leave alone, or else in the room that they leave. */
-function addChains(
-  world: Known,
-  kept: readonly Assignment[],
-  missing: readonly number[],
-): readonly Assignment[] | undefined {
-  const model = { ...world.model, replicas: missing.length };
-  const left = world.nodes.map((node) => ({ ...node, freeBytes: node.freeBytes - bytesOn(node.name, kept) }));
-  const untouched = left.filter(({ name }) => !kept.some(({ node }) => node === name));
-  for (const nodes of [untouched, left]) {
-    const placed = place({ ...world, nodes, model });
-    if (placed.ok)
-      return placed.value.assignments.map((assignment) => ({
-        ...assignment,
-        chain: missing[assignment.chain] ?? assignment.chain,
-      }));
-  }
-  return undefined;
-}
-
-function fresh(world: Known, why: string): Wanted | { readonly code: string; readonly detail: string } {
-  const placed = place(world);
-  if (!placed.ok) return { code: placed.code, detail: `${why}${placed.detail}` };
-  return { placement: placed.value, message: `${why}${summary(placed.value.assignments)}` };
-}
-
-function summary(assignments: readonly Assignment[]): string {
-  const count = (pick: (assignment: Assignment) => unknown) => new Set(assignments.map(pick)).size;
-  const chainCount = count(({ chain }) => chain);
-  const where = `${count(({ node }) => node)} nodes of ${count(({ provider }) => provider)} providers`;
-  return `${assignments.length} ranks on ${where}, ${chainCount} ${chainCount === 1 ? "chain" : "chains"}`;
+/** What a plan's own routes say of it. */
+function figuresIn(plan: StandingPlan): Pick<Placement["estimate"], "millisecondsPerToken" | "tokensPerSecond"> {
+  const routes = routesOf(plan);
+  return {
+    millisecondsPerToken: Math.max(...routes.map(({ millisecondsPerToken }) => millisecondsPerToken)),
+    tokensPerSecond: routes.reduce((sum, { tokensPerSecond }) => sum + tokensPerSecond, 0),
+  };
 }
 
 /** Names are free only once the old rank is gone, so a rank that must change is deleted in one round, made in the next. */
 function diff(
   model: ModelSpec,
   revision: string,
-  wanted: readonly Assignment[],
+  placement: Placement,
   ranks: readonly RankState[],
 ): readonly Action[] {
+  const wanted = placement.assignments;
+  const neighboursOf = neighboursIn(model, placement);
   const byName = new Map(ranks.map((rank) => [rank.name, rank]));
   const wantedNames = new Set(wanted.map((assignment) => rankName(model, assignment)));
   const gone = ranks.filter(({ name, phase }) => !wantedNames.has(name) && phase !== "Leaving");
@@ -158,7 +168,9 @@ function diff(
         return [{ do: "delete-rank", name, why: `runs revision ${rank.revision}, wanted is ${revision}` }];
       if (!sameShard(rank.assignment, assignment))
         return [{ do: "delete-rank", name, why: "the plan gives it another shard or node" }];
-      if (rank.neighbours !== undefined && rank.neighbours.join() !== neighboursOf(model, assignment, wanted).join())
+      // Who was let in once may come in still: only a neighbour that it does not know is reason to make it anew.
+      const told = rank.neighbours;
+      if (told !== undefined && neighboursOf(assignment).some((neighbour) => !told.includes(neighbour)))
         return [{ do: "delete-rank", name, why: "the plan gives it other neighbours" }];
       return [];
     }),
@@ -171,11 +183,11 @@ const sameShard = (a: Assignment, b: Assignment): boolean =>
   a.layers.end === b.layers.end &&
   a.sliceWeights.join() === b.sliceWeights.join();
 
-/** Chains whose every rank is Ready with what the plan gives it. */
+/** Chains of which every rank on the route is Ready with what the plan gives it. */
 function readyChains(
   model: ModelSpec,
   revision: string,
-  wanted: readonly Assignment[],
+  placement: Placement,
   ranks: readonly RankState[],
 ): readonly number[] {
   const byName = new Map(ranks.map((rank) => [rank.name, rank]));
@@ -183,63 +195,22 @@ function readyChains(
     const rank = byName.get(rankName(model, assignment));
     return rank?.phase === "Ready" && rank.revision === revision && sameShard(rank.assignment, assignment);
   };
-  return [...new Set(wanted.map(({ chain }) => chain))].filter((chain) =>
-    wanted.filter((assignment) => assignment.chain === chain).every(isReady),
-  );
-}
-
-function weightsReady(model: ModelSpec, wanted: readonly Assignment[], ranks: readonly RankState[]): Condition {
-  const byName = new Map(ranks.map((rank) => [rank.name, rank]));
-  const waiting = wanted
-    .map((assignment) => rankName(model, assignment))
-    .filter((name) => byName.get(name)?.phase !== "Ready");
-  if (waiting.length === 0)
-    return {
-      type: "WeightsReady",
-      status: "True",
-      reason: "Loaded",
-      message: `${wanted.length} ranks hold their shards`,
-    };
-  const shown = waiting.slice(0, 3).map((name) => `${name}: ${byName.get(name)?.detail || "not started"}`);
-  const more = waiting.length > shown.length ? `; and ${waiting.length - shown.length} more` : "";
-  return {
-    type: "WeightsReady",
-    status: "False",
-    reason: "Loading",
-    message: `${wanted.length - waiting.length} of ${wanted.length} ranks; ${shown.join("; ")}${more}`,
-  };
-}
-
-function readiness({ model, probes }: World, ready: readonly number[], serving: readonly number[]): Condition {
-  const no = (reason: string, message: string): Condition => ({ type: "Ready", status: "False", reason, message });
-  if (serving.length > 0) {
-    const message = `${serving.length} of ${model.replicas} chains serve`;
-    return { type: "Ready", status: "True", reason: "Serving", message };
-  }
-  if (model.replicas === 0) return no("ScaledToZero", "spec.replicas is 0");
-  if (ready.length === 0) return no("RanksStarting", "no chain is complete yet");
-  const failed = probes.find(({ chain, passed }) => !passed && ready.includes(chain));
-  if (failed !== undefined) return no("ProbeFailed", `chain ${failed.chain}: ${failed.detail}`);
-  return no(
-    "Probing",
-    `${ready.length === 1 ? "chain" : "chains"} ${ready.join(", ")} complete; a request is going through`,
-  );
+  const groups = segmentsOf(placement.assignments);
+  return routesOf(placement)
+    .filter((route) => ranksOn(route, groups).every((group) => group.length > 0 && group.every(isReady)))
+    .map(({ chain }) => chain);
 }
 
 /** Nothing can be planned: what runs goes on running, and the conditions say why. */
 function standing(world: World, revision: string, code: string, detail: string): Plan {
-  const { ranks } = world;
-  const serving = [...new Set(ranks.map(({ assignment }) => assignment.chain))].filter(
-    (chain) =>
-      hasPassed(world, chain) &&
-      ranks.every(({ assignment, phase }) => assignment.chain !== chain || phase === "Ready"),
-  );
+  const serving = servingNow(world);
+  const planned: Condition = { type: "Planned", status: "False", reason: code, message: detail };
   return {
     revision,
     placement: undefined,
     actions: [],
     conditions: [
-      { type: "Planned", status: "False", reason: code, message: detail },
+      planned,
       { type: "WeightsReady", status: "Unknown", reason: "NotPlanned", message: "nothing is planned" },
       serving.length > 0
         ? { type: "Ready", status: "True", reason: "Serving", message: "the plan in force still serves" }
@@ -247,4 +218,20 @@ function standing(world: World, revision: string, code: string, detail: string):
     ],
     readyChainCount: serving.length,
   };
+}
+
+/** Chains of the plan in force whose ranks are all ready and that a probe has gone through. */
+function servingNow(world: World): readonly number[] {
+  const { ranks, previous, model } = world;
+  const routed = previous ?? { assignments: ranks.map(({ assignment }) => assignment) };
+  const ready = new Set(ranks.filter(({ phase }) => phase === "Ready").map(({ name }) => name));
+  const groups = segmentsOf(routed.assignments);
+  return routesOf(routed)
+    .filter((route) => hasPassed(world, route.chain))
+    .filter((route) =>
+      ranksOn(route, groups).every(
+        (group) => group.length > 0 && group.every((rank) => ready.has(rankName(model, rank))),
+      ),
+    )
+    .map(({ chain }) => chain);
 }

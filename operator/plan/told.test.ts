@@ -32,7 +32,8 @@ describe("what a rank is told", () => {
     anAssignment(1, 1, 0, 3, 6),
     anAssignment(2, 0, 0, 0, 8),
   ];
-  const told = (host: RankHost) => rankConfigOf(aModel(), FACTS, own, all, aNode("a", { cacheBytes: 7 }), host);
+  const told = (host: RankHost) =>
+    rankConfigOf(aModel(), FACTS, own, { assignments: all }, aNode("a", { cacheBytes: 7 }), host);
 
   it("are the ranks of other chains that hold some of its layers, and where they will listen", () => {
     const { fellows, cacheBytes } = told({ ...HOST, addressOf: (rank) => `${rank}.svc:7` });
@@ -51,6 +52,8 @@ describe("what a rank is told", () => {
 
   it("are the model's mirrors", () => {
     const mirrors = [{ url: "https://mirror.test/m" }];
-    expect(rankConfigOf(aModel({ mirrors }), FACTS, own, all, aNode("a"), HOST).model).to.include({ mirrors });
+    expect(rankConfigOf(aModel({ mirrors }), FACTS, own, { assignments: all }, aNode("a"), HOST).model).to.include({
+      mirrors,
+    });
   });
 });

@@ -1,6 +1,8 @@
 /** What a rank is told at start, from the plan: the rank's configuration less what only its host knows. */
 import type { RankConfig } from "../../core/rank-config.ts";
-import { fellowsOf, fullRankName, neighboursOf, rankName } from "./names.ts";
+import { fellowsOf, fullRankName, rankName } from "./names.ts";
+import { neighboursOf } from "./neighbours.ts";
+import type { Routed } from "./routes.ts";
 import type { Assignment, ModelFacts, ModelSpec, NodeFacts } from "./types.ts";
 
 /** Host matters: where the process listens, its files, its cache. Pods and local processes differ only in these. */
@@ -14,11 +16,11 @@ export function rankConfigOf(
   model: ModelSpec,
   facts: ModelFacts,
   assignment: Assignment,
-  assignments: readonly Assignment[],
+  routed: Routed,
   node: NodeFacts,
   { addressOf, ...host }: RankHost,
 ): RankConfig {
-  const fellows = addressOf === undefined ? [] : fellowsOf(assignment, assignments);
+  const fellows = addressOf === undefined ? [] : fellowsOf(assignment, routed.assignments);
   return {
     name: fullRankName(model, assignment),
     model: {
@@ -40,7 +42,7 @@ export function rankConfigOf(
     spin: false,
     provider: assignment.provider,
     node: assignment.node,
-    neighbours: neighboursOf(model, assignment, assignments),
+    neighbours: neighboursOf(model, assignment, routed),
     ...(node.cacheBytes === undefined ? {} : { cacheBytes: node.cacheBytes }),
     ...(fellows.length === 0
       ? {}

@@ -32,6 +32,7 @@ export type ModelSpec = {
     readonly providersDeny: readonly string[];
     readonly tensorParallelMax: number;
     readonly tensorParallelAcrossProviders: boolean;
+    readonly tensorParallelAlways?: true; // groups as large as may be, even where they are no quicker than nodes apart
     readonly nodeSelector: Readonly<Record<string, string>>;
     readonly devices?: readonly string[]; // kinds that may hold a part; left out: all
     readonly regions?: readonly string[]; // values of NodeFacts.region that may hold a part; left out: all
@@ -143,6 +144,8 @@ export type StandingPlan = {
   readonly revision: string;
   readonly assignments: readonly Assignment[];
   readonly routes?: readonly Route[]; // left out: every chain is its own segments
+  readonly slotCount?: number; // sessions of a chain that it was made for
+  readonly basis?: string; // see Placement
 };
 
 export type Action =
@@ -173,6 +176,7 @@ export type Placement = {
   readonly leftOut: readonly LeftOut[];
   readonly routes?: readonly Route[]; // left out: every chain is its own segments
   readonly slotCount?: number; // that the planner chose where the spec leaves it to it
+  readonly basis?: string; // digest of what it was chosen from: only where that changed is a better one looked for
   readonly estimate: {
     readonly millisecondsPerToken: number; // one session alone, of the slowest chain
     readonly bottleneck: string;

@@ -20,7 +20,6 @@ import { openDevice, whyNotOn } from "./open-device.ts";
 import { Ort, type OrtSession, floats } from "./ort.ts";
 import { INPUT, LOGITS, ZEROS, headPlan } from "./program.ts";
 import { SegmentRunner } from "./segment-runner.ts";
-import { usingLoad } from "./shard-load.ts";
 import { EMBEDDING_FILE, type ShardDescription, readShard } from "./shard.ts";
 
 /** A packed shard (see pack.ts) and how to run it. */
@@ -35,7 +34,6 @@ export type EngineOptions = {
   readonly maxBatchRows?: number; // default 512
   readonly libraryPath?: string; // another libonnxruntime
   readonly products?: string | undefined; // the library of native/products.ts; absent: ONNX Runtime's own products
-  readonly loadHandle?: bigint | undefined; // of a shard-load.ts that reads this shard now; with products only
   readonly openDevice?: ((kind: string, ort: Ort) => Device) | undefined; // another door than open-device.ts, for tests
   readonly shareMemory?: boolean; // partial sums lie in shared memory, for another thread to add
 };
@@ -64,10 +62,7 @@ export async function loadEngine(options: EngineOptions): Promise<ShardEngine> {
     device = (options.openDevice ?? openDevice)(options.device, ort);
     const why = whyNotOn(device, description);
     if (why !== undefined) throw new RefusalError(refuse("DeviceMissing", why));
-    const opened = device;
-    const create = () => new OrtEngine(ort, opened, description, digest, options);
-    const { products, loadHandle } = options;
-    return products === undefined || loadHandle === undefined ? create() : usingLoad(products, loadHandle, create);
+    return new OrtEngine(ort, device, description, digest, options);
   } catch (cause) {
     device?.close();
     ort.close();

@@ -6,7 +6,7 @@ import { FLOAT, FLOAT16, type StoredTensor, UINT8 } from "./graph/onnx.ts";
 import type { HashedFile } from "./hashed-file.ts";
 import type { PackedMatrix, PackedProjection } from "./packed-weights.ts";
 import { type BlockBits, quantizeRows } from "./quantize.ts";
-import { GROUP_ROWS, type PackFormat } from "./shard.ts";
+import type { PackFormat } from "./shard.ts";
 import type { TensorBlocks, TensorSource } from "./tensor-source.ts";
 
 /** Native code maps weights from the file; a page's start suits every vector instruction. */
@@ -24,8 +24,6 @@ export function* rowBlocks(rows: Range, columnCount: number): Generator<Range> {
 /** Rows (outputs) and columns (inputs) of one tensor, named without its `.weight`, that go into a packed matrix. */
 export type Rectangle = { readonly tensor: string; readonly rows: Range; readonly columns: Range };
 
-export type BlockMatrix = Extract<PackedMatrix, { format: "blocks" }>;
-
 /** Blocks as they lie in the source, if every rectangle of a matrix has them alike. */
 type SourceBlocks = { readonly blockSize: number; readonly hasZeroPoints: boolean };
 
@@ -33,17 +31,11 @@ export class WeightWriter {
   readonly #source: TensorSource;
   readonly #format: PackFormat;
   readonly #weights: HashedFile;
-  readonly #blocks: BlockMatrix[] = [];
 
   constructor(source: TensorSource, format: PackFormat, weights: HashedFile) {
     this.#source = source;
     this.#format = format;
     this.#weights = weights;
-  }
-
-  /** The matrices in blocks that were written so far. */
-  get blocks(): readonly BlockMatrix[] {
-    return this.#blocks;
   }
 
   /** Parts of tensors of one axis, one after the other, f32. */
@@ -83,20 +75,14 @@ export class WeightWriter {
   ): Promise<PackedMatrix> {
     const outputCount = rectangles.reduce((sum, { rows }) => sum + lengthOf(rows), 0);
     const inputCount = rectangles[0] === undefined ? 0 : lengthOf(rectangles[0].columns);
+    await this.#weights.align(ALIGNMENT);
     if (format === "int8" || format === "int4") {
       const bits = format === "int4" ? 4 : 8;
       const shape = { outputCount, inputCount, bits } as const;
       const found = await this.#sourceBlocks(rectangles, bits);
-      const width = (size: number) => (Math.ceil(inputCount / size) * size * bits) / 8;
-      await this.#weights.section(ALIGNMENT, GROUP_ROWS * width(found?.blockSize ?? blockSize));
-      const matrix =
-        found === undefined
-          ? await this.#quantized(name, rectangles, { ...shape, blockSize })
-          : await this.#copied(name, rectangles, { ...shape, ...found });
-      this.#blocks.push(matrix);
-      return matrix;
+      if (found !== undefined) return this.#copied(name, rectangles, { ...shape, ...found });
+      return this.#quantized(name, rectangles, { ...shape, blockSize });
     }
-    await this.#weights.section(ALIGNMENT);
     const offset = this.#weights.sizeBytes;
     for (const { tensor, part } of parts(rectangles)) {
       const values = await this.#source.read(`${tensor}.weight`, part);
@@ -110,7 +96,7 @@ export class WeightWriter {
     name: string,
     rectangles: readonly Rectangle[],
     shape: { outputCount: number; inputCount: number; blockSize: number; bits: BlockBits },
-  ): Promise<BlockMatrix> {
+  ): Promise<PackedMatrix> {
     const blockCount = Math.ceil(shape.inputCount / shape.blockSize);
     const offset = this.#weights.sizeBytes;
     const scales = new Float32Array(shape.outputCount * blockCount);
@@ -124,8 +110,7 @@ export class WeightWriter {
     }
     const dims = [shape.outputCount, blockCount, (shape.blockSize * shape.bits) / 8];
     const values = this.#stored(name, UINT8, dims, offset);
-    const stored = await this.#append(`${name}_scales`, FLOAT, [at], scales, blockCount * 4);
-    return { format: "blocks", ...shape, values, scales: stored };
+    return { format: "blocks", ...shape, values, scales: await this.#append(`${name}_scales`, FLOAT, [at], scales) };
   }
 
   /** Whether the source holds every rectangle in blocks of this width and one size: told by the first row of each. */
@@ -148,7 +133,7 @@ export class WeightWriter {
     name: string,
     rectangles: readonly Rectangle[],
     shape: { outputCount: number; inputCount: number; blockSize: number; bits: BlockBits; hasZeroPoints: boolean },
-  ): Promise<BlockMatrix> {
+  ): Promise<PackedMatrix> {
     const { hasZeroPoints, ...sizes } = shape;
     const blockCount = Math.ceil(shape.inputCount / shape.blockSize);
     const offset = this.#weights.sizeBytes;
@@ -171,21 +156,18 @@ export class WeightWriter {
       offset,
     );
     const packed = { format: "blocks", ...sizes, values } as const;
-    const stored = await this.#append(`${name}_scales`, FLOAT, [scales.length], scales, blockCount * 4);
-    if (!hasZeroPoints) return { ...packed, scales: stored };
-    const zeros = await this.#append(`${name}_zeros`, UINT8, [zeroPoints.length], zeroPoints, zeroBytes);
-    return { ...packed, scales: stored, zeroPoints: zeros };
+    const stored = { ...packed, scales: await this.#append(`${name}_scales`, FLOAT, [scales.length], scales) };
+    if (!hasZeroPoints) return stored;
+    return { ...stored, zeroPoints: await this.#append(`${name}_zeros`, UINT8, [zeroPoints.length], zeroPoints) };
   }
 
-  /** `rowBytes`: of what belongs to one output. */
   async #append(
     name: string,
     dataType: number,
     dims: readonly number[],
     values: Float32Array | Uint8Array,
-    rowBytes?: number,
   ): Promise<StoredTensor> {
-    await this.#weights.section(ALIGNMENT, rowBytes === undefined ? 1 : GROUP_ROWS * rowBytes);
+    await this.#weights.align(ALIGNMENT);
     const offset = this.#weights.sizeBytes;
     await this.#weights.write(bytesOf(values));
     return this.#stored(name, dataType, dims, offset);

@@ -21,7 +21,7 @@ import { fullRankName } from "../../operator/plan/names.ts";
 import { revisionOf } from "../../operator/plan/plan.ts";
 import type { Assignment, ModelFacts, ModelSpec, RankState } from "../../operator/plan/types.ts";
 import { until } from "../until.ts";
-import { benchCache } from "./bench-cache.ts";
+import { benchCache } from "./random-checkpoint.ts";
 
 export type Arrangement = { readonly segments: number; readonly tensorParallel: number };
 
@@ -61,7 +61,7 @@ export async function startServedChain(
   try {
     for (const node of cluster.nodes) cluster.startSigner(node);
     for (const assignment of assignments)
-      await cluster.createRank(model, facts, revisionOf(model, facts), assignment, assignments);
+      await cluster.createRank(model, facts, revisionOf(model, facts), assignment, { assignments });
     await until("all ranks to serve", () => allServe(cluster), { timeoutMs: READY_TIMEOUT_MS, everyMs: 200 });
   } catch (error) {
     await stop();

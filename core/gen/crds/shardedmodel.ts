@@ -122,7 +122,7 @@ export interface ShardedModelSpecObjectiveLatency {
 
 /** Fewest credits an hour. */
 export interface ShardedModelSpecObjectivePrice {
-  /** Tokens a second that the chains together must still make. */
+  /** Generated tokens a second that the chains together must still make. */
   readonly minTokensPerSecond: number;
 }
 
@@ -156,6 +156,11 @@ export interface ShardedModelSpecPlacementTensorParallel {
   readonly max: number;
   /** Whether the ranks of one segment may belong to different providers. */
   readonly acrossProviders: boolean;
+  /**
+   * Quicker: nodes share layers only where their links make that quicker than one after the other. Always: nodes of a
+   * provider share layers wherever there are several.
+   */
+  readonly when: "Quicker" | "Always";
 }
 
 /**
@@ -252,7 +257,7 @@ export interface ShardedModelSpec {
    */
   readonly spares: number;
   /**
-   * Manual: a plan that would move anything is written down as the ShardPlan NAME-proposed, and nothing moves until
+   * Manual: a plan that would move anything is written down as the ShardPlan NAME.proposed, and nothing moves until
    * that one is approved.
    */
   readonly planPolicy: "Automatic" | "Manual";
@@ -268,7 +273,7 @@ export interface ShardedModelSpec {
 
 /** What the plan expects of the chains it made. */
 export interface ShardedModelStatusEstimate {
-  /** Tokens per second of all chains together. */
+  /** Generated tokens per second of all chains together, at full batches. */
   readonly tokensPerSecond?: string;
   /** Time between two tokens of one session alone, on the slowest chain. */
   readonly millisecondsPerToken?: string;
@@ -708,6 +713,11 @@ export const shardedModelSchema: Schema = {
                   default: 1,
                 },
                 acrossProviders: { type: "boolean", default: false },
+                when: {
+                  type: "string",
+                  enum: ["Quicker", "Always"],
+                  default: "Quicker",
+                },
               },
             },
             surviveProviders: { type: "integer", format: "int32", minimum: 0, maximum: 255 },

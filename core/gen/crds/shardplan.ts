@@ -105,7 +105,7 @@ export interface ShardPlanSpecEstimate {
   readonly millisecondsPerToken?: string;
   /** Nodes or links that set the pace. */
   readonly bottleneck?: string;
-  /** Tokens per second of all chains together, at full batches. */
+  /** Generated tokens per second of all chains together, at full batches. */
   readonly tokensPerSecond?: string;
   /** Credits an hour for all nodes of the plan. */
   readonly pricePerHour?: string;
@@ -131,6 +131,11 @@ export interface ShardPlanSpec {
   readonly leftOut?: readonly ShardPlanSpecLeftOut[];
   /** What the planner expects of a chain. */
   readonly estimate?: ShardPlanSpecEstimate;
+  /**
+   * Digest of what the plan was chosen from: nodes, links and wishes. Only where that changes does the planner look for
+   * a better one.
+   */
+  readonly basis?: string;
   /**
    * Of a proposed plan only: what the annotation tessellate.dev/approved must say for this plan, and no other, to be
    * carried out.
@@ -341,6 +346,7 @@ export const shardPlanSchema: Schema = {
             estimated: { type: "boolean" },
           },
         },
+        basis: { type: "string" },
         approval: { type: "string" },
       },
     },

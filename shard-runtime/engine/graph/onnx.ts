@@ -3,12 +3,11 @@
  * specification (github.com/onnx/onnx, onnx/onnx.proto). The same graph always gives the same bytes: fields are written
  * in order of their numbers and nothing is taken from a clock or a map's chance order.
  */
-import { createRequire } from "node:module";
-import type { Root } from "protobufjs";
+import protobuf from "protobufjs";
 
 const field = (id: number, type: string, rule?: "repeated") => (rule === undefined ? { id, type } : { id, type, rule });
 
-const SCHEMA = {
+const root = protobuf.Root.fromJSON({
   nested: {
     ModelProto: {
       fields: {
@@ -58,15 +57,7 @@ const SCHEMA = {
     TensorShapeProto: { fields: { dim: field(1, "DimensionProto", "repeated") } },
     DimensionProto: { fields: { dimValue: field(1, "int64"), dimParam: field(2, "string") } },
   },
-};
-
-let root: Root | undefined;
-
-/** A rank that finds its shard packed writes no graph: it starts without these forty modules. */
-function schema(): Root {
-  const protobuf: typeof import("protobufjs") = createRequire(import.meta.url)("protobufjs");
-  return (root ??= protobuf.Root.fromJSON(SCHEMA));
-}
+});
 
 /** TensorProto.DataType */
 export const FLOAT = 1;
@@ -194,7 +185,7 @@ export class GraphBuilder {
   }
 
   encode(): Uint8Array {
-    const type = schema().lookupType("ModelProto");
+    const type = root.lookupType("ModelProto");
     const graph = {
       node: this.#nodes,
       name: this.#name,

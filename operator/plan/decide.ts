@@ -1,0 +1,271 @@
+/**
+ * Which placement is wanted now. The plan in force is kept wherever no rule forbids it: shards of lost nodes move alone,
+ * missing chains are added beside the others, and a better plan is looked for only when something has changed that it
+ * would follow from, and taken only if it gains more than the moving costs.
+ */
+import { digestOf } from "../../core/digest.ts";
+import { type Estimated, estimated, gainOf } from "./estimate.ts";
+import { eligible } from "./holders.ts";
+import { inNameOrder } from "./homes.ts";
+import { leftOutOf } from "./left-out.ts";
+import { SPARE_CHAIN_FIRST } from "./names.ts";
+import { type Known, type PlaceOptions, place } from "./place.ts";
+import { repaired } from "./repair.ts";
+import { type Routed, isWhole, keysOf, routesOf, segmentKey, segmentsOf, sparesIn } from "./routes.ts";
+import { type Grounds, groundsOf } from "./sites.ts";
+import { type Judged, brokenWishes, overfullNode } from "./soundness.ts";
+import { withSpares } from "./spares.ts";
+import type { ModelSpec, NodeFacts, Placement, Route, StandingPlan } from "./types.ts";
+
+/**
+ * A plan is left for a better one only where that gains more than this share of what the model wants. Every rank that
+ * moves loads its weights anew and its sessions begin again from their tokens: a tenth more is not worth that.
+ */
+export const GAIN_MIN = 0.5;
+
+export type Wanted = { readonly placement: Placement; readonly why: string };
+/** How long to search, where a search is needed. */
+export type Effort = Pick<PlaceOptions, "evaluationCount">;
+export type NotWanted = { readonly code: string; readonly detail: string };
+type Standing = Routed & { readonly routes: readonly Route[] };
+
+/** `inForce`: the plan that ranks were made by, if they still serve this model in this form. */
+export function decide(world: Known, inForce: StandingPlan | undefined, effort: Effort = {}): Wanted | NotWanted {
+  const steady = inForce === undefined ? world : { ...world, nodes: asHeld(world.nodes, inForce) };
+  const basis = basisOf(steady);
+  const wanted = inForce === undefined ? afresh(world, "", effort) : goingOn(steady, inForce, basis, effort);
+  if ("code" in wanted) return wanted;
+  const slotCount = wanted.placement.slotCount;
+  const model = slotCount === undefined ? world.model : { ...world.model, slotCount };
+  return finished({ ...world, model }, wanted, basis);
+}
+
+/** A node that holds a part and only does not answer goes on holding it: what runs there may serve on. */
+function asHeld(nodes: readonly NodeFacts[], { assignments }: StandingPlan): readonly NodeFacts[] {
+  const held = new Set(assignments.map(({ node }) => node));
+  return nodes.map((node) => (held.has(node.name) && !node.ready ? { ...node, ready: true } : node));
+}
+
+function afresh(world: Known, why: string, effort: Effort): Wanted | NotWanted {
+  const placed = place(world, effort);
+  return placed.ok ? { placement: placed.value, why } : { code: placed.code, detail: `${why}${placed.detail}` };
+}
+
+function goingOn(world: Known, inForce: StandingPlan, basis: string, effort: Effort): Wanted | NotWanted {
+  const judged: Judged = { ...world, nodes: new Map(world.nodes.map((node) => [node.name, node])) };
+  const kept = keptOf(world, inForce);
+  const fixed = repaired(world, judged, kept);
+  if (fixed === undefined)
+    return (
+      anew(world, kept, "a node is gone and no single node can take its shard; ", effort) ?? afresh(world, "", effort)
+    );
+  const missing = missingChains(world.model, fixed.routes);
+  const whole = missing.length === 0 ? fixed : withChains(world, fixed, missing, effort);
+  const broken = whole === undefined ? ["more chains are asked for"] : brokenWishes(judged, whole);
+  if (whole === undefined || broken.length > 0) {
+    const why = whole === undefined ? "" : `${broken[0]}; `;
+    return anew(world, fixed, why, effort) ?? afresh(world, why, effort);
+  }
+  const moved = fixed.moved.length === 0 ? "" : `moved ${fixed.moved.join(", ")}; `;
+  const stays: Wanted = { placement: asPlacement(whole, inForce.slotCount), why: moved };
+  // Repairs come first: what is better is looked for once everything stands again.
+  if (moved !== "" || missing.length > 0 || inForce.basis === undefined || inForce.basis === basis) return stays;
+  return better(world, whole, effort) ?? stays;
+}
+
+/** The routes that are still asked for, as far as they were whole, with the ranks on them and the spares. */
+function keptOf({ model, facts }: Known, inForce: StandingPlan): Standing {
+  const groups = segmentsOf(inForce.assignments);
+  const routes = routesOf(inForce).filter(
+    (route) => route.chain < model.replicas && isWhole(route, groups, facts.config.layerCount),
+  );
+  const spares = new Set(sparesIn(inForce).filter(({ chain }) => chain >= SPARE_CHAIN_FIRST));
+  const used = new Set(routes.flatMap(keysOf));
+  const assignments = inForce.assignments.filter((each) => used.has(segmentKey(each)) || spares.has(each));
+  return { assignments, routes };
+}
+
+const missingChains = (model: ModelSpec, routes: readonly Route[]): readonly number[] =>
+  Array.from({ length: model.replicas }, (_, chain) => chain).filter(
+    (index) => !routes.some(({ chain }) => chain === index),
+  );
+
+/** New chains on nodes that the others leave alone; undefined where those do not suffice. */
+function withChains(world: Known, kept: Standing, missing: readonly number[], effort: Effort): Standing | undefined {
+  const untouched = world.nodes.filter(({ name }) => !kept.assignments.some(({ node }) => node === name));
+  const { surviveProviders: _, pricePerHourMax: __, ...placement } = world.model.placement; // judged with all chains
+  const { slotsByPlanner: ___, ...model } = world.model;
+  const placed = place(
+    { ...world, nodes: untouched, model: { ...model, placement, replicas: missing.length } },
+    effort,
+  );
+  if (!placed.ok) return undefined;
+  const taken = new Set(kept.assignments.map(segmentKey));
+  const homes = new Map<string, { readonly chain: number; readonly segment: number }>();
+  const homeOf = (own: { readonly chain: number; readonly segment: number }) => {
+    const key = segmentKey(own);
+    const known = homes.get(key);
+    if (known !== undefined) return known;
+    const chain = missing[own.chain] ?? own.chain;
+    let segment = own.segment;
+    while (taken.has(segmentKey({ chain, segment }))) segment += 1;
+    taken.add(segmentKey({ chain, segment }));
+    homes.set(key, { chain, segment });
+    return { chain, segment };
+  };
+  const added = placed.value.assignments.map((assignment) => ({ ...assignment, ...homeOf(assignment) }));
+  const routes = routesOf(placed.value).map((route) => ({
+    ...route,
+    chain: missing[route.chain] ?? route.chain,
+    segments: route.segments.map(homeOf),
+  }));
+  return {
+    assignments: inNameOrder([...kept.assignments, ...added]),
+    routes: [...kept.routes, ...routes].sort((a, b) => a.chain - b.chain),
+  };
+}
+
+/** Placed again around what stands; undefined where that cannot be. */
+function anew(world: Known, standing: Standing, why: string, effort: Effort): Wanted | undefined {
+  const { slotsByPlanner: _, ...model } = world.model;
+  const placed = place(
+    { ...world, model },
+    {
+      ...effort,
+      standing: { ...withoutSpares(standing), gainMin: GAIN_MIN },
+    },
+  );
+  return placed.ok ? { placement: { ...placed.value, slotCount: model.slotCount }, why } : undefined;
+}
+
+/** A plan that gains enough to be worth the moving, or undefined. */
+function better(world: Known, whole: Standing, effort: Effort): Wanted | undefined {
+  const found = anew(world, whole, "", effort);
+  if (found === undefined) return undefined;
+  const grounds = groundsNow(world);
+  const gain = gainOf(
+    world.model.objective,
+    estimated(grounds, withoutSpares(whole)),
+    estimated(grounds, found.placement),
+  );
+  if (gain <= GAIN_MIN) return undefined;
+  const share = Number.isFinite(gain) ? `gains ${Math.round(100 * gain)} %` : "keeps a bound that the last one did not";
+  return { ...found, why: `a better plan ${share}; ` };
+}
+
+const withoutSpares = (standing: Standing): Standing => {
+  const spares = new Set(sparesIn(standing));
+  return { ...standing, assignments: standing.assignments.filter((each) => !spares.has(each)) };
+};
+
+const asPlacement = ({ assignments, routes }: Standing, slotCount: number | undefined): Placement => ({
+  assignments,
+  routes,
+  leftOut: [],
+  estimate: { millisecondsPerToken: 0, bottleneck: "" },
+  ...(slotCount === undefined ? {} : { slotCount }),
+});
+
+const groundsNow = (world: Known): Grounds =>
+  groundsOf(world.model, world.facts, eligible(world.model, world.nodes).nodes);
+
+/** Spares, figures, and why others are left out: the same for every plan, kept or new. */
+function finished(world: Known, { placement, why }: Wanted, basis: string): Wanted {
+  const { model, facts } = world;
+  if (model.replicas === 0) return { placement: { ...placement, basis }, why };
+  const { leftOut } = eligible(model, world.nodes);
+  // Nodes that only do not answer hold what they hold: figures speak of them as if they did.
+  const held = new Set(placement.assignments.map(({ node }) => node));
+  const all = world.nodes
+    .filter((node) => held.has(node.name) || !leftOut.some((out) => out.node === node.name))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+  const grounds = groundsOf(model, facts, all);
+  const ready = groundsOf(model, facts, eligible(model, world.nodes).nodes);
+  const routes = routesOf(placement);
+  const { spared, lackCount } = withSpares(
+    { ...ready, nodes: new Map([...ready.nodes, ...heldSpares(placement, all)]) },
+    { assignments: placement.assignments, routes },
+  );
+  const figures: Estimated = estimated(grounds, spared);
+  const lack = lackCount === 0 ? "" : `${lackCount} of ${model.spares} spares find no room; `;
+  return {
+    placement: {
+      ...placement,
+      ...spared,
+      ...figures,
+      basis,
+      leftOut: [...leftOut, ...leftOutOf(grounds, { ...spared, ...figures })].filter(
+        ({ node }) => !isHeld(spared, node),
+      ),
+    },
+    why: `${why}${lack}`,
+  };
+}
+
+const isHeld = ({ assignments }: Standing, name: string): boolean => assignments.some(({ node }) => node === name);
+
+const heldSpares = (
+  { assignments }: Placement,
+  nodes: readonly NodeFacts[],
+): readonly (readonly [string, NodeFacts])[] =>
+  nodes.filter(({ name }) => assignments.some(({ node }) => node === name)).map((node) => [node.name, node]);
+
+/** Steps of a quarter: what is measured anew is never quite what it was. */
+const coarse = (value: number): number => (value > 0 ? Math.round(Math.log(value) / Math.log(1.25)) : -1);
+
+/** Changes with what another plan would follow from: wishes, and nodes as they are, roughly. */
+export function basisOf({ model, nodes }: Known): string {
+  const seen = eligible(model, nodes).nodes.map((node) => [
+    node.name,
+    node.provider,
+    node.device,
+    node.region ?? "",
+    coarse(node.freeBytes),
+    coarse(node.memoryBytesPerSecond),
+    node.layerTimes === undefined
+      ? []
+      : [
+          coarse(node.layerTimes.oneMicros / node.layerTimes.bytes),
+          coarse(node.layerTimes.manyMicros / node.layerTimes.bytes),
+        ],
+    String(node.pricePerHour ?? 0n),
+    (node.links ?? []).map(({ to, roundTripMicros, bytesPerSecond }) => [
+      to,
+      coarse(roundTripMicros),
+      coarse(bytesPerSecond),
+    ]),
+  ]);
+  const wishes = [model.placement, model.objective ?? null, model.replicas];
+  const text = JSON.stringify([wishes, seen], (_, value) => (typeof value === "bigint" ? String(value) : value));
+  return digestOf(new TextEncoder().encode(text)).slice("sha256:".length, "sha256:".length + 16);
+}
+
+/** A plan's name for an approval: the same for the same ranks on the same routes, whatever is expected of them. */
+export function approvalOf({ revision, assignments, routes }: StandingPlan): string {
+  const ranks = inNameOrder(assignments).map(({ chain, segment, rank, node, layers, sliceWeights }) => [
+    chain,
+    segment,
+    rank,
+    node,
+    layers.start,
+    layers.end,
+    sliceWeights,
+  ]);
+  const ways = routesOf({ assignments, ...(routes === undefined ? {} : { routes }) }).map((route) => [
+    route.chain,
+    keysOf(route),
+  ]);
+  const text = JSON.stringify([revision, ranks, ways]);
+  return digestOf(new TextEncoder().encode(text)).slice("sha256:".length, "sha256:".length + 12);
+}
+
+/** Whether a plan that was written down can still be carried out as it stands. */
+export function isSound(world: Known, plan: StandingPlan): boolean {
+  const nodes = new Map(world.nodes.map((node) => [node.name, node]));
+  const everyNode = plan.assignments.every(({ node }) => nodes.has(node));
+  return (
+    everyNode &&
+    brokenWishes({ ...world, nodes }, plan).length === 0 &&
+    overfullNode(nodes, plan.assignments) === undefined
+  );
+}

@@ -1,0 +1,98 @@
+/** Which wishes given ranks and routes break, in words: what forces a plan in force to change, and what tests look for. */
+import { lengthOf } from "../../core/ranges.ts";
+import { formatCredits } from "../../core/units.ts";
+import { priceOf } from "./estimate.ts";
+import { RUNTIME_BYTES } from "./footprint.ts";
+import { banOf, maySeeText } from "./holders.ts";
+import { type Routed, isWhole, ranksOn, routesOf, segmentsOf } from "./routes.ts";
+import { providerLayerLimit } from "./holders.ts";
+import type { Assignment, ModelFacts, ModelSpec, NodeFacts } from "./types.ts";
+
+export type Judged = {
+  readonly model: ModelSpec;
+  readonly facts: ModelFacts;
+  readonly nodes: ReadonlyMap<string, NodeFacts>; // whatever their state
+};
+
+/** Empty where all is kept. A node that does not answer is no reason to move, nor is memory that became scarce. */
+export function brokenWishes(judged: Judged, routed: Routed): readonly string[] {
+  const { model, facts } = judged;
+  const { layerCount } = facts.config;
+  const groups = segmentsOf(routed.assignments);
+  const routes = routesOf(routed);
+  const broken: string[] = [];
+  if (routes.length !== model.replicas)
+    broken.push(`spec.replicas is ${model.replicas}, and ${routes.length} are planned`);
+  for (const route of routes) {
+    if (!isWhole(route, groups, layerCount)) broken.push(`chain ${route.chain} is not whole`);
+    else broken.push(...brokenOn(judged, route.chain, ranksOn(route, groups)));
+  }
+  broken.push(...brokenByNodes(judged, routed.assignments));
+  const chains = routes.map((route) => new Set(ranksOn(route, groups).flatMap((group) => group.map(providerOf))));
+  const least = model.placement.surviveProviders ?? 0;
+  for (const provider of least === 0 ? [] : new Set(chains.flatMap((chain) => [...chain]))) {
+    const left = chains.filter((chain) => !chain.has(provider)).length;
+    if (left < least)
+      broken.push(`spec.placement.surviveProviders is ${least}, and without ${provider} ${left} chains are left`);
+  }
+  return broken;
+}
+
+/** Of the ranks on one node: weights, KV and runtimes; over what the node has free, or undefined where they fit. */
+export function overfullNode(nodes: Judged["nodes"], assignments: readonly Assignment[]): string | undefined {
+  const used = new Map<string, number>();
+  for (const { node, weightBytes, kvBytes } of assignments)
+    used.set(node, (used.get(node) ?? 0) + weightBytes + kvBytes + RUNTIME_BYTES);
+  return [...used].find(([name, bytes]) => bytes > (nodes.get(name)?.freeBytes ?? 0))?.[0];
+}
+
+const providerOf = ({ provider }: Assignment): string => provider;
+
+function brokenOn(
+  { model, facts }: Judged,
+  chain: number,
+  groups: readonly (readonly Assignment[])[],
+): readonly string[] {
+  const { placement } = model;
+  const { layerCount } = facts.config;
+  const broken: string[] = [];
+  const providers = new Set(groups.flat().map(providerOf));
+  if (providers.size < placement.providersMin)
+    broken.push(`spec.placement.providers.min is ${placement.providersMin}, and chain ${chain} has ${providers.size}`);
+  const limit = providerLayerLimit(model, layerCount);
+  const held = new Map<string, number>();
+  for (const [leader] of groups)
+    if (leader !== undefined) held.set(leader.provider, (held.get(leader.provider) ?? 0) + lengthOf(leader.layers));
+  for (const [provider, count] of held) {
+    if (count > limit)
+      broken.push(
+        `spec.placement.providers.maxShare is ${limit} layers, and ${provider} has ${count} of chain ${chain}`,
+      );
+  }
+  for (const group of [groups[0] ?? [], groups.at(-1) ?? []]) {
+    if (!maySeeText(model, group))
+      broken.push(
+        `spec.placement.edges does not name ${group.map(providerOf).join(", ")}, at an end of chain ${chain}`,
+      );
+  }
+  return broken;
+}
+
+function brokenByNodes({ model, nodes }: Judged, assignments: readonly Assignment[]): readonly string[] {
+  const broken: string[] = [];
+  for (const name of new Set(assignments.map(({ node }) => node))) {
+    const node = nodes.get(name);
+    const ban = node === undefined ? undefined : banOf(model, node);
+    if (ban !== undefined) broken.push(`node ${name}: ${ban.why}`);
+  }
+  const ceiling = priceCeiling(model);
+  const price = priceOf({ nodes }, assignments);
+  if (ceiling !== undefined && price > ceiling)
+    broken.push(`the price ceiling is ${formatCredits(ceiling)} an hour, and the plan costs ${formatCredits(price)}`);
+  return broken;
+}
+
+/** Micro-credits an hour, of all nodes together; undefined: none. */
+export function priceCeiling({ placement, objective }: ModelSpec): bigint | undefined {
+  return placement.pricePerHourMax ?? (objective?.kind === "Latency" ? objective.pricePerHourMax : undefined);
+}

@@ -1,0 +1,109 @@
+/**
+ * Shards kept loaded beside the chains: copies of the segments that are likeliest to be needed, on nodes that hold
+ * nothing else where there are such. No chain passes through them until a node is lost.
+ */
+import { SPARE_CHAIN_FIRST } from "./names.ts";
+import { RUNTIME_BYTES } from "./footprint.ts";
+import { holderOf, maySeeText, paceOf } from "./holders.ts";
+import { assignmentsOf, inNameOrder } from "./homes.ts";
+import { bytesOn } from "./repair.ts";
+import { type Routed, keysOf, ranksOn, routesOf, segmentsOf, sparesIn } from "./routes.ts";
+import type { Grounds } from "./sites.ts";
+import { priceOf } from "./estimate.ts";
+import { priceCeiling } from "./soundness.ts";
+import type { Assignment, NodeFacts, Route } from "./types.ts";
+
+type Standing = Routed & { readonly routes: readonly Route[] };
+type Need = { readonly group: readonly Assignment[]; readonly score: number };
+
+/** With as many spares as the model asks for and memory allows; those that stand stay while somebody may need them. */
+export function withSpares(
+  grounds: Grounds,
+  routed: Standing,
+): { readonly spared: Standing; readonly lackCount: number } {
+  const { spares: wanted = 0 } = grounds.model;
+  const needs = needsOf(grounds, routed);
+  const useful = sparesIn(routed)
+    .filter(({ chain }) => chain >= SPARE_CHAIN_FIRST)
+    .filter(({ node, layers }) => grounds.nodes.has(node) && needs.some(({ group }) => sameLayers(group, layers)))
+    .slice(0, wanted);
+  const onRoute = new Set(routed.routes.flatMap(keysOf));
+  let assignments = routed.assignments.filter(
+    (each) => onRoute.has(`${each.chain}.${each.segment}`) || useful.includes(each),
+  );
+  let lackCount = 0;
+  for (let count = useful.length; count < wanted; count++) {
+    const spare = nextSpare(grounds, { assignments, routes: routed.routes }, needs);
+    if (spare === undefined) {
+      lackCount = wanted - count;
+      break;
+    }
+    assignments = [...assignments, ...spare];
+  }
+  return { spared: { assignments: inNameOrder(assignments), routes: routed.routes }, lackCount };
+}
+
+const sameLayers = ([leader]: readonly Assignment[], { start, end }: Assignment["layers"]): boolean =>
+  leader?.layers.start === start && leader.layers.end === end;
+
+/** Segments by how likely their loss is and how much runs through them, greatest need first. */
+function needsOf({ nodes }: Grounds, routed: Standing): readonly Need[] {
+  const groups = segmentsOf(routed.assignments);
+  const flow = new Map<readonly Assignment[], number>();
+  for (const route of routesOf(routed))
+    for (const group of ranksOn(route, groups)) flow.set(group, (flow.get(group) ?? 0) + 1 + route.tokensPerSecond);
+  return [...flow]
+    .map(([group, through]) => {
+      const answers = group.reduce((product, { node }) => product * (nodes.get(node)?.reliability ?? RELIABILITY), 1);
+      return { group, score: (1 - answers) * through };
+    })
+    .sort((a, b) => b.score - a.score || order(a.group) - order(b.group));
+}
+
+/** What is taken for a node of which nobody knows how often it answers. */
+const RELIABILITY = 0.99;
+const order = ([leader]: readonly Assignment[]): number => (leader?.chain ?? 0) * 10_000 + (leader?.segment ?? 0);
+
+/** A copy of the first segment, in order of need, that has fewer copies than others and fits somewhere. */
+function nextSpare(grounds: Grounds, now: Standing, needs: readonly Need[]): readonly Assignment[] | undefined {
+  const spares = sparesIn(now);
+  const copies = ({ group }: Need) => spares.filter(({ layers }) => sameLayers(group, layers)).length;
+  const inTurn = [...needs].sort((a, b) => copies(a) - copies(b));
+  const numbers = new Set(now.assignments.map(({ chain }) => chain));
+  let chain = SPARE_CHAIN_FIRST;
+  while (numbers.has(chain)) chain += 1;
+  for (const { group } of inTurn) {
+    const [leader] = group;
+    if (leader === undefined) continue;
+    for (const node of candidates(grounds, now, group)) {
+      const copy = assignmentsOf(holderOf([node]), leader.layers, { chain, segment: 0 }, grounds.sizes);
+      const bytes = copy.reduce((sum, { weightBytes, kvBytes }) => sum + weightBytes + kvBytes + RUNTIME_BYTES, 0);
+      if (bytesOn(node.name, now.assignments) + bytes > node.freeBytes) continue;
+      const ceiling = priceCeiling(grounds.model);
+      if (ceiling !== undefined && priceOf(grounds, [...now.assignments, ...copy]) > ceiling) continue;
+      return copy;
+    }
+  }
+  return undefined;
+}
+
+/** Nodes that hold nothing first; the same kind of device first, and no other where the model asks for that. */
+function candidates(grounds: Grounds, now: Standing, group: readonly Assignment[]): readonly NodeFacts[] {
+  const { model, nodes, facts } = grounds;
+  const [leader] = group;
+  const device = nodes.get(leader?.node ?? "")?.device;
+  const atEnd = leader?.layers.start === 0 || leader?.layers.end === facts.config.layerCount;
+  const held = new Set(now.assignments.map(({ node }) => node));
+  const own = new Set(group.map(({ node }) => node));
+  return [...nodes.values()]
+    .filter(({ name }) => !own.has(name))
+    .filter((node) => !atEnd || maySeeText(model, [node]))
+    .filter((node) => model.placement.replacement !== "SameDevice" || node.device === device)
+    .sort(
+      (a, b) =>
+        Number(held.has(a.name)) - Number(held.has(b.name)) ||
+        Number(b.device === device) - Number(a.device === device) ||
+        paceOf(b) - paceOf(a) ||
+        (a.name < b.name ? -1 : 1),
+    );
+}
