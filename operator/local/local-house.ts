@@ -16,6 +16,7 @@ import type { Client } from "../../core/wire/proto.ts";
 import { type Tls, openTls } from "../../core/wire/tls.ts";
 import { pictureOf } from "../plan/picture.ts";
 import { plan, plannedModel, standingPlanOf } from "../plan/plan.ts";
+import { chainsThrough } from "../plan/routes.ts";
 import type { Action, Condition, ModelFacts, ModelSpec, Placement, Plan, World } from "../plan/types.ts";
 import type { Documents } from "./documents.ts";
 import { LocalCluster } from "./local-cluster.ts";
@@ -227,7 +228,9 @@ class Loop {
     for (const action of decided.actions) {
       if (action.do === "probe" || this.#stopping !== undefined) continue;
       if (action.do === "delete-rank" && this.#mustWait(action.name)) continue;
-      this.#probes = [];
+      // What was learned of other chains still holds: none of their ranks changes.
+      const through = placement === undefined ? [] : chainsThrough(this.#model, placement, action.name);
+      this.#probes = this.#probes.filter(({ chain }) => !through.includes(chain));
       this.#options.tell({ event: "action", action });
       if (action.do === "delete-rank") await cluster.deleteRank(action.name);
       else if (placement !== undefined) {

@@ -5,7 +5,7 @@
  */
 import { digestOf } from "../../core/digest.ts";
 import { type Estimated, estimated, gainOf } from "./estimate.ts";
-import { eligible } from "./holders.ts";
+import { eligible, paceOf } from "./holders.ts";
 import { inNameOrder } from "./homes.ts";
 import { leftOutOf } from "./left-out.ts";
 import { SPARE_CHAIN_FIRST } from "./names.ts";
@@ -48,7 +48,38 @@ function asHeld(nodes: readonly NodeFacts[], { assignments }: StandingPlan): rea
 
 function afresh(world: Known, why: string, effort: Effort): Wanted | NotWanted {
   const placed = place(world, effort);
-  return placed.ok ? { placement: placed.value, why } : { code: placed.code, detail: `${why}${placed.detail}` };
+  if (!placed.ok) return { code: placed.code, detail: `${why}${placed.detail}` };
+  return { placement: withRoomForSpares(world, placed.value, effort), why };
+}
+
+/** Nodes that are tried as places for spares, slowest first: each is a search. */
+const SPARE_TRIAL_COUNT_MAX = 4;
+
+/** Every node has its use, so none would be left for spares: the plan does without the slowest that will do as one. */
+function withRoomForSpares(world: Known, placed: Placement, effort: Effort): Placement {
+  const lackOf = (placement: Placement): number => {
+    const model = placement.slotCount === undefined ? world.model : { ...world.model, slotCount: placement.slotCount };
+    return withSpares(groundsNow({ ...world, model }), { ...placement, routes: routesOf(placement) }).lackCount;
+  };
+  let best = placed;
+  let lack = lackOf(placed);
+  let kept = new Set<string>();
+  for (let round = 0; lack > 0 && round < (world.model.spares ?? 0); round++) {
+    const used = new Set(best.assignments.map(({ node }) => node));
+    const inTurn = eligible(world.model, world.nodes)
+      .nodes.filter(({ name }) => used.has(name))
+      .sort((a, b) => paceOf(a) - paceOf(b) || (a.name < b.name ? -1 : 1));
+    const found = inTurn.slice(0, SPARE_TRIAL_COUNT_MAX).flatMap(({ name }) => {
+      const without = new Set([...kept, name]);
+      const trial = place({ ...world, nodes: world.nodes.filter((node) => !without.has(node.name)) }, effort);
+      return trial.ok && lackOf(trial.value) < lack ? [{ without, placement: trial.value }] : [];
+    })[0];
+    if (found === undefined) break;
+    best = found.placement;
+    kept = found.without;
+    lack = lackOf(best);
+  }
+  return best;
 }
 
 function goingOn(world: Known, inForce: StandingPlan, basis: string, effort: Effort): Wanted | NotWanted {

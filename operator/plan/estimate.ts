@@ -3,6 +3,7 @@
  * they can be compared. A rate that several routes share is dealt out evenly until something is full.
  */
 import { lengthOf } from "../../core/ranges.ts";
+import { type Costs, costs } from "./cost/costs.ts";
 import { type Routed, ranksOn, routesOf, segmentKey, segmentsOf } from "./routes.ts";
 import type { Grounds } from "./sites.ts";
 import type { Assignment, NodeFacts, Objective, Placement, Route } from "./types.ts";
@@ -12,11 +13,15 @@ export type Estimated = { readonly routes: readonly Route[]; readonly estimate: 
 type Limit = { readonly name: string; readonly tokensPerSecond: number };
 type Way = { readonly route: Route; readonly seconds: number; readonly limits: readonly Limit[] };
 
-/** Ranks on nodes that are not among the grounds' count as lost: their routes carry nothing. */
-export function estimated(grounds: Grounds, routed: Routed): Estimated {
+/**
+ * Ranks on nodes that are not among the grounds' count as lost: their routes carry nothing. `figures`: of the nodes that
+ * take part, so that a plan is worth the same whoever else there is; left out, worked out here.
+ */
+export function estimated(grounds: Grounds, routed: Routed, figures = figuresFor(grounds, routed)): Estimated {
   const groups = segmentsOf(routed.assignments);
   const marks = { isEstimated: false };
-  const ways = routesOf(routed).map((route) => wayOf(grounds, route, ranksOn(route, groups), marks));
+  const known = { ...grounds, costs: figures };
+  const ways = routesOf(routed).map((route) => wayOf(known, route, ranksOn(route, groups), marks));
   const { flows: passing, bottleneck } = dealOut(ways);
   const flows = passing.map((flow) => flow * generatedShare(grounds));
   const routes = ways.map(({ route, seconds }, index) => ({
@@ -35,6 +40,18 @@ export function estimated(grounds: Grounds, routed: Routed): Estimated {
       isEstimated: marks.isEstimated,
     },
   };
+}
+
+/** What the nodes on the routes take, in order of name. */
+export function figuresFor({ model, facts, nodes }: Grounds, routed: Routed): Costs {
+  const groups = segmentsOf(routed.assignments);
+  const used = new Set(
+    routesOf(routed)
+      .flatMap((route) => ranksOn(route, groups).flat())
+      .map(({ node }) => node),
+  );
+  const own = [...used].sort().flatMap((name) => nodes.get(name) ?? []);
+  return costs(model, facts, own);
 }
 
 /** Of the tokens that pass, prompts included, those that are generated: what people mean by tokens a second. */
@@ -75,7 +92,7 @@ function wayOf(
   segments: readonly (readonly Assignment[])[],
   marks: { isEstimated: boolean },
 ): Way {
-  const { costs, facts } = grounds;
+  const { costs: figures, facts } = grounds;
   const { layerCount } = facts.config;
   const limits: Limit[] = [];
   let seconds = 0;
@@ -85,11 +102,11 @@ function wayOf(
     const [leader] = nodes;
     const [first] = group;
     if (leader === undefined || first === undefined || nodes.length !== group.length) return lost(route);
-    const site = costs.site(nodes, first.sliceWeights);
+    const site = figures.site(nodes, first.sliceWeights);
     const isLast = first.layers.end === layerCount;
     const count = lengthOf(first.layers);
     const rates = site.rates(layerCount);
-    const link = before === undefined ? costs.entry(leader) : costs.link(before, leader);
+    const link = before === undefined ? figures.entry(leader) : figures.link(before, leader);
     const from = before === undefined ? "gateway" : before.name;
     limits.push({ name: `${from} → ${leader.name}`, tokensPerSecond: link.tokensPerSecond });
     limits.push({
@@ -101,7 +118,7 @@ function wayOf(
     before = leader;
   }
   if (before === undefined) return lost(route);
-  const exit = costs.exit(before);
+  const exit = figures.exit(before);
   limits.push({ name: `${before.name} → gateway`, tokensPerSecond: exit.tokensPerSecond });
   return { route, seconds: seconds + exit.seconds, limits };
 }

@@ -3,7 +3,8 @@
  * it, worked out by giving each the layers at which it does least harm.
  */
 import { lengthOf } from "../../core/ranges.ts";
-import { type Estimated, estimated, gainOf } from "./estimate.ts";
+import type { Costs } from "./cost/costs.ts";
+import { type Estimated, estimated, figuresFor, gainOf } from "./estimate.ts";
 import { holderOf, maySeeText } from "./holders.ts";
 import { assignmentsOf } from "./homes.ts";
 import { type Routed, keysOf, routesOf, segmentKey, segmentsOf } from "./routes.ts";
@@ -16,12 +17,13 @@ const WEIGHED_COUNT_MAX = 12;
 const TRIAL_CHAIN = 100_000;
 
 export function leftOutOf(grounds: Grounds, routed: Routed & Estimated): readonly LeftOut[] {
+  const figures = figuresFor(grounds, routed);
   const used = new Set(routed.assignments.map(({ node }) => node));
   const unused = [...grounds.nodes.values()].filter(({ name }) => !used.has(name));
-  return unused.map((node, index) => whyUnused(grounds, routed, node, index < WEIGHED_COUNT_MAX));
+  return unused.map((node, index) => whyUnused(grounds, routed, node, index < WEIGHED_COUNT_MAX ? figures : undefined));
 }
 
-function whyUnused(grounds: Grounds, routed: Routed & Estimated, node: NodeFacts, weighed: boolean): LeftOut {
+function whyUnused(grounds: Grounds, routed: Routed & Estimated, node: NodeFacts, figures: Costs | undefined): LeftOut {
   const room = grounds.sizes.layersMax({ nodes: [node], provider: node.provider, sliceWeights: [1] });
   if (room.inner === 0) {
     return { node: node.name, code: "NoMemory", why: "not one layer fits into its free memory" };
@@ -32,7 +34,7 @@ function whyUnused(grounds: Grounds, routed: Routed & Estimated, node: NodeFacts
       code: "EdgesElsewhere",
       why: "spec.placement.edges keeps text from it, and every segment of the plan is at an end of a chain",
     };
-  const best = weighed ? bestTrial(grounds, routed, node, room) : undefined;
+  const best = figures === undefined ? undefined : bestTrial({ ...grounds, costs: figures }, routed, node, room);
   if (best === undefined) return { node: node.name, code: "NotNeeded", why: "the plan is as good without it" };
   return { node: node.name, ...inWords(grounds, routed, best) };
 }
@@ -50,7 +52,7 @@ function bestTrial(
   let best: Estimated | undefined;
   for (const group of segmentsOf(routed.assignments).values()) {
     for (const trial of trialsIn(grounds, routed, group, node, room)) {
-      const worth = estimated(grounds, trial);
+      const worth = estimated(grounds, trial, grounds.costs);
       if (best === undefined || gainOf(grounds.model.objective, best, worth) > 0) best = worth;
     }
   }

@@ -3,7 +3,7 @@
  * at home in, so that losing a segment breaks the routes through it and no others. Ranks are named after their home.
  */
 import { present } from "../../core/assert.ts";
-import { SPARE_CHAIN_FIRST } from "./names.ts";
+import { SPARE_CHAIN_FIRST, rankName } from "./names.ts";
 import type { Assignment, Route } from "./types.ts";
 
 /** A segment by its home: the chain and the number that its ranks' names carry. */
@@ -76,6 +76,14 @@ export function isWhole(
 export function sparesIn({ assignments, routes }: Routed): readonly Assignment[] {
   const used = new Set(routesOf({ assignments, ...(routes === undefined ? {} : { routes }) }).flatMap(keysOf));
   return assignments.filter((assignment) => !used.has(segmentKey(assignment)));
+}
+
+/** Chains that run through the rank of this name. */
+export function chainsThrough(model: { readonly name: string }, routed: Routed, name: string): readonly number[] {
+  const groups = segmentsOf(routed.assignments);
+  return routesOf(routed)
+    .filter((route) => ranksOn(route, groups).some((group) => group.some((each) => rankName(model, each) === name)))
+    .map(({ chain }) => chain);
 }
 
 export const keysOf = ({ segments }: Pick<Route, "segments">): readonly string[] => segments.map(segmentKey);

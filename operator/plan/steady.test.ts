@@ -1,0 +1,204 @@
+/** What happens to a plan in force when the world changes: as little as may be. */
+import { expect } from "chai";
+import fc from "fast-check";
+import { aModel, aNode, aWorld, roomForLayers } from "./builders.ts";
+import { approvalOf } from "./decide.ts";
+import { SPARE_CHAIN_FIRST, rankName } from "./names.ts";
+import { neighboursIn } from "./neighbours.ts";
+import { plan as planned, revisionOf, standingPlanOf } from "./plan.ts";
+import { keysOf, routesOf, segmentKey, sparesIn } from "./routes.ts";
+import { someNode, someWorld, nodeOf, worldOf } from "./some-world.ts";
+import { brokenWishes, overfullNode } from "./soundness.ts";
+import type { Assignment, NodeFacts, Placement, Plan, World } from "./types.ts";
+
+type Known = ReturnType<typeof aWorld>;
+
+const plan = (world: World): Plan => planned(world, { evaluationCount: 30 });
+const placementIn = ({ placement }: Plan): Placement => {
+  if (placement === undefined) throw new Error("no placement");
+  return placement;
+};
+/** The world once a plan stands: every rank ready, told of its neighbours. */
+const standing = (world: Known, decided: Plan = plan(world)): Known => {
+  const placement = placementIn(decided);
+  const neighboursOf = neighboursIn(world.model, placement);
+  return {
+    ...world,
+    ranks: placement.assignments.map((assignment) => ({
+      name: rankName(world.model, assignment),
+      assignment,
+      revision: revisionOf(world.model, world.facts),
+      phase: "Ready",
+      neighbours: neighboursOf(assignment),
+      detail: "",
+    })),
+    previous: standingPlanOf(decided.revision, placement, world.model),
+  };
+};
+const without = (world: Known, name: string): Known => ({
+  ...world,
+  nodes: world.nodes.filter((node) => node.name !== name),
+  ranks: world.ranks.map((rank) => (rank.assignment.node === name ? { ...rank, phase: "Lost" } : rank)),
+});
+const room = (layers: number): Partial<NodeFacts> => ({ freeBytes: roomForLayers(layers) });
+const shown = (assignments: readonly Assignment[]) =>
+  assignments.map(({ chain, segment, node, layers }) => `${chain}.${segment} ${node} ${layers.start}-${layers.end}`);
+const touched = (decided: Plan) => decided.actions.flatMap((action) => (action.do === "probe" ? [] : [action.name]));
+
+describe("a plan in force", () => {
+  it("stays when a node joins that would not gain much", () => {
+    const world = standing(aWorld([aNode("a"), aNode("b"), aNode("c")]));
+    const joined = { ...world, nodes: [...world.nodes, aNode("d")] };
+    expect(touched(plan(joined))).to.deep.equal([]);
+    expect(shown(placementIn(plan(joined)).assignments)).to.deep.equal(shown(world.previous?.assignments ?? []));
+  });
+
+  it("is left for one that gains more than half, and says so", () => {
+    const world = standing(aWorld([aNode("a", { memoryBytesPerSecond: 1e9 })]));
+    const joined = { ...world, nodes: [...world.nodes, aNode("b", { memoryBytesPerSecond: 100e9 })] };
+    expect(placementIn(plan(joined)).assignments.some(({ node }) => node === "b")).to.equal(true);
+    expect(plan(joined).conditions[0]?.message).to.match(/a better plan gains \d+ %/);
+  });
+
+  it("is looked at again only when something has changed", () => {
+    const world = standing(aWorld([aNode("a"), aNode("b")]));
+    const again = plan(world);
+    expect(again.placement?.basis).to.equal(world.previous?.basis);
+    expect(again.placement).to.deep.equal(placementIn(plan(standing(world, again))));
+  });
+
+  it("moves off a provider that is refused now", () => {
+    const world = standing(aWorld([aNode("a"), aNode("b"), aNode("c")], aModel({}, { providersMin: 2 })));
+    const [first] = world.previous?.assignments ?? [];
+    const model = aModel({}, { providersMin: 2, providersDeny: [first?.provider ?? ""] });
+    const moved = placementIn(plan({ ...world, model }));
+    expect(moved.assignments.some(({ provider }) => provider === first?.provider)).to.equal(false);
+  });
+
+  it("keeps serving, and says why, where a new wish cannot be kept", () => {
+    const world = standing(aWorld([aNode("a")]));
+    const decided = plan({ ...world, model: aModel({}, { providersDeny: ["a-owner"] }) });
+    expect(decided.actions).to.deep.equal([]);
+    expect(decided.conditions[0]).to.include({ status: "False", reason: "NoNodes" });
+  });
+});
+
+describe("spares", () => {
+  const nodes = [aNode("a", room(7)), aNode("b", room(7)), aNode("c", room(7))];
+  const world = aWorld(nodes, aModel({ spares: 1 }));
+
+  it("are ranks on no route, at home in chains of their own", () => {
+    const placement = placementIn(plan(world));
+    const spares = sparesIn(placement);
+    expect(spares.map(({ chain }) => chain)).to.deep.equal([SPARE_CHAIN_FIRST]);
+    expect(placement.assignments).to.have.length(3);
+    expect(routesOf(placement).flatMap(keysOf)).to.not.include(spares.map(segmentKey)[0]);
+  });
+
+  it("stand in at once for what is lost: no other rank is touched", () => {
+    const before = standing(world);
+    const [spare] = sparesIn(before.previous ?? { assignments: [] });
+    const twin = before.previous?.assignments.find(
+      ({ chain, layers }) => chain === 0 && layers.start === spare?.layers.start,
+    );
+    const decided = plan(without(before, twin?.node ?? ""));
+    const placement = placementIn(decided);
+    expect(routesOf(placement).flatMap(keysOf)).to.include(segmentKey(spare ?? { chain: 0, segment: 0 }));
+    expect(touched(decided)).to.deep.equal([rankName(world.model, twin ?? { chain: 0, segment: 0, rank: 0 })]);
+    expect(decided.conditions[0]?.message).to.match(/tiny-256-0-0 stands in for \w; .*1 of 1 spares find no room/);
+  });
+
+  it("are said to be missing where they find no room", () => {
+    const decided = plan(aWorld(nodes.slice(0, 2), aModel({ spares: 2 })));
+    expect(decided.conditions[0]?.message).to.contain("2 of 2 spares find no room");
+  });
+});
+
+describe("planPolicy Manual", () => {
+  const world = aWorld([aNode("a"), aNode("b")], aModel({ planPolicy: "Manual" }));
+  const proposedIn = (decided: Plan) => {
+    if (decided.proposal === undefined) throw new Error("no proposal");
+    const { revision, placement, approval } = decided.proposal;
+    return { proposed: standingPlanOf(revision, placement, world.model), approval };
+  };
+
+  it("makes nothing until the very plan is approved", () => {
+    const waits = plan(world);
+    expect([waits.placement, waits.actions]).to.deep.equal([undefined, []]);
+    expect(waits.conditions[0]).to.include({ status: "False", reason: "AwaitsApproval" });
+    const { proposed, approval } = proposedIn(waits);
+    expect(waits.conditions[0]?.message).to.contain(`tessellate.dev/approved=${approval}`);
+    expect(approvalOf(proposed)).to.equal(approval);
+    expect(plan({ ...world, proposed, approved: "another" }).actions).to.deep.equal([]);
+    const goes = plan({ ...world, proposed, approved: approval });
+    expect(touched(goes)).to.deep.equal(["tiny-0-0-0", "tiny-0-1-0"]);
+    expect(goes.proposal).to.equal(undefined);
+  });
+
+  it("keeps what serves while a repair waits, and says how to let it through", () => {
+    const { proposed, approval } = proposedIn(plan(world));
+    const serving = standing(world, plan({ ...world, proposed, approved: approval }));
+    expect(plan(serving).proposal).to.equal(undefined);
+    const lost = { ...without(serving, "b"), nodes: [aNode("a"), aNode("c")] };
+    const waits = plan(lost);
+    expect(waits.actions.filter((action) => action.do === "create-rank")).to.deep.equal([]);
+    expect(waits.conditions[0]).to.include({ status: "True", reason: "AwaitsApproval" });
+    const next = proposedIn(waits);
+    // What a person looks at does not change under his eyes.
+    const later = plan({ ...lost, proposed: next.proposed, nodes: [...lost.nodes, aNode("d")] });
+    expect(later.proposal?.approval).to.equal(next.approval);
+    const goes = plan({ ...lost, proposed: next.proposed, approved: next.approval });
+    expect(placementIn(goes).assignments.map(({ node }) => node)).to.have.members(["a", "c"]);
+  });
+});
+
+describe("any plan", () => {
+  const soundIn = (world: Known, decided: Plan) => {
+    if (decided.placement === undefined) return;
+    const nodes = new Map(world.nodes.map((node) => [node.name, node]));
+    expect(brokenWishes({ ...world, nodes }, decided.placement)).to.deep.equal([]);
+    expect(overfullNode(nodes, decided.placement.assignments)).to.equal(undefined);
+  };
+
+  it("is worth no less when a node joins", () => {
+    fc.assert(
+      fc.property(someWorld, someNode, (drawn, joining) => {
+        const world = worldOf(drawn);
+        const before = plan(world);
+        fc.pre(before.placement !== undefined);
+        const joined = { ...standing(world, before), nodes: [...world.nodes, nodeOf(joining, 6)] };
+        const after = plan(joined);
+        soundIn(joined, after);
+        const rate = (decided: Plan) => decided.placement?.estimate.tokensPerSecond ?? 0;
+        expect(rate(after)).to.be.at.least(rate(before) * (1 - 1e-9));
+      }),
+      { numRuns: 12, seed: 4 },
+    );
+  });
+
+  it("moves only what was on a lost node, where another node has the room", () => {
+    fc.assert(
+      fc.property(someWorld, fc.nat(), (drawn, pick) => {
+        const world = worldOf({ ...drawn, nodes: drawn.nodes.slice(0, 5) });
+        const before = plan(world);
+        fc.pre(before.placement !== undefined);
+        const was = standing(world, before);
+        const held = [...new Set((was.previous?.assignments ?? []).map(({ node }) => node))].sort();
+        const lost = held[pick % held.length];
+        fc.pre(lost !== undefined);
+        const left = without(was, lost ?? "");
+        const after = plan(left);
+        soundIn(left, after);
+        if (after.placement === undefined || !/^(moved|\d+ ranks)/.test(after.conditions[0]?.message ?? "")) return;
+        const stayed = (was.previous?.assignments ?? []).filter(
+          ({ node, chain }) => node !== lost && chain < SPARE_CHAIN_FIRST,
+        );
+        const now = new Set(shown(after.placement.assignments));
+        const gone = shown(stayed).filter((rank) => !now.has(rank));
+        // A spare that stands in takes the place of the whole group.
+        if (drawn.tensorParallelMax === 1) expect(gone).to.deep.equal([]);
+      }),
+      { numRuns: 12, seed: 5 },
+    );
+  });
+});
