@@ -9,8 +9,8 @@ import { cutSlices, rankCountMax } from "../core/slice.ts";
 import { checkDevice } from "./engine/check-device.ts";
 import { type EngineThread, startEngineThread } from "./engine/engine-thread.ts";
 import { checkKvDtype } from "./engine/kv-dtype.ts";
-import { machineLibrary } from "./engine/native/products.ts";
-import { withPackedShard } from "./engine/pack.ts";
+import { type ProductsLibrary, machineLibrary } from "./engine/native/products.ts";
+import { type ShardReading, withPackedShard } from "./engine/pack.ts";
 import type { TensorSource } from "./engine/tensor-source.ts";
 import { playedWeights, rehearsedEngine } from "./rehearsal.ts";
 import type { RankFacts } from "./transport/rank-facts.ts";
@@ -57,10 +57,13 @@ export async function loadShard(
   const refused = refusedShard(config, model.config);
   if (refused !== undefined) throw new RefusalError(refused);
   // Compiles for some seconds where it was not yet; meanwhile the weights come.
-  const library = config.device === "cpu" ? machineLibrary(join(config.cacheDirectory, "native")) : undefined;
-  if (config.kvDtype !== "f32")
-    valueOrThrow(checkKvDtype(config.kvDtype, config.device, (await library) ?? { reason: "it is for the cpu" }));
+  const native = machineLibrary(join(config.cacheDirectory, "native"));
+  if (config.kvDtype !== "f32") {
+    const found = config.device === "cpu" ? await native : { reason: "it is for the cpu" };
+    valueOrThrow(checkKvDtype(config.kvDtype, config.device, found));
+  }
   await checkDevice({ device: config.device, config: model.config, quantization: config.quantization });
+  const library = readingBy(native, config, onTrouble);
   const slices = cutSlices(model.config, config.sliceWeights);
   const slice = slices[config.rankIndex];
   if (slice === undefined)
@@ -74,16 +77,16 @@ export async function loadShard(
       modelRoot: model.root,
       quantization: config.quantization,
       cacheDirectory: config.cacheDirectory,
+      reading: () => library,
       onProgress: (doneCount, totalCount) => {
         signal.throwIfAborted();
         onStage("Packing", doneCount / totalCount);
       },
     },
-    async ({ directory }) => {
+    async ({ directory, reading }) => {
       signal.throwIfAborted();
       onStage("Loading", 0);
-      const products = await library;
-      if (products !== undefined && "reason" in products) onTrouble("slower-operators", { reason: products.reason });
+      const native = await library;
       return startEngineThread({
         shardDirectory: directory,
         device,
@@ -92,7 +95,8 @@ export async function loadShard(
         slotCount,
         threadCount,
         spin,
-        ...(products !== undefined && "path" in products ? { products: products.path } : {}),
+        products: native?.laysOut === true ? native.library : undefined,
+        loadHandle: reading?.handle,
       });
     },
     (spoilt) => spoilt.close(),
@@ -114,6 +118,19 @@ export async function loadShard(
   const { rehearsal } = config;
   if (rehearsal === undefined) return { engine, facts };
   return { engine: rehearsedEngine(engine, rehearsal, playedWeights(config, model.config, slice), clock), facts };
+}
+
+/** The operators are for the processor; the threads that read and check are for every device. */
+async function readingBy(
+  library: Promise<ProductsLibrary>,
+  { device, threadCount }: RankConfig,
+  onTrouble: LoadOptions["onTrouble"],
+): Promise<ShardReading | undefined> {
+  const laysOut = device === "cpu";
+  const native = await library;
+  if ("path" in native) return { library: native.path, threadCount, laysOut };
+  if (laysOut) onTrouble("slower-operators", { reason: native.reason });
+  return undefined;
 }
 
 /**

@@ -1,9 +1,9 @@
 /** What runs on the engine's own thread: one engine, one call at a time. See engine-thread.ts for the other side. */
-import { parentPort, workerData } from "node:worker_threads";
+import { parentPort } from "node:worker_threads";
 import { present } from "../../core/assert.ts";
 import { RefusalError, valueOrThrow } from "../../core/result.ts";
 import type { Batch, Output, ShardEngine } from "./engine.ts";
-import { type EngineCall, type EngineReply, type EngineThreadOptions, SIGNAL } from "./engine-thread.ts";
+import { type EngineCall, type EngineLoad, type EngineReply, SIGNAL } from "./engine-thread.ts";
 import { loadEngine } from "./ort-engine.ts";
 import { waitWhile } from "./wait-while.ts";
 
@@ -32,7 +32,7 @@ function run(engine: ShardEngine, batch: Batch, exchangeTimeoutMs: number): Outp
   }
 }
 
-async function serve(options: EngineThreadOptions & { readonly exchangeTimeoutMs: number }): Promise<void> {
+async function serve(options: EngineLoad): Promise<void> {
   const engine = await loadEngine({ ...options, shareMemory: true });
   port.on("message", (call: EngineCall) => {
     try {
@@ -61,7 +61,9 @@ function transferable(output: Output): readonly ArrayBuffer[] {
   );
 }
 
-serve(workerData).catch((cause: unknown) => {
-  sendFailure(cause);
-  port.close();
-});
+port.once("message", (options: EngineLoad) =>
+  serve(options).catch((cause: unknown) => {
+    sendFailure(cause);
+    port.close();
+  }),
+);

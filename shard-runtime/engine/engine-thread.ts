@@ -3,10 +3,11 @@
  * messages, one at a time and in order. An all-reduce happens in shared memory: the engine's thread leaves its partial
  * sum there and sleeps on a word of it, this thread exchanges and adds, and wakes it.
  */
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { assert } from "../../core/assert.ts";
 import { RefusalError, refuse } from "../../core/result.ts";
 import type { Batch, EngineFacts, Output } from "./engine.ts";
+import { takeWorker } from "./engine-worker.ts";
 import type { EngineOptions } from "./ort-engine.ts";
 import { keepLibrary } from "./ort.ts";
 
@@ -40,7 +41,10 @@ export interface EngineThread {
   readonly ended: Promise<Error | undefined>;
 }
 
-/** What goes to the thread. */
+/** What goes to the thread first. */
+export type EngineLoad = EngineThreadOptions & { readonly exchangeTimeoutMs: number };
+
+/** What goes to the thread after that. */
 export type EngineCall =
   | { readonly call: "acquire" | "release"; readonly session: string }
   | { readonly call: "run"; readonly batch: Batch }
@@ -70,9 +74,8 @@ type Waiting = {
 /** Starts the thread and loads the shard. Rejects with a RefusalError that names file or device, or with weather. */
 export async function startEngineThread(options: EngineThreadOptions): Promise<EngineThread> {
   keepLibrary(options.libraryPath);
-  const thread = new Worker(new URL("./engine-thread-body.ts", import.meta.url), {
-    workerData: { exchangeTimeoutMs: EXCHANGE_TIMEOUT_MS, ...options },
-  });
+  const thread = takeWorker();
+  thread.postMessage({ exchangeTimeoutMs: EXCHANGE_TIMEOUT_MS, ...options } satisfies EngineLoad);
   const loaded = await new Promise<Extract<EngineReply, { reply: "loaded" }>>((resolve, reject) => {
     thread.once("error", reject);
     thread.once("exit", () => reject(new Error("the engine's thread ended while it loaded the shard")));

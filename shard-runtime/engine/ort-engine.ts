@@ -20,6 +20,7 @@ import { openDevice, whyNotOn } from "./open-device.ts";
 import { Ort, type OrtSession, floats } from "./ort.ts";
 import { INPUT, LOGITS, ZEROS, headPlan } from "./program.ts";
 import { SegmentRunner } from "./segment-runner.ts";
+import { usingLoad } from "./shard-load.ts";
 import { EMBEDDING_FILE, type ShardDescription, readShard } from "./shard.ts";
 
 /** A packed shard (see pack.ts) and how to run it. */
@@ -34,6 +35,7 @@ export type EngineOptions = {
   readonly maxBatchRows?: number; // default 512
   readonly libraryPath?: string; // another libonnxruntime
   readonly products?: string | undefined; // the library of native/products.ts; absent: ONNX Runtime's own products
+  readonly loadHandle?: bigint | undefined; // of a shard-load.ts that reads this shard now; with products only
   readonly openDevice?: ((kind: string, ort: Ort) => Device) | undefined; // another door than open-device.ts, for tests
   readonly shareMemory?: boolean; // partial sums lie in shared memory, for another thread to add
 };
@@ -62,7 +64,10 @@ export async function loadEngine(options: EngineOptions): Promise<ShardEngine> {
     device = (options.openDevice ?? openDevice)(options.device, ort);
     const why = whyNotOn(device, description);
     if (why !== undefined) throw new RefusalError(refuse("DeviceMissing", why));
-    return new OrtEngine(ort, device, description, digest, options);
+    const opened = device;
+    const create = () => new OrtEngine(ort, opened, description, digest, options);
+    const { products, loadHandle } = options;
+    return products === undefined || loadHandle === undefined ? create() : usingLoad(products, loadHandle, create);
   } catch (cause) {
     device?.close();
     ort.close();

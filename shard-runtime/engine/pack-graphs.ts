@@ -14,11 +14,11 @@ import type { PackedFeedForward, PackedHead, PackedLayer } from "./packed-weight
 import { GRAPHS, type NormPlace, headPlan, programOf } from "./program.ts";
 import type { PackFormat, Shard } from "./shard.ts";
 import type { TensorSource } from "./tensor-source.ts";
-import { type Rectangle, WeightWriter } from "./weight-writer.ts";
+import { type BlockMatrix, type Rectangle, WeightWriter } from "./weight-writer.ts";
 
 export type GraphFile = { readonly name: string; readonly bytes: Uint8Array };
 
-/** Writes the shard's matrices to `weights`, and returns the graphs over them. */
+/** Writes the shard's matrices to `weights`, and returns the graphs over them, and where those in blocks are. */
 export async function packGraphs(
   checkpoint: TensorSource,
   config: ModelConfig,
@@ -26,7 +26,7 @@ export async function packGraphs(
   format: PackFormat,
   weights: HashedFile,
   onProgress: (doneCount: number, totalCount: number) => void = () => {},
-): Promise<readonly GraphFile[]> {
+): Promise<{ readonly graphs: readonly GraphFile[]; readonly matrices: readonly BlockMatrix[] }> {
   const { slice, layers } = shard;
   const last = layers.end === config.layerCount;
   const writer = new WeightWriter(withHeadLayout(checkpoint, config), format, weights);
@@ -45,7 +45,7 @@ export async function packGraphs(
     weights: { layers: packed, ...(head === undefined ? {} : { head }) },
     widths: program.widths,
   };
-  return [
+  const graphs = [
     ...attentionGraphs(config, shard),
     ...program.steps.flatMap((step) =>
       step.step === "run" ? [{ name: step.graph.name, bytes: graphOf(step.graph, context) }] : [],
@@ -53,6 +53,7 @@ export async function packGraphs(
     ...expertGraphs(config, packed),
     ...(head === undefined ? [] : [{ name: headPlan.name, bytes: headGraph(headPlan, context) }]),
   ];
+  return { graphs, matrices: writer.blocks };
 }
 
 function attentionGraphs(config: ModelConfig, { layers, slice }: Shard): readonly GraphFile[] {

@@ -1,43 +1,50 @@
-/// <reference lib="es2025.float16" />
 /**
  * From a checkpoint's tensors to what the engine loads: graphs, one file of packed weights, one of embeddings. Packing
  * is deterministic, so two nodes that hold the same slice hold the same bytes, and its digest can stand in a receipt.
  * What is packed stays in a cache that the ranks of a node share; a directory appears there whole or not at all.
  */
-import { createHash, randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { digestOf } from "../../core/digest.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
-import type { Range } from "../../core/ranges.ts";
-import { HashedFile, type PackedFile } from "./hashed-file.ts";
-import { packGraphs, packSinks } from "./pack-graphs.ts";
+import { isIntact } from "./hashed-file.ts";
 import {
-  DESCRIPTION_FILE,
-  EMBEDDING_FILE,
+  type DescribedShard,
   type PackFormat,
-  SINKS_FILE,
   type Shard,
   type ShardDescription,
-  WEIGHTS_FILE,
+  type ShardIdentity,
+  findShard,
 } from "./shard.ts";
+import { type ShardLoad, startShardLoad } from "./shard-load.ts";
 import type { TensorSource } from "./tensor-source.ts";
-import { rowBlocks } from "./weight-writer.ts";
 
 /** Counts up when the same input is packed to other bytes. */
-const PACKER_VERSION = 4;
+const PACKER_VERSION = 5;
 
 export type PackOptions = {
   readonly modelRoot: string; // sha256:… of the manifest; part of the cache's key
   readonly quantization: PackFormat;
   readonly cacheDirectory: string;
+  /** Reads what is packed by native threads where there is a library for it; see shard-load.ts. */
+  readonly reading?: () => Promise<ShardReading | undefined>;
   /** Told after each tensor: parts done and in all. */
   readonly onProgress?: (doneCount: number, totalCount: number) => void;
 };
 
-export type PackedShard = { readonly directory: string; readonly digest: string };
+export type ShardReading = {
+  readonly library: string; // of native/products.ts
+  readonly threadCount: number;
+  readonly laysOut: boolean; // whether the engine will compute with the library's products
+};
+
+export type PackedShard = {
+  readonly directory: string;
+  readonly digest: string;
+  /** Reads and lays out the weights already; only while `load` runs. */
+  readonly reading?: ShardLoad | undefined;
+};
 
 /**
  * Packs the shard, or finds it packed: a packed one is hashed again before it is trusted, and packed anew where a byte
@@ -73,26 +80,38 @@ export async function withPackedShard<T>(
   discard: (loaded: T) => Promise<void>,
 ): Promise<T> {
   for (;;) {
-    const packed = await findOrPack(source, config, shard, options);
-    const [loaded, intact] = await Promise.allSettled([load(packed), packed.intact]);
-    if (intact.status === "fulfilled" && intact.value) {
-      if (loaded.status === "rejected") throw loaded.reason;
-      return loaded.value;
+    const { directory, digest, description, isNew } = await findOrPack(source, config, shard, options);
+    const how = await options.reading?.();
+    const reading = how && startShardLoad(how.library, directory, description, how);
+    try {
+      const [loaded, intact] = await Promise.allSettled([
+        load({ directory, digest, reading }),
+        reading?.intact ?? (isNew ? true : areIntact(directory, description)),
+      ]);
+      if (intact.status === "fulfilled" && intact.value) {
+        if (loaded.status === "rejected") throw loaded.reason;
+        return loaded.value;
+      }
+      if (loaded.status === "fulfilled") await discard(loaded.value);
+      // Not the files' fault, such as too little memory.
+      if (intact.status === "rejected") throw intact.reason;
+      await rm(directory, { recursive: true, force: true });
+    } finally {
+      reading?.end();
     }
-    if (loaded.status === "fulfilled") await discard(loaded.value);
-    await rm(packed.directory, { recursive: true, force: true });
   }
 }
 
-/** `intact`: whether every file hashes to what the description says; known at once of a shard packed just now. */
+type Found = DescribedShard & { readonly directory: string; readonly isNew: boolean };
+
 async function findOrPack(
   source: TensorSource,
   config: ModelConfig,
   shard: Shard,
   options: PackOptions,
-): Promise<PackedShard & { readonly intact: Promise<boolean> }> {
-  const identity = {
-    kind: "tessellate/shard/v1" as const,
+): Promise<Found> {
+  const identity: ShardIdentity = {
+    kind: "tessellate/shard/v2",
     packer: PACKER_VERSION,
     modelRoot: options.modelRoot,
     config,
@@ -102,24 +121,18 @@ async function findOrPack(
   };
   const key = digestOf(Buffer.from(JSON.stringify(identity))).slice("sha256:".length, "sha256:".length + 32);
   const directory = join(options.cacheDirectory, "shards", key);
-  const found = await readFile(join(directory, DESCRIPTION_FILE)).catch(() => undefined);
-  if (found !== undefined)
-    return {
-      directory,
-      digest: digestOf(found),
-      intact: verifiedDigest(directory).then((digest) => digest !== undefined),
-    };
+  const found = await findShard(directory);
+  if (found !== undefined) return { ...found, directory, isNew: false };
 
   // A rank beside this one may pack the same shard now: each has its own place, the first to finish wins.
   const partial = `${directory}.${process.pid}-${randomBytes(4).toString("hex")}.partial`;
   await mkdir(partial, { recursive: true });
   try {
-    const files = await packFiles(source, config, shard, options, partial);
-    const description: ShardDescription = { ...identity, files };
-    const text = Buffer.from(`${JSON.stringify(description, undefined, 1)}\n`);
-    await writeFile(join(partial, DESCRIPTION_FILE), text);
+    // Most starts find the shard packed, and packing is a third of the modules.
+    const { packFiles } = await import("./pack-files.ts");
+    const packed = await packFiles(source, identity, partial, options.onProgress);
     await settle(partial, directory);
-    return { directory, digest: digestOf(text), intact: Promise.resolve(true) };
+    return { ...packed, directory, isNew: true };
   } finally {
     source.rest?.();
     await rm(partial, { recursive: true, force: true });
@@ -132,78 +145,20 @@ async function settle(partial: string, directory: string): Promise<void> {
     try {
       return await rename(partial, directory);
     } catch (cause) {
-      if ((await verifiedDigest(directory)) !== undefined) return;
+      const found = await findShard(directory);
+      if (found !== undefined && (await areIntact(directory, found.description))) return;
       if (attempt === 2) throw new Error(`cannot put the packed shard at ${directory}`, { cause });
       await rm(directory, { recursive: true, force: true });
     }
   }
 }
 
-/** The digest of a packed shard whose every file is there and hashes to what its description says, else undefined. */
-async function verifiedDigest(directory: string): Promise<string | undefined> {
-  const text = await readFile(join(directory, DESCRIPTION_FILE)).catch(() => undefined);
-  if (text === undefined) return undefined;
+/** Whether every file of a packed shard is there and what its description says. */
+async function areIntact(directory: string, { files }: ShardDescription): Promise<boolean> {
   try {
-    const description = JSON.parse(text.toString("utf8")) as ShardDescription;
-    for (const file of description.files) {
-      const hash = createHash("sha256");
-      await pipeline(createReadStream(join(directory, file.name), { highWaterMark: 1 << 20 }), hash);
-      if (hash.digest("hex") !== file.sha256) return undefined;
-    }
-    return digestOf(text);
+    for (const file of files) if (!(await isIntact(directory, file))) return false;
+    return true;
   } catch {
-    return undefined;
-  }
-}
-
-async function packFiles(
-  source: TensorSource,
-  config: ModelConfig,
-  shard: Shard,
-  options: PackOptions,
-  directory: string,
-): Promise<readonly PackedFile[]> {
-  const files: PackedFile[] = [];
-  const weights = await HashedFile.create(directory, WEIGHTS_FILE);
-  try {
-    const graphs = await packGraphs(source, config, shard, options.quantization, weights, options.onProgress);
-    for (const graph of graphs) {
-      const file = await HashedFile.create(directory, graph.name);
-      await file.write(graph.bytes);
-      files.push(await file.finish());
-    }
-    files.push(await weights.finish());
-  } finally {
-    await weights.abandon();
-  }
-  if (config.sinks) {
-    const sinks = await HashedFile.create(directory, SINKS_FILE);
-    const values = await packSinks(source, shard);
-    await sinks.write(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-    files.push(await sinks.finish());
-  }
-  if (shard.layers.start === 0)
-    files.push(await packEmbedding(source, shard.slice.vocabulary, options, directory, config));
-  return files.sort((a, b) => (a.name < b.name ? -1 : 1));
-}
-
-/** Rows of the embedding as they will be looked up: f32, or f16 where the matrices are smaller still. */
-async function packEmbedding(
-  source: TensorSource,
-  rows: Range,
-  options: PackOptions,
-  directory: string,
-  config: ModelConfig,
-): Promise<PackedFile> {
-  const file = await HashedFile.create(directory, EMBEDDING_FILE);
-  try {
-    for (const part of rowBlocks(rows, config.hiddenSize)) {
-      const values = await source.read("embedding.weight", { rows: part });
-      const stored = options.quantization === "f32" ? values : new Float16Array(values);
-      await file.write(new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength));
-    }
-    return await file.finish();
-  } finally {
-    await file.abandon();
+    return false;
   }
 }

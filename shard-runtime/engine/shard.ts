@@ -13,26 +13,59 @@ export type PackFormat = "f32" | "f16" | "int8" | "int4";
 /** What a rank holds. The embedding comes with layer 0, the head with the last layer. */
 export type Shard = { readonly layers: LayerRange; readonly slice: Slice };
 
-/** shard.json: what the directory holds and what it must hash to. */
-export type ShardDescription = {
-  readonly kind: "tessellate/shard/v1";
+/** What a packed shard is made from: the same identity gives the same bytes. */
+export type ShardIdentity = Shard & {
+  readonly kind: "tessellate/shard/v2";
   readonly packer: number;
   readonly modelRoot: string;
   readonly config: ModelConfig;
-  readonly layers: LayerRange;
-  readonly slice: Slice;
   readonly quantization: PackFormat;
+};
+
+/** Outputs that are laid out together when a matrix is loaded (native/products.h): a piece holds whole groups of them. */
+export const GROUP_ROWS = 16;
+
+/** Where the parts of a matrix with 4- or 8-bit weights begin in the weights file, in bytes. Each begins a section. */
+export type MatrixPlace = {
+  readonly name: string; // of the weights in the graphs
+  readonly bits: number;
+  readonly blockSize: number;
+  readonly outputCount: number;
+  readonly inputCount: number;
+  readonly values: number;
+  readonly scales: number;
+  readonly zeroPoints?: number;
+};
+
+/** shard.json: what the directory holds and what it must hash to. */
+export type ShardDescription = ShardIdentity & {
   readonly files: readonly PackedFile[];
+  readonly matrices: readonly MatrixPlace[];
 };
 
 export const DESCRIPTION_FILE = "shard.json";
+/** The description's own digest, sha256:…, so that a spoilt description is known before anything is done by it. */
+export const DIGEST_FILE = "shard.digest";
 export const WEIGHTS_FILE = "weights.bin";
 /** f32 [layers, heads of the slice], only where the model has sinks. */
 export const SINKS_FILE = "sinks.bin";
 export const EMBEDDING_FILE = "embedding.bin";
 
+export type DescribedShard = { readonly description: ShardDescription; readonly digest: string };
+
 /** The description in a directory that {@link packShard} returned. */
-export async function readShard(directory: string): Promise<{ description: ShardDescription; digest: string }> {
-  const text = await readFile(join(directory, DESCRIPTION_FILE));
-  return { description: JSON.parse(text.toString("utf8")) as ShardDescription, digest: digestOf(text) };
+export async function readShard(directory: string): Promise<DescribedShard> {
+  const shard = await findShard(directory);
+  if (shard === undefined) throw new Error(`${directory} holds no packed shard, or a spoilt one; remove it`);
+  return shard;
+}
+
+/** Undefined where there is none, or its description is not what was written. */
+export async function findShard(directory: string): Promise<DescribedShard | undefined> {
+  const read = (name: string) => readFile(join(directory, name)).catch(() => undefined);
+  const [text, expected] = await Promise.all([read(DESCRIPTION_FILE), read(DIGEST_FILE)]);
+  if (text === undefined || expected === undefined) return undefined;
+  const digest = digestOf(text);
+  if (digest !== expected.toString("utf8")) return undefined;
+  return { description: JSON.parse(text.toString("utf8")) as ShardDescription, digest };
 }

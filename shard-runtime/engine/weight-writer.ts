@@ -6,7 +6,7 @@ import { FLOAT, FLOAT16, type StoredTensor, UINT8 } from "./graph/onnx.ts";
 import type { HashedFile } from "./hashed-file.ts";
 import type { PackedMatrix, PackedProjection } from "./packed-weights.ts";
 import { type BlockBits, quantizeRows } from "./quantize.ts";
-import type { PackFormat } from "./shard.ts";
+import { GROUP_ROWS, type PackFormat } from "./shard.ts";
 import type { TensorBlocks, TensorSource } from "./tensor-source.ts";
 
 /** Native code maps weights from the file; a page's start suits every vector instruction. */
@@ -24,6 +24,8 @@ export function* rowBlocks(rows: Range, columnCount: number): Generator<Range> {
 /** Rows (outputs) and columns (inputs) of one tensor, named without its `.weight`, that go into a packed matrix. */
 export type Rectangle = { readonly tensor: string; readonly rows: Range; readonly columns: Range };
 
+export type BlockMatrix = Extract<PackedMatrix, { format: "blocks" }>;
+
 /** Blocks as they lie in the source, if every rectangle of a matrix has them alike. */
 type SourceBlocks = { readonly blockSize: number; readonly hasZeroPoints: boolean };
 
@@ -31,11 +33,17 @@ export class WeightWriter {
   readonly #source: TensorSource;
   readonly #format: PackFormat;
   readonly #weights: HashedFile;
+  readonly #blocks: BlockMatrix[] = [];
 
   constructor(source: TensorSource, format: PackFormat, weights: HashedFile) {
     this.#source = source;
     this.#format = format;
     this.#weights = weights;
+  }
+
+  /** The matrices in blocks that were written so far. */
+  get blocks(): readonly BlockMatrix[] {
+    return this.#blocks;
   }
 
   /** Parts of tensors of one axis, one after the other, f32. */
@@ -75,14 +83,20 @@ export class WeightWriter {
   ): Promise<PackedMatrix> {
     const outputCount = rectangles.reduce((sum, { rows }) => sum + lengthOf(rows), 0);
     const inputCount = rectangles[0] === undefined ? 0 : lengthOf(rectangles[0].columns);
-    await this.#weights.align(ALIGNMENT);
     if (format === "int8" || format === "int4") {
       const bits = format === "int4" ? 4 : 8;
       const shape = { outputCount, inputCount, bits } as const;
       const found = await this.#sourceBlocks(rectangles, bits);
-      if (found !== undefined) return this.#copied(name, rectangles, { ...shape, ...found });
-      return this.#quantized(name, rectangles, { ...shape, blockSize });
+      const width = (size: number) => (Math.ceil(inputCount / size) * size * bits) / 8;
+      await this.#weights.section(ALIGNMENT, GROUP_ROWS * width(found?.blockSize ?? blockSize));
+      const matrix =
+        found === undefined
+          ? await this.#quantized(name, rectangles, { ...shape, blockSize })
+          : await this.#copied(name, rectangles, { ...shape, ...found });
+      this.#blocks.push(matrix);
+      return matrix;
     }
+    await this.#weights.section(ALIGNMENT);
     const offset = this.#weights.sizeBytes;
     for (const { tensor, part } of parts(rectangles)) {
       const values = await this.#source.read(`${tensor}.weight`, part);
@@ -96,7 +110,7 @@ export class WeightWriter {
     name: string,
     rectangles: readonly Rectangle[],
     shape: { outputCount: number; inputCount: number; blockSize: number; bits: BlockBits },
-  ): Promise<PackedMatrix> {
+  ): Promise<BlockMatrix> {
     const blockCount = Math.ceil(shape.inputCount / shape.blockSize);
     const offset = this.#weights.sizeBytes;
     const scales = new Float32Array(shape.outputCount * blockCount);
@@ -110,7 +124,8 @@ export class WeightWriter {
     }
     const dims = [shape.outputCount, blockCount, (shape.blockSize * shape.bits) / 8];
     const values = this.#stored(name, UINT8, dims, offset);
-    return { format: "blocks", ...shape, values, scales: await this.#append(`${name}_scales`, FLOAT, [at], scales) };
+    const stored = await this.#append(`${name}_scales`, FLOAT, [at], scales, blockCount * 4);
+    return { format: "blocks", ...shape, values, scales: stored };
   }
 
   /** Whether the source holds every rectangle in blocks of this width and one size: told by the first row of each. */
@@ -133,7 +148,7 @@ export class WeightWriter {
     name: string,
     rectangles: readonly Rectangle[],
     shape: { outputCount: number; inputCount: number; blockSize: number; bits: BlockBits; hasZeroPoints: boolean },
-  ): Promise<PackedMatrix> {
+  ): Promise<BlockMatrix> {
     const { hasZeroPoints, ...sizes } = shape;
     const blockCount = Math.ceil(shape.inputCount / shape.blockSize);
     const offset = this.#weights.sizeBytes;
@@ -156,18 +171,21 @@ export class WeightWriter {
       offset,
     );
     const packed = { format: "blocks", ...sizes, values } as const;
-    const stored = { ...packed, scales: await this.#append(`${name}_scales`, FLOAT, [scales.length], scales) };
-    if (!hasZeroPoints) return stored;
-    return { ...stored, zeroPoints: await this.#append(`${name}_zeros`, UINT8, [zeroPoints.length], zeroPoints) };
+    const stored = await this.#append(`${name}_scales`, FLOAT, [scales.length], scales, blockCount * 4);
+    if (!hasZeroPoints) return { ...packed, scales: stored };
+    const zeros = await this.#append(`${name}_zeros`, UINT8, [zeroPoints.length], zeroPoints, zeroBytes);
+    return { ...packed, scales: stored, zeroPoints: zeros };
   }
 
+  /** `rowBytes`: of what belongs to one output. */
   async #append(
     name: string,
     dataType: number,
     dims: readonly number[],
     values: Float32Array | Uint8Array,
+    rowBytes?: number,
   ): Promise<StoredTensor> {
-    await this.#weights.align(ALIGNMENT);
+    await this.#weights.section(ALIGNMENT, rowBytes === undefined ? 1 : GROUP_ROWS * rowBytes);
     const offset = this.#weights.sizeBytes;
     await this.#weights.write(bytesOf(values));
     return this.#stored(name, dataType, dims, offset);

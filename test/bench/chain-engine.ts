@@ -16,7 +16,7 @@ import { productsLibrary } from "../../shard-runtime/engine/native/products.ts";
 import { packShard } from "../../shard-runtime/engine/pack.ts";
 import { sumInRankOrder } from "../../shard-runtime/engine/reduce.ts";
 import { openModel } from "../../shard-runtime/weights/open-model.ts";
-import { benchCache } from "./random-checkpoint.ts";
+import { benchCache } from "./bench-cache.ts";
 
 const PROMPT_LENGTH = 128;
 const WARM_UP_COUNT = 10;

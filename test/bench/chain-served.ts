@@ -21,7 +21,7 @@ import { fullRankName } from "../../operator/plan/names.ts";
 import { revisionOf } from "../../operator/plan/plan.ts";
 import type { Assignment, ModelFacts, ModelSpec, RankState } from "../../operator/plan/types.ts";
 import { until } from "../until.ts";
-import { benchCache } from "./random-checkpoint.ts";
+import { benchCache } from "./bench-cache.ts";
 
 export type Arrangement = { readonly segments: number; readonly tensorParallel: number };
 

@@ -1,6 +1,8 @@
 /** Our side of a bench: a process with the engine of one whole model on its own thread, as a rank has it. */
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { KvDtype } from "../../core/kv-cache.ts";
+import { benchCache } from "./bench-cache.ts";
 import { type LineProcess, startLineProcess } from "./line-process.ts";
 import type { Side } from "./llama-cpp.ts";
 
@@ -27,7 +29,9 @@ export type EngineSide = Side & {
 
 /** Packs into the bench's cache where that is not done, then loads. */
 export async function startEngineSide(options: EngineSideOptions): Promise<EngineSide> {
-  const { pid, ask, stop }: LineProcess = startLineProcess(process.execPath, [BODY]);
+  const { pid, ask, stop }: LineProcess = startLineProcess(process.execPath, [BODY], {
+    NODE_COMPILE_CACHE: join(benchCache(), "code"),
+  });
   const loaded = await ask({ do: "load", ...options });
   return {
     pid,

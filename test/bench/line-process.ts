@@ -15,8 +15,13 @@ const REPLY_TIMEOUT_MS = 900_000;
 const KEPT_WORDS = 4000;
 
 /** Starts `command`; what it writes to stderr is shown only where it ends before it has answered. */
-export function startLineProcess(command: string, args: readonly string[]): LineProcess {
-  const child: ChildProcess = spawn(command, args, { stdio: ["pipe", "pipe", "pipe"] });
+export function startLineProcess(
+  command: string,
+  args: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): LineProcess {
+  const env = { ...process.env, ...environment };
+  const child: ChildProcess = spawn(command, args, { stdio: ["pipe", "pipe", "pipe"], env });
   const { stdin, stdout, stderr } = child;
   if (stdin === null || stdout === null || stderr === null) throw new Error(`${command} has no pipes`);
   let words = "";

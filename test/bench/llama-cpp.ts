@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { startLineProcess } from "./line-process.ts";
-import { benchCache } from "./random-checkpoint.ts";
+import { benchCache } from "./bench-cache.ts";
 
 const VERSION = "0.3.36";
 const PEER = fileURLToPath(new URL("./llama-cpp/peer.py", import.meta.url));

@@ -7,21 +7,23 @@ import { cutSlices } from "../../core/slice.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { packShard } from "../../shard-runtime/engine/pack.ts";
 import { openModel } from "../../shard-runtime/weights/open-model.ts";
-import { benchCache } from "./random-checkpoint.ts";
+import { benchCache } from "./bench-cache.ts";
+
+/** The whole model on one rank, as packShard and withPackedShard want it. */
+export async function wholeShard(checkpoint: string, cacheDirectory: string = join(benchCache(), "packed")) {
+  const model = valueOrThrow(await openModel({ path: checkpoint }, { clock: systemClock }));
+  const layers = { start: 0, end: model.config.layerCount };
+  const slice = present(cutSlices(model.config, [1])[0], "one weight, one slice");
+  const options = { modelRoot: model.root, quantization: "int4", cacheDirectory } as const;
+  return { tensors: model.tensors, config: model.config, shard: { layers, slice }, options };
+}
 
 /** Packs, or checks what is packed. */
 export async function packWhole(
   checkpoint: string,
-  cacheDirectory: string = join(benchCache(), "packed"),
+  cacheDirectory?: string,
 ): Promise<{ readonly directory: string; readonly config: ModelConfig }> {
-  const model = valueOrThrow(await openModel({ path: checkpoint }, { clock: systemClock }));
-  const layers = { start: 0, end: model.config.layerCount };
-  const slice = present(cutSlices(model.config, [1])[0], "one weight, one slice");
-  const { directory } = await packShard(
-    model.tensors,
-    model.config,
-    { layers, slice },
-    { modelRoot: model.root, quantization: "int4", cacheDirectory },
-  );
-  return { directory, config: model.config };
+  const { tensors, config, shard, options } = await wholeShard(checkpoint, cacheDirectory);
+  const { directory } = await packShard(tensors, config, shard, options);
+  return { directory, config };
 }

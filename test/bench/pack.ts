@@ -8,7 +8,8 @@ import { fileURLToPath } from "node:url";
 import { type BenchResult, atMost, rounded } from "./figures.ts";
 import { startLineProcess } from "./line-process.ts";
 import { machineFacts } from "./machine.ts";
-import { benchCache, randomCheckpoint } from "./random-checkpoint.ts";
+import { benchCache } from "./bench-cache.ts";
+import { randomCheckpoint } from "./random-checkpoint.ts";
 
 const BODY = fileURLToPath(new URL("./pack-body.ts", import.meta.url));
 const MB = 1e6;

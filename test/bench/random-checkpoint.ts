@@ -4,12 +4,12 @@
  */
 import { existsSync } from "node:fs";
 import { type FileHandle, mkdir, open, rename, rm, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { parseModelConfig } from "../../core/model-config.ts";
 import { valueOrThrow } from "../../core/result.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { type NamedShape, storedTensors } from "../../core/tensor-places.ts";
+import { benchCache } from "./bench-cache.ts";
 import { packModel } from "../../shard-runtime/weights/pack.ts";
 
 export const BENCH_CONFIG = {
@@ -31,10 +31,6 @@ export const BENCH_CONFIG = {
 
 const STANDARD_DEVIATION = 0.02;
 const PIECE_VALUE_COUNT = 1 << 22;
-
-/** Where benches keep what is dear to make. */
-export const benchCache = (): string =>
-  join(process.env["TESSELLATE_CACHE"] ?? join(homedir(), ".cache", "tessellate"), "bench");
 
 /** The folder of the checkpoint, made first where it is not there (2.8 GB). */
 export async function randomCheckpoint(say: (text: string) => void): Promise<string> {

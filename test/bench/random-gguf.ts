@@ -6,7 +6,8 @@
 import { existsSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { BENCH_CONFIG, benchCache } from "./random-checkpoint.ts";
+import { benchCache } from "./bench-cache.ts";
+import { BENCH_CONFIG } from "./random-checkpoint.ts";
 
 const VERSION = 3;
 const ALIGNMENT = 32;

@@ -63,7 +63,7 @@ static int64_t share_start(int64_t count, int member) { return count * member / 
 static int claim(int share, uint32_t turn, int64_t least, int64_t *start, int64_t *end) {
   uint64_t place = atomic_load_explicit(&shares[share].place, memory_order_acquire);
   for (;;) {
-    const int64_t next = (uint32_t)place, left = atomic_load_explicit(&shares[share].end, memory_order_relaxed) - next;
+    const int64_t next = (uint32_t)place, left = atomic_load_explicit(&shares[share].end, memory_order_acquire) - next;
     if ((uint32_t)(place >> 32) != turn || left <= 0) return 0;
     int64_t size = left / SHARE_PARTS / least * least;
     if (size < least) size = left < least ? left : least;
@@ -162,7 +162,9 @@ int crew_run(Work work, void *of, int64_t count, int64_t least) {
   atomic_store_explicit(&job.least, least, memory_order_relaxed);
   atomic_store_explicit(&job.left, count, memory_order_relaxed);
   for (int i = 0; i < member_count; i++) {
-    atomic_store_explicit(&shares[i].end, share_start(count, i + 1), memory_order_relaxed);
+    /* Closed before its end moves: a member late from the job before would claim what lies between the two ends. */
+    atomic_store_explicit(&shares[i].place, (uint64_t)turn << 32 | UINT32_MAX, memory_order_release);
+    atomic_store_explicit(&shares[i].end, share_start(count, i + 1), memory_order_release);
     atomic_store_explicit(&shares[i].place, (uint64_t)turn << 32 | (uint64_t)share_start(count, i), memory_order_release);
   }
   atomic_store(&job.turn, turn);

@@ -8,12 +8,11 @@
  *     d = sum of (w − zero) × q, an exact integer;    out = fma(float(d), s × scale, out)
  * in single precision. Every variant below does this and nothing else, so all give the same bits.
  *
- * How weights lie in memory: in the order of reading. 16 columns make a group; of each of its blocks, 64-byte lines hold
- * four successive values of all 16 columns (8 bits), or eight of them, the first four in the low halves (4 bits). So one
- * line is one operand of VPDPBUSD, and 16 of them are one of AMX's tiles.
+ * How weights lie in memory: products.h.
  */
 #define _GNU_SOURCE
 #include "operator.h"
+#include "products.h"
 #include <math.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -29,27 +28,8 @@
 #include <immintrin.h>
 #endif
 
-#define GROUP 16         /* columns */
-#define LINE 64          /* bytes */
 #define ROWS_AT_ONCE 8   /* whose sums fit into registers */
 #define PREFETCH 4096    /* bytes ahead; 2 to 8 KB were alike */
-#define HUGE_PAGE (2u << 20)
-
-/* Memory that is read by groups. */
-typedef struct {
-  const void *start;
-  int64_t group_bytes, group_count;
-} Reading;
-
-typedef struct {
-  int64_t inputs, outputs, block, block_count, group_count;
-  int bits;
-  uint8_t *weights; /* [group][block][line] */
-  float *scales;    /* [group][block][GROUP] */
-  uint8_t *zeros;   /* the same, or null: 8 or 128 everywhere */
-  float *bias;      /* [outputs], or null; added last */
-  Reading next;     /* what was read after it when it last ran */
-} Product;
 
 typedef struct {
   const Product *product;
@@ -61,7 +41,6 @@ typedef struct {
   int32_t *row_sums;
 } Call;
 
-static int64_t line_count(const Product *p) { return p->block * p->bits / 32; }
 /* Of a row of quantised values. A line more than a power of two: 16 rows must not all fall into the same set of a cache. */
 static int64_t width_of(const Product *p) { return (p->block_count * p->block + LINE - 1) / LINE * LINE + LINE; }
 
@@ -495,32 +474,6 @@ static void let_go(const uint8_t *from, size_t size) {
 #endif
 }
 
-/* From MatMulNBits' order, [columns][blocks][values, low half first], to that of reading. */
-static void lay_out(const Product *p, const uint8_t *from, const float *scales, const uint8_t *zeros) {
-  const int64_t block_bytes = p->block * p->bits / 8, zero_bytes = (p->block_count * p->bits + 7) / 8;
-  for (int64_t column = 0; column < p->group_count * GROUP; column++)
-    for (int64_t b = 0; b < p->block_count; b++) {
-      const int64_t group = column / GROUP, lane = column % GROUP, place = (group * p->block_count + b) * GROUP + lane;
-      uint8_t *line = p->weights + (group * p->block_count + b) * line_count(p) * LINE + lane * 4;
-      const int there = column < p->outputs;
-      p->scales[place] = there ? scales[column * p->block_count + b] : 0;
-      if (p->zeros && there) {
-        const uint8_t *packed = zeros + column * zero_bytes;
-        p->zeros[place] = p->bits == 8 ? packed[b] : packed[b / 2] >> (b % 2 * 4) & 15;
-      } else if (p->zeros) p->zeros[place] = 0;
-      const uint8_t *q = from + (column * p->block_count + b) * block_bytes;
-      for (int64_t i = 0; i < line_count(p); i++, line += LINE) {
-        if (!there) memset(line, 0, 4);
-        else if (p->bits == 8) memcpy(line, q + 4 * i, 4);
-        else /* values 8i to 8i + 7 lie in four bytes; 8i + t and 8i + 4 + t come to share one */
-          for (int t = 0; t < 4; t++) {
-            const int shift = t % 2 * 4;
-            line[t] = (uint8_t)((q[4 * i + t / 2] >> shift & 15) | (q[4 * i + 2 + t / 2] >> shift & 15) << 4);
-          }
-      }
-    }
-}
-
 static Pointer constant(const Pointer info, size_t index) {
   int is_constant = 0;
   Pointer value = NULL, data = NULL;
@@ -550,7 +503,50 @@ static void destroy(Pointer kernel) {
   take_latest();
   if (latest == p) latest = NULL;
   let_latest_go();
-  free(p->weights), free(p->scales), free(p->zeros), free(p->bias), free(p);
+  free(p->bias), p->bias = NULL;
+  if (p->load) {
+    give_back(p->load);
+    return;
+  }
+  free(p->weights), free(p->scales), free(p->zeros), free(p);
+}
+
+/* Memory of its own for a product that no load has, laid out now. */
+static Product *laid_out(const Product *shape, const uint8_t *weights, const float *scales, const uint8_t *zeros) {
+  Product *p = calloc(1, sizeof *p);
+  if (p == NULL) return NULL;
+  *p = *shape;
+  const size_t blocks = (size_t)(p->group_count * p->block_count), lines = (size_t)line_count(p) * LINE;
+  p->weights = large(blocks * lines);
+  p->scales = malloc(blocks * GROUP * sizeof(float));
+  p->zeros = zeros ? malloc(blocks * GROUP) : NULL;
+  if (!p->weights || !p->scales || (zeros && !p->zeros)) {
+    destroy(p);
+    return NULL;
+  }
+  /* Of the last group, columns may be missing. */
+  const size_t last = blocks - (size_t)p->block_count;
+  memset(p->weights + last * lines, 0, (blocks - last) * lines);
+  memset(p->scales + last * GROUP, 0, (blocks - last) * GROUP * sizeof(float));
+  lay_out_values(p, 0, p->outputs, weights);
+  lay_out_scales(p, 0, p->outputs, scales);
+  let_go(weights, (size_t)(p->outputs * p->block_count * p->block * p->bits / 8));
+  let_go((const uint8_t *)scales, (size_t)(p->outputs * p->block_count) * sizeof(float));
+  if (zeros) {
+    memset(p->zeros + last * GROUP, 0, (blocks - last) * GROUP);
+    lay_out_zeros(p, 0, p->outputs, zeros);
+  }
+  return p;
+}
+
+/* The product that a load has under the name of the weights. */
+static Product *from_load(const Pointer info, const Product *shape, int has_zeros) {
+  char name[256];
+  size_t size = sizeof name;
+  Pointer status = CALL(KERNEL_INPUT_NAME, Pointer, Pointer, size_t, char *, size_t *)(info, INPUT_WEIGHTS, name, &size);
+  if (status == NULL) return loaded_product(name, shape, has_zeros);
+  CALL(RELEASE_STATUS, void, Pointer)(status);
+  return NULL;
 }
 
 static Pointer create(const Pointer *op, const Pointer *unused, Pointer info, Pointer *kernel) {
@@ -569,23 +565,19 @@ static Pointer create(const Pointer *op, const Pointer *unused, Pointer info, Po
   /* A bias that is added after a product comes in here: ONNX Runtime makes one node of the two. */
   const float *bias = constant(info, INPUT_BIAS);
   if (constant(info, INPUT_ORDER)) return failure("a product takes no order");
-  Product *p = calloc(1, sizeof *p);
-  if (p == NULL) return failure("out of memory");
-  p->inputs = inputs, p->outputs = outputs, p->block = block, p->bits = (int)bits;
-  p->block_count = (inputs + block - 1) / block, p->group_count = (outputs + GROUP - 1) / GROUP;
-  const size_t places = (size_t)(p->group_count * p->block_count * GROUP);
-  p->weights = large((size_t)(p->group_count * p->block_count * line_count(p) * LINE));
-  p->scales = malloc(places * sizeof(float));
-  p->zeros = zeros ? malloc(places) : NULL;
-  p->bias = bias ? malloc((size_t)outputs * sizeof(float)) : NULL;
-  if (!p->weights || !p->scales || (zeros && !p->zeros) || (bias && !p->bias)) {
-    destroy(p);
-    return failure("out of memory for weights");
+  const Product shape = {.inputs = inputs, .outputs = outputs, .block = block, .bits = (int)bits,
+                         .block_count = (inputs + block - 1) / block, .group_count = (outputs + GROUP - 1) / GROUP};
+  Product *p = from_load(info, &shape, zeros != NULL);
+  if (p == NULL) p = laid_out(&shape, weights, scales, zeros);
+  if (p == NULL) return failure("out of memory for weights");
+  if (bias) {
+    p->bias = malloc((size_t)outputs * sizeof(float));
+    if (p->bias == NULL) {
+      destroy(p);
+      return failure("out of memory for a bias");
+    }
+    memcpy(p->bias, bias, (size_t)outputs * sizeof(float));
   }
-  lay_out(p, weights, scales, zeros);
-  if (bias) memcpy(p->bias, bias, (size_t)outputs * sizeof(float));
-  let_go(weights, (size_t)(outputs * p->block_count * block * bits / 8));
-  let_go((const uint8_t *)scales, (size_t)(outputs * p->block_count) * sizeof(float));
   *kernel = p;
   return NULL;
 }

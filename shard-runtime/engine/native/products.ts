@@ -21,8 +21,8 @@ export type ProductsLibrary =
   | { readonly reason: string };
 
 const source = (name: string) => fileURLToPath(new URL(`./${name}`, import.meta.url));
-const SOURCES = ["products.c", "attention.c", "crew.c"].map(source);
-const HEADERS = ["operator.h", "crew.h", "attention-rows.h"].map(source);
+const SOURCES = ["products.c", "attention.c", "crew.c", "order.c", "digest.c", "load.c"].map(source);
+const HEADERS = ["operator.h", "crew.h", "products.h", "attention-rows.h", "words.h"].map(source);
 /** A fused multiply-add where the source does not say so would change bits. */
 const FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC", "-pthread"];
 const COMPILE_TIMEOUT_MS = 120_000;
@@ -42,15 +42,14 @@ export async function machineLibrary(directory: string): Promise<ProductsLibrary
 }
 
 /**
- * Finds the library in `directory`, or compiles it there (some seconds, once for each source and compiler). `compiler` is
+ * Finds the library in `directory`, or compiles it there (some seconds, once for each source). `compiler` is
  * a command, `cc` where absent. Never throws: what goes wrong is the reason.
  */
 export async function productsLibrary(directory: string, compiler = "cc"): Promise<ProductsLibrary> {
   if (process.platform === "win32") return { reason: "the products are not built on Windows yet" };
   try {
-    const { stdout: version } = await run(compiler, ["--version"], { timeout: COMPILE_TIMEOUT_MS });
     const texts = await Promise.all([...SOURCES, ...HEADERS].map((path) => readFile(path)));
-    const identity = [...texts, version, FLAGS.join(" "), process.platform, process.arch];
+    const identity = [...texts, FLAGS.join(" "), process.platform, process.arch];
     const digest = identity.reduce((hash, part) => hash.update(part).update("\0"), createHash("sha256")).digest("hex");
     const path = join(directory, `products-${digest.slice(0, 16)}.so`);
     await compileOnce(compiler, directory, path);
@@ -96,7 +95,7 @@ async function compile(compiler: string, path: string): Promise<void> {
   // Whoever looks meanwhile must not find half a library.
   const partial = `${path}.${process.pid}-${randomBytes(4).toString("hex")}.partial`;
   try {
-    await run(compiler, [...FLAGS, "-o", partial, ...SOURCES, "-lm"], { timeout: COMPILE_TIMEOUT_MS });
+    await run(compiler, [...FLAGS, "-o", partial, ...SOURCES, "-lm", "-ldl"], { timeout: COMPILE_TIMEOUT_MS });
     await rename(partial, path);
   } finally {
     await rm(partial, { force: true });
