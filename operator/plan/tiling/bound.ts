@@ -10,11 +10,11 @@ import type { Field } from "./field.ts";
 /** Sums of floating-point products that are equal on paper differ by less. */
 const ROUNDING = 1e-12;
 
-/** Micro-tokens a second. */
-export function flowBound(field: Field): number {
+/** Micro-tokens a second, of all sites or of those that `counts` names. */
+export function flowBound(field: Field, counts: (site: number) => boolean = () => true): number {
   let low = 0;
-  let high = roomAt(field, Number.POSITIVE_INFINITY) / field.layerCount;
-  const covers = (flow: number): boolean => roomAt(field, flow) >= flow * field.layerCount * (1 - ROUNDING);
+  let high = roomAt(field, Number.POSITIVE_INFINITY, counts) / field.layerCount;
+  const covers = (flow: number): boolean => roomAt(field, flow, counts) >= flow * field.layerCount * (1 - ROUNDING);
   if (covers(high)) return high;
   for (let round = 0; round < 80 && high - low > 0.5; round += 1) {
     const middle = (low + high) / 2;
@@ -28,10 +28,11 @@ export function flowBound(field: Field): number {
  * The right side. Of sites that share nodes only some can be held: each node counts with its best share of any site,
  * and no choice of sites that share none sums to more.
  */
-function roomAt(field: Field, flow: number): number {
+function roomAt(field: Field, flow: number, counts: (site: number) => boolean): number {
   const byNode = new Map<string, number>();
   let sum = 0;
   field.sites.forEach(({ nodes }, site) => {
+    if (!counts(site)) return;
     const room = greatest(field, site, flow);
     if ((field.rivals[site] ?? []).length === 0) sum += room;
     else for (const node of nodes) byNode.set(node, Math.max(byNode.get(node) ?? 0, room / nodes.length));

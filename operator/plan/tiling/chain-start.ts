@@ -60,12 +60,13 @@ export function withChain(
     for (const partial of thinned(field, beams[position] ?? [], beam.width)) {
       for (const site of standing.get(position) ?? [])
         offer(field, beams, partial, { site, end: endAt(state, site), rate, cost, fresh: false });
-      for (const kind of candidates) {
-        const site = kind.find((each) => !isUsed(field, partial, each));
-        if (site === undefined) continue;
+      const sites = new Set<number>();
+      fresh(field, partial, candidates.all, beam.kinds, sites);
+      if (partial.site >= 0)
+        fresh(field, partial, candidates.near(siteAt(field, partial.site).region), beam.kinds, sites);
+      for (const site of sites)
         for (const end of endsFor(field, site, position, rate, beam.ends))
           offer(field, beams, partial, { site, end, rate, cost, fresh: true });
-      }
     }
   const { providersMin } = field.problem.rules;
   const whole = (beams[layerCount] ?? [])
@@ -78,38 +79,54 @@ export function withChain(
   return held;
 }
 
-function candidatesOf(
-  field: Field,
-  kinds: Kinds,
-  state: State,
-  rate: number,
-  most: number,
-): readonly (readonly number[])[] {
+type Lists = readonly (readonly (readonly number[])[])[];
+
+/** Kinds with somebody free, in orders of merit: of all, and of the region that a chain has come to. */
+type Candidates = { readonly all: Lists; readonly near: (region: string) => Lists };
+
+function candidatesOf(field: Field, kinds: Kinds, state: State, rate: number, most: number): Candidates {
+  const isFree = (site: number): boolean =>
+    startAt(state, site) < 0 && !(field.rivals[site] ?? []).some((rival) => startAt(state, rival) >= 0);
   const free = kinds.members
-    .map((members) =>
-      members.filter(
-        (site) => startAt(state, site) < 0 && !(field.rivals[site] ?? []).some((rival) => startAt(state, rival) >= 0),
-      ),
-    )
-    .filter((members) => members.length > 0);
-  if (free.length <= most) return free;
-  const merit = (members: readonly number[]): number => longestAt(field, members[0] ?? 0, rate);
-  const pace = (members: readonly number[]): number => {
-    const site = members[0] ?? 0;
-    const most = longestAt(field, site, rate);
-    return most === 0 ? Number.POSITIVE_INFINITY : (field.seconds[site]?.[most] ?? 0) / most;
+    .map((members) => (members.every(isFree) ? members : members.filter(isFree)))
+    .filter(([site]) => site !== undefined && longestAt(field, site, rate) > 0);
+  if (free.length <= most) return { all: [free], near: () => [free] };
+  const first = (members: readonly number[]): number => members[0] ?? 0;
+  const room = new Map(free.map((members) => [members, longestAt(field, first(members), rate)]));
+  const lists = (of: readonly (readonly number[])[]): Lists => {
+    const by = (value: (site: number, layers: number) => number) => {
+      const values = new Map(of.map((members) => [members, value(first(members), room.get(members) ?? 1)]));
+      return [...of].sort((a, b) => (values.get(a) ?? 0) - (values.get(b) ?? 0));
+    };
+    return [
+      by((_, layers) => -layers),
+      by((site, layers) => (field.seconds[site]?.[layers] ?? 0) / layers),
+      by((site, layers) => siteAt(field, site).pricePerHour / layers),
+    ];
   };
-  const price = (members: readonly number[]): number => {
-    const site = members[0] ?? 0;
-    return siteAt(field, site).pricePerHour / Math.max(0.1, longestAt(field, site, rate));
+  const byRegion = new Map<string, Lists>();
+  const near = (region: string): Lists => {
+    const known = byRegion.get(region);
+    if (known !== undefined) return known;
+    const those = lists(free.filter((members) => siteAt(field, first(members)).region === region));
+    byRegion.set(region, those);
+    return those;
   };
-  const third = Math.ceil(most / 3);
-  const paces = new Map(free.map((members) => [members, pace(members)]));
-  const merits = new Map(free.map((members) => [members, merit(members)]));
-  const prices = new Map(free.map((members) => [members, price(members)]));
-  const by = (of: ReadonlyMap<readonly number[], number>, sign: number) =>
-    [...free].sort((a, b) => sign * ((of.get(a) ?? 0) - (of.get(b) ?? 0))).slice(0, third);
-  return [...new Set([...by(merits, -1), ...by(paces, 1), ...by(prices, 1)])];
+  return { all: lists(free), near };
+}
+
+/** From the top of each list, the first few kinds of which the chain has not used everybody. */
+function fresh(field: Field, partial: Partial, lists: Lists, most: number, found: Set<number>): void {
+  for (const list of lists) {
+    let taken = 0;
+    for (const kind of list) {
+      if (taken >= Math.ceil(most / lists.length)) break;
+      const site = kind.find((each) => !isUsed(field, partial, each));
+      if (site === undefined) continue;
+      found.add(site);
+      taken += 1;
+    }
+  }
 }
 
 /** Most layers that the site holds at `rate` or faster. */

@@ -3,7 +3,8 @@
  * flow a little above the best so far, where the energy is what is missing until that flows. A maximum flow itself
  * would be a poor guide: it stays the same until the last of several bottlenecks is gone.
  */
-import { type State, copyState } from "./field.ts";
+import { flowBound } from "./bound.ts";
+import { type State, copyState, emptyState, endAt, hold } from "./field.ts";
 import { type Found, type Judge, isBetter } from "./judge.ts";
 import type { Kinds } from "./kinds.ts";
 import { Moves } from "./moves.ts";
@@ -11,48 +12,80 @@ import type { Seeded } from "./seeded.ts";
 import { type StripTaste, stripAt } from "./strip.ts";
 
 const TASTES: readonly StripTaste[] = [
-  { noise: 0, meeting: 1, smallest: 0.01 },
-  { noise: 0, meeting: 1.3, smallest: 0.03 },
-  { noise: 0.15, meeting: 1.15, smallest: 0.03 },
-  { noise: 0.35, meeting: 1.4, smallest: 0.06 },
+  { noise: 0, meeting: 1, smallest: 0.01, loss: 0 },
+  { noise: 0, meeting: 1.3, smallest: 0.03, loss: 0 },
+  { noise: 0.15, meeting: 1.15, smallest: 0.03, loss: 0 },
+  { noise: 0.35, meeting: 1.4, smallest: 0.06, loss: 0 },
+  { noise: 0.15, meeting: 1.15, smallest: 0, loss: 0.05 },
 ];
+const TASTES_OF_MANY: readonly StripTaste[] = [{ noise: 0, meeting: 1.3, smallest: 0, loss: 0.05 }];
 
 /** The widest strips that sites fill, of each taste; `share` of the work that few sites get. */
 export function strips(judge: Judge, kinds: Kinds, seeded: Seeded, share: number): readonly State[] {
   const tries = Math.max(1, Math.round(4 * share));
-  const { field, bound } = judge;
-  const states: State[] = [];
-  for (const taste of share > 0.001 ? TASTES : TASTES.slice(0, 2)) {
-    let [low, high] = [0, bound];
-    for (let round = 0; round < 9; round += 1) {
-      const middle = round === 0 ? bound : (low + high) / 2;
-      const strip = widest(tries, () => stripAt(field, kinds, middle, seeded, taste));
-      if (strip.covered >= 1 - 2 * taste.smallest) states.push(strip.state);
-      if (strip.covered >= 1 - 2 * taste.smallest) low = middle;
-      else high = middle;
+  return tastesFor(share).flatMap((taste) => halved(judge, kinds, seeded, tries, taste));
+}
+
+/** Strips of one region each, side by side: for links between regions that are thinner than what sites could do. */
+export function regionalStrips(judge: Judge, kinds: Kinds, seeded: Seeded, share: number): readonly State[] {
+  const { field } = judge;
+  const tries = Math.max(1, Math.round(4 * share));
+  const regions = [...new Set(field.sites.map(({ region }) => region))].sort();
+  if (regions.length < 2) return [];
+  return tastesFor(share).map((taste) => {
+    const all = emptyState(field);
+    for (const region of regions) {
+      const members = kinds.members.filter(([site = 0]) => field.sites[site]?.region === region);
+      const widest = halved(judge, { ...kinds, members }, seeded, tries, taste).at(-1);
+      widest?.starts.forEach((start, site) => {
+        if (start >= 0) hold(all, site, start, endAt(widest, site));
+      });
     }
+    return all;
+  });
+}
+
+const tastesFor = (share: number): readonly StripTaste[] => (share === 1 ? TASTES : TASTES_OF_MANY);
+
+/** Ever wider strips that these kinds fill; of many sites only the widest. */
+function halved(judge: Judge, kinds: Kinds, seeded: Seeded, tries: number, taste: StripTaste): readonly State[] {
+  const { field } = judge;
+  const members = new Set(kinds.members.flat());
+  const bound = flowBound(field, (site) => members.has(site));
+  const states: State[] = [];
+  let [low, high] = [0, bound];
+  for (let round = 0; round < 9; round += 1) {
+    const middle = round === 0 ? bound : (low + high) / 2;
+    const strip = widest(tries, () => stripAt(field, kinds, middle, seeded, taste));
+    const { isWhole } = strip;
+    if (isWhole) states.push(strip.state);
+    if (isWhole) low = middle;
+    else high = middle;
   }
-  return states;
+  return field.sites.length > 64 ? states.slice(-1) : states;
 }
 
 function widest(tries: number, make: () => ReturnType<typeof stripAt>): ReturnType<typeof stripAt> {
   let best = make();
-  for (let turn = 1; turn < tries && best.covered < 1; turn += 1) {
+  for (let turn = 1; turn < tries && !best.isWhole; turn += 1) {
     const other = make();
-    if (other.covered > best.covered) best = other;
+    if (other.isWhole || other.covered > best.covered) best = other;
   }
   return best;
 }
 
 export type Climb = {
-  readonly evaluationCount: number;
+  readonly work: number; // as FlowJudge counts it
   readonly hot: number; // layers missing
   readonly cold: number;
   readonly step: number; // how far above the best the wanted flow is, as a share
 };
 
+/** What a move that does not fit counts for. */
+const IDLE = 30;
+
 /** Anneals towards more and more flow. */
-export function climb(judge: Judge, from: State, seeded: Seeded, { evaluationCount, hot, cold, step }: Climb): Found {
+export function climb(judge: Judge, from: State, seeded: Seeded, { work, hot, cold, step }: Climb): Found {
   const { flows, bound } = judge;
   const moves = new Moves(judge.field, seeded);
   const state = copyState(from);
@@ -60,9 +93,14 @@ export function climb(judge: Judge, from: State, seeded: Seeded, { evaluationCou
   const aimAbove = (flow: number): number => Math.min(Math.max(flow * (1 + step), flow + 1), Math.max(bound, flow + 1));
   let wanted = aimAbove(flows.flow(state));
   let energy = flows.missing(state, wanted);
-  for (let done = 0; done < evaluationCount; done += 1) {
-    if (!moves.change(state)) continue;
-    const heat = hot * (cold / hot) ** (done / evaluationCount);
+  const begun = flows.work;
+  let idle = 0;
+  for (let done = 0; done < work; done = flows.work - begun + idle) {
+    if (!moves.change(state)) {
+      idle += IDLE;
+      continue;
+    }
+    const heat = hot * (cold / hot) ** (done / work);
     const enough = energy - heat * Math.log(1 - seeded.unit());
     const next = flows.missing(state, wanted, enough);
     if (next > enough) {

@@ -58,6 +58,10 @@ export class FlowJudge {
   readonly #leaving: Int32Array;
   readonly #arcs: Int32Array; // of each site in use
   readonly #used: number[] = [];
+  readonly #regionOf: readonly number[];
+  readonly #regionCount: number;
+  readonly #meeting: Int32Array; // by position and region
+  #work = 0;
   readonly #hops: { readonly from: number; readonly to: number; readonly arc: number }[] = [];
 
   constructor(field: Field, links = linkRatesOf(field)) {
@@ -67,6 +71,16 @@ export class FlowJudge {
     this.#entering = new Int32Array(field.sites.length);
     this.#leaving = new Int32Array(field.sites.length);
     this.#arcs = new Int32Array(field.sites.length);
+    const regions = [...new Set(field.sites.map(({ region }) => region))].sort();
+    const index = new Map(regions.map((region, at) => [region, at]));
+    this.#regionOf = field.sites.map(({ region }) => index.get(region) ?? 0);
+    this.#regionCount = regions.length;
+    this.#meeting = new Int32Array((field.layerCount + 1) * regions.length);
+  }
+
+  /** Steps of arithmetic so far, about a hundred million a second. */
+  get work(): number {
+    return this.#network.work + this.#work;
   }
 
   /** The greatest flow, micro-tokens a second. */
@@ -109,16 +123,20 @@ export class FlowJudge {
       hub[start] = 0;
       hub[state.ends[site] ?? 0] = 0;
     }
+    this.#work += sites.length + layerCount + (this.#links.mayBind ? used.length * used.length : 0);
     let vertexCount = 0;
     for (let position = 0; position <= layerCount; position += 1)
       if (hub[position] === 0) hub[position] = vertexCount++;
     const sink = vertexCount - 1;
     const tight = this.#links.mayBind ? this.#tightPositions(state, used, wanted) : NO_POSITIONS;
-    for (const site of used) {
-      const [start, end] = [state.starts[site] ?? 0, state.ends[site] ?? 0];
-      this.#entering[site] = tight.has(start) ? vertexCount++ : (hub[start] ?? 0);
-      this.#leaving[site] = tight.has(end) ? vertexCount++ : (hub[end] ?? 0);
-    }
+    const byRegion = !this.#links.areKnown && this.#regionCount > 1;
+    if (byRegion) vertexCount = this.#meetByRegion(state, vertexCount);
+    else
+      for (const site of used) {
+        const [start, end] = [state.starts[site] ?? 0, state.ends[site] ?? 0];
+        this.#entering[site] = tight.has(start) ? vertexCount++ : (hub[start] ?? 0);
+        this.#leaving[site] = tight.has(end) ? vertexCount++ : (hub[end] ?? 0);
+      }
     network.reset(vertexCount);
     for (const site of used) {
       const rate = rateAt(this.#field, site, state.starts[site] ?? 0, state.ends[site] ?? 0);
@@ -128,6 +146,7 @@ export class FlowJudge {
         rate < wanted ? rate : wanted,
       );
     }
+    if (byRegion) this.#joinRegions(state, wanted, withGaps);
     for (const position of tight) this.#takeApart(state, used, position, wanted, withGaps);
     if (withGaps)
       for (let position = 1, from = 0; position <= layerCount; position += 1) {
@@ -137,6 +156,61 @@ export class FlowJudge {
         from = position;
       }
     return sink;
+  }
+
+  /** Gives every region a vertex of its own at each position between layers, where pairs are too many to look at. */
+  #meetByRegion(state: State, vertexCount: number): number {
+    const { layerCount } = this.#field;
+    this.#meeting.fill(-1);
+    const meet = (position: number, region: number): number => {
+      if (position === 0 || position === layerCount) return this.#hub[position] ?? 0;
+      const at = position * this.#regionCount + region;
+      if ((this.#meeting[at] ?? -1) < 0) this.#meeting[at] = vertexCount++;
+      return this.#meeting[at] ?? 0;
+    };
+    for (const site of this.#used) {
+      const region = this.#regionOf[site] ?? 0;
+      this.#entering[site] = meet(state.starts[site] ?? 0, region);
+      this.#leaving[site] = meet(state.ends[site] ?? 0, region);
+    }
+    return vertexCount;
+  }
+
+  /** Between two regions at a position: one link's rate for as many pairs as can be apart from one another. */
+  #joinRegions(state: State, wanted: number, withGaps: boolean): void {
+    const { layerCount } = this.#field;
+    const count = this.#regionCount;
+    type End = { readonly site: number; count: number };
+    const [ending, starting] = [new Map<number, End>(), new Map<number, End>()];
+    for (const site of this.#used) {
+      const region = this.#regionOf[site] ?? 0;
+      for (const [ends, position] of [
+        [starting, state.starts[site] ?? 0],
+        [ending, state.ends[site] ?? 0],
+      ] as const) {
+        const key = position * count + region;
+        const end = ends.get(key);
+        if (end === undefined) ends.set(key, { site, count: 1 });
+        else end.count += 1;
+      }
+    }
+    for (const [key, from] of ending) {
+      const position = Math.floor(key / count);
+      if (position === layerCount) continue;
+      const tail = this.#meeting[key] ?? 0;
+      if (withGaps) this.#network.connect(tail, this.#hub[position] ?? 0, wanted, 1);
+      for (let region = 0; region < count; region += 1) {
+        const to = starting.get(position * count + region);
+        if (to === undefined || position * count + region === key) continue;
+        const rate = this.#links.between(from.site, to.site) * Math.min(from.count, to.count);
+        this.#network.connect(tail, this.#meeting[position * count + region] ?? 0, Math.min(wanted, rate));
+      }
+    }
+    if (withGaps)
+      for (const key of starting.keys()) {
+        const position = Math.floor(key / count);
+        if (position > 0) this.#network.connect(this.#hub[position] ?? 0, this.#meeting[key] ?? 0, wanted, 1);
+      }
   }
 
   /** Positions where some link carries less than both sides of it could. */

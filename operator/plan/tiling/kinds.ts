@@ -3,6 +3,7 @@
  * in the same place tries one.
  */
 import type { Field } from "./field.ts";
+import { isFlowOnly } from "./judge.ts";
 import type { Site } from "./problem.ts";
 
 export type Kinds = {
@@ -11,10 +12,12 @@ export type Kinds = {
 };
 
 export function kindsOf(field: Field): Kinds {
+  const { aim, rules } = field.problem;
+  const tellsOwners = !(isFlowOnly(field.problem) && aim.kind === "throughput" && rules.pricePerHourMax === undefined);
   const byLook = new Map<string, number>();
   const members: number[][] = [];
   const kindOf = field.sites.map((site, index) => {
-    const look = lookOf(site, (field.rivals[index] ?? []).length > 0);
+    const look = lookOf(site, (field.rivals[index] ?? []).length > 0, tellsOwners);
     const kind = byLook.get(look) ?? members.length;
     if (kind === members.length) {
       byLook.set(look, kind);
@@ -26,19 +29,18 @@ export function kindsOf(field: Field): Kinds {
   return { kindOf, members };
 }
 
-function lookOf(site: Site, hasRivals: boolean): string {
+function lookOf(site: Site, hasRivals: boolean, tellsOwners: boolean): string {
   const { inner, first, last, whole } = site.layersMax;
   return [
     hasRivals ? site.name : "",
-    site.provider,
+    tellsOwners ? [site.provider, site.pricePerHour, site.secondsPerToken].join() : "",
     site.region,
     site.mayHoldEnds,
-    site.pricePerHour,
     inner,
     first,
     last,
     whole,
     site.tokensPerSecond.join(),
-    site.secondsPerToken.join(),
+    site.last?.tokensPerSecond.join() ?? "",
   ].join("|");
 }

@@ -6,6 +6,8 @@
 const UNREACHED = 0x3fffffff;
 
 export class Network {
+  /** Arcs looked at since it was made: what a search measures its effort by, the same on every machine. */
+  work = 0;
   #vertexCount = 0;
   #arcCount = 0;
   #first = new Int32Array(64); // vertex → its latest arc
@@ -36,6 +38,7 @@ export class Network {
   /** The arc's number, even; the odd one after it leads back. */
   connect(tail: number, head: number, capacity: number, cost = 0): number {
     const arc = this.#arcCount;
+    this.work += 2;
     if (arc + 2 > this.#head.length) this.#grow();
     this.#arcCount = arc + 2;
     this.#put(arc, tail, head, capacity, cost);
@@ -116,6 +119,7 @@ export class Network {
     distance[source] = 0;
     queue[0] = source;
     let [from, waiting] = [0, 1];
+    let looked = 0;
     while (waiting > 0) {
       const vertex = queue[from] ?? 0;
       from = from + 1 === count ? 0 : from + 1;
@@ -123,6 +127,7 @@ export class Network {
       queued[vertex] = 0;
       const here = distance[vertex] ?? 0;
       for (let arc = first[vertex] ?? -1; arc >= 0; arc = next[arc] ?? -1) {
+        looked += 1;
         if ((room[arc] ?? 0) <= 0) continue;
         const there = head[arc] ?? 0;
         const reached = here + (cost[arc] ?? 0);
@@ -135,6 +140,7 @@ export class Network {
         waiting += 1;
       }
     }
+    this.work += looked;
     return (distance[sink] ?? UNREACHED) < UNREACHED;
   }
 
@@ -146,6 +152,7 @@ export class Network {
     let pushed = 0;
     for (let arc = this.#turn[vertex] ?? -1; arc >= 0; arc = this.#next[arc] ?? -1) {
       this.#turn[vertex] = arc;
+      this.work += 1;
       const there = this.#head[arc] ?? 0;
       const room = this.#room[arc] ?? 0;
       if (room <= 0 || this.#queued[there] === 1) continue;

@@ -7,13 +7,17 @@ import { present } from "../../../core/assert.ts";
 import { anneal } from "./anneal.ts";
 import { type Beam, type ChainCost, chainsAt } from "./chain-start.ts";
 import { type State, emptyState } from "./field.ts";
-import { climb, strips } from "./flow-search.ts";
+import { climb, regionalStrips, strips } from "./flow-search.ts";
 import { type Found, type Judge, isBetter } from "./judge.ts";
 import { type Kinds, kindsOf } from "./kinds.ts";
 import { type Seeded, seededBy } from "./seeded.ts";
 
 /** Up to so many sites every evaluation asked for is made. */
 const FEW_SITES = 64;
+/** Beyond so many, moving one site tells too little for what it costs to judge: the strips stand as they are. */
+const CLIMBERS_MAX = 250;
+/** Fewer evaluations than these ask whether there is an answer rather than for the best. */
+const QUICK = 300;
 const BEAM: Beam = { width: 6, kinds: 40, ends: 10 };
 const NARROW_BEAM: Beam = { width: 2, kinds: 12, ends: 3 };
 
@@ -23,30 +27,35 @@ export function search(judge: Judge, from: readonly State[]): Found {
   const kinds = kindsOf(field);
   const seeded = seededBy(`${field.layerCount} ${field.sites.map(({ name }) => name).join(" ")}`);
   const share = Math.min(1, FEW_SITES / field.sites.length) ** 2;
-  const evaluationCount = Math.floor(field.problem.evaluationCount * share);
+  const evaluationCount = Math.floor(field.problem.evaluationCount * Math.sqrt(share));
   const isMostFlow = judge.isFlowOnly && field.problem.aim.kind === "throughput";
   const starts = [
     ...from,
-    ...(judge.isFlowOnly ? strips(judge, kinds, seeded, share) : []),
-    ...(judge.isFlowOnly && field.sites.length > FEW_SITES ? [] : chainStarts(judge, kinds)),
+    ...(judge.isFlowOnly
+      ? [...strips(judge, kinds, seeded, share), ...regionalStrips(judge, kinds, seeded, share)]
+      : []),
+    ...(judge.isFlowOnly && field.sites.length > FEW_SITES ? [] : chainStarts(judge, kinds, evaluationCount < QUICK)),
   ];
   const found = starts
     .map((state): Found => ({ state, worth: judge.worth(state) }))
     .sort((a, b) => (isBetter(a.worth, b.worth) ? -1 : isBetter(b.worth, a.worth) ? 1 : 0));
   if (found.length === 0) found.push({ state: emptyState(field), worth: judge.worth(emptyState(field)) });
+  if (judge.isFlowOnly && field.sites.length > CLIMBERS_MAX) return present(found[0], "a search begins somewhere");
   return isMostFlow && field.problem.rules.pricePerHourMax === undefined
     ? climbFrom(judge, found, seeded, evaluationCount)
     : annealFrom(judge, found, seeded, evaluationCount);
 }
 
 const ROUNDS = 6;
+/** Steps of arithmetic that an evaluation stands for. */
+const WORK = 2500;
 
 function climbFrom(judge: Judge, starts: readonly Found[], seeded: Seeded, evaluationCount: number): Found {
   let best = present(starts[0], "a search begins somewhere");
   for (let round = 0; round < ROUNDS; round += 1) {
     if (-best.worth.energy >= 1 - 1e-9) break;
     const start = round % 2 === 0 ? best : (starts[Math.min(round, starts.length - 1)] ?? best);
-    const effort = { evaluationCount: Math.floor(evaluationCount / ROUNDS), hot: 0.3, cold: 0.01, step: 0.01 };
+    const effort = { work: (evaluationCount * WORK) / ROUNDS, hot: 0.3, cold: 0.01, step: 0.01 };
     const found = climb(judge, start.state, seeded, effort);
     if (isBetter(found.worth, best.worth)) best = found;
   }
@@ -69,11 +78,12 @@ function annealFrom(judge: Judge, starts: readonly Found[], seeded: Seeded, eval
 }
 
 /** The fastest chains that the beam can find, by halving the rate, at the lowest of each cost. */
-function chainStarts(judge: Judge, kinds: Kinds): readonly State[] {
+function chainStarts(judge: Judge, kinds: Kinds, isQuick: boolean): readonly State[] {
   const { field, bound } = judge;
   const { aim, chainCount } = field.problem;
   const isLarge = field.sites.length > FEW_SITES;
-  const beam = isLarge ? NARROW_BEAM : BEAM;
+  const beam =
+    isQuick || isLarge || judge.isFlowOnly || field.sites.length * field.layerCount > 400 ? NARROW_BEAM : BEAM;
   const count = chainCount ?? 1;
   const states: State[] = [];
   const costs: readonly ChainCost[] = isLarge
@@ -85,7 +95,7 @@ function chainStarts(judge: Judge, kinds: Kinds): readonly State[] {
     states.push(loose);
     if (aim.kind === "latency") continue;
     let [low, high] = [1, bound];
-    for (let round = 0; round < (isLarge ? 8 : 12) && high - low > 1; round += 1) {
+    for (let round = 0; round < (isQuick ? 5 : isLarge ? 8 : 12) && high - low > 1; round += 1) {
       const middle = (low + high) / 2;
       const state = chainsAt(field, kinds, count, middle, cost, beam);
       if (state !== undefined) states.push(state);

@@ -4,8 +4,9 @@
  */
 import { type Result, ok, refuse } from "../../../core/result.ts";
 import { type Field, fieldOf, stateOf } from "./field.ts";
-import { Judge } from "./judge.ts";
-import type { Holding, Tiling, TilingCode, TilingProblem } from "./problem.ts";
+import { type Found, Judge } from "./judge.ts";
+import { mended } from "./mend.ts";
+import type { Aim, Holding, Tiling, TilingCode, TilingProblem } from "./problem.ts";
 import { search } from "./search.ts";
 
 /** Deterministic, whatever the order of the sites. Refuses with what is missing, in words. */
@@ -29,8 +30,34 @@ export function assess(problem: TilingProblem, holdings: readonly Holding[]): Ti
 
 function bestOf(field: Field): Tiling | undefined {
   const judge = new Judge(field);
-  const { state, worth } = search(judge, []);
-  return worth.broken > 0 ? undefined : judge.tiling(state);
+  const { standing } = field.problem;
+  if (standing === undefined || standing.holdings.length === 0) return tilingOf(judge, search(judge, []));
+  const stood = stateOf(field, standing.holdings);
+  const isWhole = stood.starts.filter((start) => start >= 0).length === standing.holdings.length;
+  const kept = mended(judge, stood, isWhole);
+  const found = search(judge, kept === undefined ? [stood] : [kept]);
+  if (kept === undefined) return tilingOf(judge, found);
+  const [before, after] = [judge.tiling(kept), tilingOf(judge, found)];
+  if (before === undefined || after === undefined) return after ?? before;
+  return gainOf(field.problem.aim, before, after) > standing.gainMin ? after : before;
+}
+
+const tilingOf = (judge: Judge, { state, worth }: Found): Tiling | undefined =>
+  worth.broken > 0 ? undefined : judge.tiling(state);
+
+/** By what share `after` is better at the aim. */
+function gainOf(aim: Aim, before: Tiling, after: Tiling): number {
+  const slowest = ({ chains }: Tiling): number => Math.max(...chains.map(({ secondsPerToken }) => secondsPerToken));
+  const by = (better: number, than: number): number =>
+    than > 0 ? better / than - 1 : better > 0 ? Number.POSITIVE_INFINITY : 0;
+  switch (aim.kind) {
+    case "throughput":
+      return by(after.tokensPerSecond, before.tokensPerSecond);
+    case "latency":
+      return by(slowest(before), slowest(after));
+    case "price":
+      return by(before.pricePerHour, after.pricePerHour);
+  }
 }
 
 /** The widest chains named again until there are as many as asked for; each shares its flow with its twin. */
