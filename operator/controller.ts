@@ -9,11 +9,12 @@ import { Bug } from "../core/assert.ts";
 import { OPERATOR } from "../core/identity.ts";
 import { parsePublicKey } from "../core/keys.ts";
 import { isJsonObject } from "../core/json.ts";
+import { parseProgress } from "../core/read-progress.ts";
 import { valueOrThrow } from "../core/result.ts";
 import { type Authority, writeCertificate } from "../core/wire/authority.ts";
 import { type Tls, openTls } from "../core/wire/tls.ts";
 import { keepComponentCertificates, openAuthority } from "./apply/authority.ts";
-import { KubeCluster, type Prober } from "./apply/kube-cluster.ts";
+import { KubeCluster, type Prober, type RankWords } from "./apply/kube-cluster.ts";
 import { COMPONENT_LABEL } from "./apply/labels.ts";
 import { asProvider } from "./apply/observe.ts";
 import { reportNode, reportProvider } from "./apply/offer-status.ts";
@@ -236,7 +237,8 @@ export class Controller {
 function nextLookMs({ conditions }: Plan): number {
   const holds = (type: string) =>
     conditions.some((condition) => condition.type === type && condition.status === "True");
-  if (holds("Ready")) return SETTLED_MS;
+  // Whatever is still loading is looked at while it does, also beside chains that serve.
+  if (holds("Ready") && holds("WeightsReady")) return SETTLED_MS;
   return holds("Planned") ? STARTING_MS : UNPLANNED_MS;
 }
 
@@ -278,13 +280,19 @@ const providersIn = (stores: Stores) =>
 const ASK_TIMEOUT_MS = 1_000;
 const ANSWER_LENGTH_MAX = 500;
 
-/** A rank's `/readyz`: one line that says why it is not ready. Best effort; the pod's status has the word that counts. */
-async function askRank(metricsAddress: string): Promise<string | undefined> {
+/**
+ * A rank's `/readyz`: one line that says why it is not ready, and how far it has read. Best effort; the pod's status has
+ * the word that counts.
+ */
+export async function askRank(metricsAddress: string): Promise<RankWords | undefined> {
   try {
     const response = await fetch(`http://${metricsAddress}/readyz`, { signal: AbortSignal.timeout(ASK_TIMEOUT_MS) });
     const text = (await response.text()).trim();
     // Attacker: a rank runs on somebody else's machine; what it says is shown to people, cut short and on one line.
-    return response.ok || text === "" ? undefined : text.slice(0, ANSWER_LENGTH_MAX).replace(/\p{Cc}+/gu, " ");
+    if (response.ok || text === "") return undefined;
+    const progress = parseProgress((name) => response.headers.get(name));
+    const detail = text.slice(0, ANSWER_LENGTH_MAX).replace(/\p{Cc}+/gu, " ");
+    return { detail, ...(progress === undefined ? {} : { progress }) };
   } catch {
     return undefined;
   }

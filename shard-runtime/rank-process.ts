@@ -71,6 +71,7 @@ const status = await openStatusServer({
   port: listen.metricsPort,
   registry: metrics.registry,
   unready: () => rank.unready(),
+  progress: () => rank.progress(),
 }).catch((error: unknown) => fail("CannotListen", causesOf(error)));
 process.stdout.write(
   `${JSON.stringify({ event: "listening", address: door.address, metricsAddress: hostPort(host, status.port) })}\n`,

@@ -13,6 +13,7 @@ import type { Clock } from "../core/clock.ts";
 import type { Description } from "../core/gen/proto/tessellate/shard/v1/Description.ts";
 import { MANIFEST_FILE, isAddedFile } from "../core/manifest.ts";
 import type { RankConfig } from "../core/rank-config.ts";
+import type { ReadProgress } from "../core/read-progress.ts";
 import { RefusalError, type Result, ok, refuse } from "../core/result.ts";
 import { dial } from "../core/wire/door.ts";
 import type { Tls } from "../core/wire/tls.ts";
@@ -29,7 +30,7 @@ import { Fellows } from "./weights/fellows.ts";
 import { Nearby } from "./weights/nearby.ts";
 import type { OpenModel } from "./weights/open-model.ts";
 import { PieceCache } from "./weights/piece-cache.ts";
-import { shownProgress } from "./weights/progress.ts";
+import { type Progress, shownProgress } from "./weights/progress.ts";
 
 export type Stage = "Fetching" | "Packing" | "Loading" | "Serving" | "Draining" | "Failed";
 
@@ -191,12 +192,24 @@ export class Rank implements RankState {
     return { free, used: this.#serving === undefined ? 0 : this.#config.slotCount - free };
   }
 
+  /** Of its part of the model, while it reads that. */
+  progress(): ReadProgress | undefined {
+    const progress = this.#reading();
+    if (progress === undefined) return undefined;
+    const { doneBytes, totalBytes, secondsLeft } = progress;
+    return { doneBytes, totalBytes, ...(secondsLeft === undefined ? {} : { secondsLeft: Math.ceil(secondsLeft) }) };
+  }
+
+  #reading(): Progress | undefined {
+    const progress = this.#stage === "Packing" ? this.#model?.progress() : undefined;
+    return progress === undefined || progress.doneBytes === 0 ? undefined : progress;
+  }
+
   /** Why it takes no sessions; undefined where it does. */
   unready(): string | undefined {
     if (this.#stage === "Serving") return undefined;
-    const progress = this.#model?.progress();
-    const isReading = this.#stage === "Packing" && progress !== undefined && progress.doneBytes > 0;
-    const far = isReading ? ` ${Math.floor(this.#done * 100)} %, read ${shownProgress(progress)}` : "";
+    const progress = this.#reading();
+    const far = progress === undefined ? "" : ` ${Math.floor(this.#done * 100)} %, read ${shownProgress(progress)}`;
     return this.#lastError === "" ? `${this.#stage}${far}` : `${this.#stage}${far}: ${this.#lastError}`;
   }
 

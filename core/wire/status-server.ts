@@ -1,5 +1,6 @@
 /** Plain HTTP for probes and Prometheus: /healthz (this process answers), /readyz (it does its work), /metrics. */
 import { type Server, createServer } from "node:http";
+import { type ReadProgress, progressHeaders } from "../read-progress.ts";
 import { hostPort } from "./door.ts";
 
 export type StatusServer = { readonly port: number; readonly address: string; close(): Promise<void> };
@@ -9,28 +10,36 @@ type Metrics = { readonly contentType: string; metrics(): Promise<string> };
 
 /**
  * Answers on `host:port` (port 0: any free one). `unready`: why not, in a line; undefined where it is ready. It must
- * answer soon: a probe does not wait.
+ * answer soon: a probe does not wait. `progress`: how far it is in what it reads first; see read-progress.ts.
  */
 export async function openStatusServer(options: {
   readonly host: string;
   readonly port: number;
   readonly registry: Metrics;
   readonly unready: () => string | undefined | Promise<string | undefined>;
+  readonly progress?: () => ReadProgress | undefined;
 }): Promise<StatusServer> {
-  const { host, registry, unready } = options;
-  const text = (status: number, body: string) => ({ status, type: "text/plain; charset=utf-8", body: `${body}\n` });
+  const { host, registry, unready, progress } = options;
+  const text = (status: number, body: string, headers: Record<string, string> = {}) => ({
+    status,
+    headers: { ...headers, "content-type": "text/plain; charset=utf-8" },
+    body: `${body}\n`,
+  });
   const answer = async (path: string | undefined) => {
     if (path === "/healthz") return text(200, "ok");
     if (path === "/readyz") {
       const why = await unready();
-      return why === undefined ? text(200, "ok") : text(503, why);
+      if (why === undefined) return text(200, "ok");
+      const far = progress?.();
+      return text(503, why, far === undefined ? {} : progressHeaders(far));
     }
-    if (path === "/metrics") return { status: 200, type: registry.contentType, body: await registry.metrics() };
+    if (path === "/metrics")
+      return { status: 200, headers: { "content-type": registry.contentType }, body: await registry.metrics() };
     return text(404, "only /healthz, /readyz and /metrics are here");
   };
   const server = createServer((request, response) => {
     answer(request.url).then(
-      ({ status, type, body }) => response.writeHead(status, { "content-type": type }).end(body),
+      ({ status, headers, body }) => response.writeHead(status, headers).end(body),
       () => response.writeHead(500).end(),
     );
   });

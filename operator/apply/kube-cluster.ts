@@ -4,6 +4,7 @@ import { type ShardedModelStatus, shardedModelResource } from "../../core/gen/cr
 import { shardPlanResource } from "../../core/gen/crds/shardplan.ts";
 import { present } from "../../core/assert.ts";
 import type { RankConfig } from "../../core/rank-config.ts";
+import type { ReadProgress } from "../../core/read-progress.ts";
 import type { Authority } from "../../core/wire/authority.ts";
 import type { WallClock } from "../clock.ts";
 import type { KubeClient } from "../kube/client.ts";
@@ -38,6 +39,9 @@ export type Prober = (
   chain: number,
 ) => Promise<ProbeOutcome>;
 
+/** What a rank that starts says of itself. */
+export type RankWords = { readonly detail: string; readonly progress?: ReadProgress };
+
 export type KubeClusterOptions = {
   readonly client: KubeClient;
   readonly clock: WallClock;
@@ -48,7 +52,7 @@ export type KubeClusterOptions = {
   readonly imagePullPolicy?: string | undefined;
   readonly probe: Prober;
   /** Asks a rank that has an address but is not ready why that is; undefined where it does not say. */
-  readonly askRank?: (metricsAddress: string) => Promise<string | undefined>;
+  readonly askRank?: (metricsAddress: string) => Promise<RankWords | undefined>;
   readonly facts?: FactsBook;
 };
 
@@ -339,8 +343,8 @@ export class KubeCluster implements Cluster {
     return Promise.all(
       ranks.map(async (rank) => {
         if (askRank === undefined || rank.phase !== "Starting" || rank.address === undefined) return rank;
-        const detail = await askRank(rank.address.replace(/:\d+$/, `:${METRICS_PORT}`));
-        return detail === undefined ? rank : { ...rank, detail };
+        const words = await askRank(rank.address.replace(/:\d+$/, `:${METRICS_PORT}`));
+        return words === undefined ? rank : { ...rank, ...words };
       }),
     );
   }

@@ -1,5 +1,6 @@
 /** What a ShardedModel's status says of a plan. */
 import type { ShardedModelStatus } from "../../core/gen/crds/shardedmodel.ts";
+import { progressTogether } from "../../core/read-progress.ts";
 import { formatCredits } from "../../core/units.ts";
 import { withTimes } from "../kube/conditions.ts";
 import type { Placement, Plan, World } from "../plan/types.ts";
@@ -21,8 +22,17 @@ export function modelStatus(
     chains: `${plan.readyChainCount}/${model.replicas}`,
     selector: `${MODEL_LABEL}=${model.name}`,
     ...placementStatus(world, plan.placement, before),
+    ...progressStatus(world),
     conditions: conditions.map((condition) => ({ ...condition, type: conditionType(condition.type) })),
   };
+}
+
+/** Of the ranks that are reading now; nothing where none is, so that a model at rest has nothing to be written. */
+function progressStatus({ ranks }: World): Pick<ShardedModelStatus, "progress"> {
+  const progress = progressTogether(ranks.flatMap((rank) => (rank.phase === "Starting" ? (rank.progress ?? []) : [])));
+  if (progress === undefined) return {};
+  const percent = Math.floor((100 * progress.doneBytes) / Math.max(1, progress.totalBytes));
+  return { progress: { ...progress, percent: `${percent}%` } };
 }
 
 function conditionType(type: string): "Planned" | "WeightsReady" | "Ready" {

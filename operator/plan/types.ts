@@ -5,6 +5,7 @@
 import type { KvDtype } from "../../core/kv-cache.ts";
 import type { LayerRange } from "../../core/ranges.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
+import type { ReadProgress } from "../../core/read-progress.ts";
 import type { HandOffDtype, ModelSource, Quantization } from "../../core/rank-config.ts";
 
 /** What the user asked for, defaults filled in. */
@@ -105,6 +106,7 @@ export type RankState = {
   readonly address?: string; // host:port of its gRPC door
   readonly neighbours?: readonly string[]; // whom it was told to let in; left out: not known
   readonly detail: string; // why it is not ready, in its own words
+  readonly progress?: ReadProgress; // of its part of the model, while it reads that
 };
 
 /** Which shard goes to which node. */

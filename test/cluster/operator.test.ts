@@ -12,6 +12,7 @@ import { KubeClient } from "../../operator/kube/client.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { type FakeHouse, startFakeHouse } from "./fake-house.ts";
 import { FakeMachines } from "./fake-machines.ts";
+import { startReadingRanks } from "./reading-ranks.ts";
 import { type Operator, makeHousePods, manifestText, startOperator } from "./running-operator.ts";
 
 const CRDS = fileURLToPath(new URL("../../crds/", import.meta.url));
@@ -179,6 +180,23 @@ describe("the operator on a real API server", function () {
       "WeightsReady=False",
     );
     expect(loading.message).to.contain("0 of 3 ranks");
+  });
+
+  it("says how far the ranks have read, together, and no more of it once none reads", async () => {
+    const statusOf = async (kind: string, name: string) => (await json("get", kind, name)).status;
+    const close = await startReadingRanks([
+      [(await statusOf("pod", "tiny-0-0-0")).podIP, { doneBytes: 600, totalBytes: 1000, secondsLeft: 3 }],
+      [(await statusOf("pod", "tiny-0-1-0")).podIP, { doneBytes: 20, totalBytes: 500, secondsLeft: 40 }],
+    ]);
+    const tiny = () => statusOf("sm", "tiny");
+    const { progress } = await until(tiny, (status) => status?.progress?.totalBytes === 1500, "progress of two");
+    expect(progress).to.deep.equal({ doneBytes: 620, totalBytes: 1500, secondsLeft: 40, percent: "41%" });
+    expect(await kubectl("get", "sm", "tiny")).to.match(/FETCHED.*\n.* 41% /);
+    const before = operator.client.writes.length;
+    await systemClock().sleep(4_000); // it looks every three seconds
+    expect(operator.client.writes.slice(before)).to.deep.equal([]);
+    await close();
+    await until(tiny, (status) => status.progress === undefined, "no progress");
   });
 
   it("is Ready only after a probe has gone through the whole chain", async () => {

@@ -271,6 +271,18 @@ export interface ShardedModelSpec {
   readonly gateway: ShardedModelSpecGateway;
 }
 
+/** How far the ranks that are reading the model now have come, together. Absent where none reads. */
+export interface ShardedModelStatusProgress {
+  /** Bytes that they have read and checked. */
+  readonly doneBytes: number;
+  /** Bytes that they need of the model's files. */
+  readonly totalBytes: number;
+  /** Seconds until the slowest of them is done, at its pace of late. Absent where not known. */
+  readonly secondsLeft?: number;
+  /** Done of total, such as 41%. */
+  readonly percent: string;
+}
+
 /** What the plan expects of the chains it made. */
 export interface ShardedModelStatusEstimate {
   /** Generated tokens per second of all chains together, at full batches. */
@@ -322,6 +334,8 @@ export interface ShardedModelStatus {
   readonly plan?: string;
   /** Independent providers that hold a part of the model. */
   readonly providerCount?: number;
+  /** How far the ranks that are reading the model now have come, together. Absent where none reads. */
+  readonly progress?: ShardedModelStatusProgress;
   /** What the plan expects of the chains it made. */
   readonly estimate?: ShardedModelStatusEstimate;
   /** Where the model is on its way from a spec to answers. */
@@ -834,6 +848,16 @@ export const shardedModelSchema: Schema = {
         root: { type: "string" },
         plan: { type: "string" },
         providerCount: { type: "integer", format: "int32" },
+        progress: {
+          type: "object",
+          required: ["doneBytes", "totalBytes", "percent"],
+          properties: {
+            doneBytes: { type: "integer", format: "int64", minimum: 0 },
+            totalBytes: { type: "integer", format: "int64", minimum: 0 },
+            secondsLeft: { type: "integer", format: "int64", minimum: 0 },
+            percent: { type: "string" },
+          },
+        },
         estimate: {
           type: "object",
           properties: {
