@@ -1,4 +1,5 @@
 /** `tessellate plan`: what would go where, and what would be otherwise if, without starting anything. */
+import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { costText, costsOf } from "../../core/quantization-cost.ts";
 import { type Refusal, RefusalError, type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
@@ -24,6 +25,7 @@ type Options = {
   readonly output: string;
   readonly whatIf: readonly string[];
   readonly width?: string;
+  readonly config?: string;
 };
 
 const FORMS = ["picture", "wide", "table", "json", "svg"] as const;
@@ -43,12 +45,14 @@ export function register(program: Command): void {
       (change: string, before: readonly string[]) => [...before, change],
       [] as readonly string[],
     )
+    .option("--config <file>", "the model's config.json, to plan with before the model is fetched and packed")
     .option("--width <columns>", "of the picture, 60 to 200; left out, the terminal's")
     .action(async (options: Options) => {
       const form = valueOrThrow(formOf(options.output));
       const style = terminalStyle(valueOrThrow(widthAsked(options.width)));
       const documents = valueOrThrow(readDocuments([...options.file, ...options.nodes]));
-      const { model, facts } = await resolveLocal(documents);
+      const config = options.config === undefined ? undefined : valueOrThrow(readConfig(options.config));
+      const { model, facts } = await resolveLocal(documents, config);
       const nodes = documents.nodes.map((node) => nodeFactsOf(node, admitted(documents), true));
       const world: Known = { model, facts, nodes, ranks: [], previous: undefined, probes: [] };
       if (options.whatIf.length > 0) {
@@ -118,6 +122,14 @@ function widthAsked(text: string | undefined): Result<number | undefined, "BadOp
   if (asked !== undefined && !(Number.isInteger(asked) && asked > 0))
     return refuse("BadOption", `--width ${text}: expected a whole number of columns`);
   return ok(asked);
+}
+
+function readConfig(file: string): Result<string, "UnreadableFile"> {
+  try {
+    return ok(readFileSync(file, "utf8"));
+  } catch (error) {
+    return refuse("UnreadableFile", `cannot read ${file}: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 /** Offline every provider that the files name is admitted: local mode makes the keys that the files leave out. */

@@ -35,13 +35,15 @@ export function showTable(
 export function showPlacement(world: Known, placement: Placement): string {
   const { assignments, leftOut } = placement;
   const times = timesOf(world, placement);
+  const groupOf = ({ chain, segment }: Assignment) =>
+    assignments.filter((each) => each.chain === chain && each.segment === segment).sort((a, b) => a.rank - b.rank);
   const rows = assignments.map((assignment) => [
     isSpare(placement, assignment) ? "spare" : String(assignment.chain),
     assignment.provider,
     assignment.node,
     `${assignment.layers.start}–${assignment.layers.end} (${lengthOf(assignment.layers)})`,
     showSlice(assignment),
-    formatMillis(times.segment([assignment]).milliseconds),
+    formatMillis(times.segment(groupOf(assignment)).milliseconds),
     formatBytes(assignment.weightBytes),
     formatBytes(assignment.kvBytes),
     formatBytes(assignment.weightBytes + assignment.kvBytes),
