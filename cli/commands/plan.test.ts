@@ -61,7 +61,7 @@ describe("tessellate plan", function () {
       "says how a Manual plan is approved",
       () => run({}, "-f", variant(MODEL, "manual.yaml", [/^spec:/gm, "spec:\n  planPolicy: Manual"]), "--nodes", NODES),
       0,
-      /^kubectl annotate shardplan demo-proposed -n default --overwrite tessellate\.dev\/approved="\$\(kubectl get /m,
+      /^kubectl -n default annotate shardplan demo\.proposed tessellate\.dev\/approved="\$\(kubectl -n default get /m,
       /^$/,
     ],
     [

@@ -8,9 +8,9 @@ const LENGTH_MAX = 1000;
 
 /** `kubectl annotate …`: approves the proposal that is there when it runs; with `approval`, that very one. */
 export function approvalCommand({ namespace, name }: Pick<ModelSpec, "namespace" | "name">, approval?: string): string {
-  const proposal = `shardplan ${name}-proposed -n ${namespace}`;
-  const value = approval ?? `"$(kubectl get ${proposal} -o jsonpath={.spec.approval})"`;
-  return `kubectl annotate ${proposal} --overwrite tessellate.dev/approved=${value}`;
+  const proposal = `shardplan ${name}.proposed`;
+  const value = approval ?? `"$(kubectl -n ${namespace} get ${proposal} -o jsonpath={.spec.approval})"`;
+  return `kubectl -n ${namespace} annotate ${proposal} tessellate.dev/approved=${value} --overwrite`;
 }
 
 /** What would move if the proposal were approved, what it promises, and how to approve it; at most 1,000 characters. */

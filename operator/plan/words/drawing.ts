@@ -4,7 +4,7 @@
  */
 import { lengthOf } from "../../../core/ranges.ts";
 import type { Assignment } from "../types.ts";
-import { type Charset, type Line, type Span, allot, lineWidth, wrapPieces } from "./lines.ts";
+import { type Charset, type Line, type Span, allot, cutAt, wrapPieces } from "./lines.ts";
 import { type Block, type Hop, type Row, type View, sharePercent } from "./view.ts";
 import { formatMillis, formatRate } from "./figures.ts";
 
@@ -13,6 +13,8 @@ export type DrawingStyle = { readonly width: number; readonly charset: Charset }
 /** A line of the picture takes at least so many columns; narrower ones are drawn as if it were so wide. */
 export const WIDTH_MIN = 60;
 const LABEL_WIDTH = 10;
+/** Between the ranks of a group. */
+const GROUP = " + ";
 /** A bar, a letter and a filling. */
 const BLOCK_WIDTH_MIN = 3;
 const KEYS = [..."abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"];
@@ -162,30 +164,16 @@ const fitsIn = (text: string, width: number): boolean => text.length + 1 < width
 
 /** `a garage-3, layers 12–20`: what the letters stand for, and marks that found no room. */
 function noteLines(notes: readonly Note[], style: DrawingStyle): readonly Line[] {
-  const pieces = notes.map(({ key, block }): Line => {
+  const texts = notes.map(({ key, block }) => {
     const { start, end } = block.layers;
-    const names = block.ranks.map((rank) => nameOf(block, rank, style)).join(" + ");
-    return [{ text: `${key === "" ? "" : `${key}: `}${names} ${start}${style.charset.dash}${end}` }];
+    const names = block.ranks.map((rank) => nameOf(block, rank, style)).join(GROUP);
+    return `${key === "" ? "" : `${key}: `}${names} ${start}${style.charset.dash}${end}`;
   });
-  if (pieces.length === 0) return [];
+  if (texts.length === 0) return [];
   const rest = " ".repeat(LABEL_WIDTH);
   const room = style.width - LABEL_WIDTH - 1;
-  const short = pieces.flatMap((piece) => (lineWidth(piece) <= room ? [piece] : cutAtBlanks(piece, room)));
-  return wrapPieces(short, { width: style.width, separator: ", ", first: [{ text: rest }], rest });
-}
-
-/** A group of many ranks as several pieces. */
-function cutAtBlanks(piece: Line, room: number): readonly Line[] {
-  const pieces: string[] = [""];
-  for (const word of piece
-    .map(({ text }) => text)
-    .join("")
-    .split(" + ")) {
-    const grown = pieces.at(-1) === "" ? word : `${pieces.at(-1)} + ${word}`;
-    if (grown.length <= room) pieces[pieces.length - 1] = grown;
-    else pieces.push(word);
-  }
-  return pieces.map((text) => [{ text }]);
+  const pieces = texts.flatMap((text) => cutAt(text, GROUP, room)).map((text): Line => [{ text }]);
+  return wrapPieces(pieces, { width: style.width, separator: ", ", first: [{ text: rest }], rest });
 }
 
 function legend(view: View, { width, charset }: DrawingStyle): readonly Line[] {

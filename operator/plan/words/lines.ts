@@ -90,6 +90,17 @@ export function wrapPieces(
   return [...lines, line];
 }
 
+/** The text whole where it fits, else cut at `joint` into as few parts as fit. */
+export function cutAt(text: string, joint: string, width: number): readonly string[] {
+  const parts: string[] = [];
+  for (const word of text.split(joint)) {
+    const grown = parts.length === 0 ? word : `${parts.at(-1)}${joint}${word}`;
+    if (parts.length > 0 && [...grown].length <= width) parts[parts.length - 1] = grown;
+    else parts.push(word);
+  }
+  return parts;
+}
+
 /** A sentence wrapped at blanks; a word longer than a line is cut. */
 export function wrapText(text: string, width: number, first: Line = [], rest = ""): readonly Line[] {
   const room = Math.max(8, width - [...rest].length);

@@ -5,7 +5,7 @@ import { place } from "../place.ts";
 import type { Change } from "./change.ts";
 import { changed } from "./change.ts";
 import { parseChange } from "./parse-change.ts";
-import { PLAN_COUNT_MAX, refusalWords, remedies, shortageOf } from "./remedies.ts";
+import { refusalWords, remedies, shortageOf } from "./remedies.ts";
 import { someWorld } from "./scenes.ts";
 
 const GIB = 2 ** 30;
@@ -23,12 +23,14 @@ const FACTS = {
   }),
 };
 const NODES = [
-  aNode("a", { provider: "campus", freeBytes: 4 * GIB }),
-  aNode("b", { provider: "garage", freeBytes: 3 * GIB }),
-  aNode("c", { provider: "studio", freeBytes: 2 * GIB }),
+  aNode("a", { provider: "campus", freeBytes: 3 * GIB }),
+  aNode("b", { provider: "garage", freeBytes: 2.5 * GIB }),
+  aNode("c", { provider: "studio", freeBytes: 1.8 * GIB }),
 ];
 const model = (...[set, placement]: Parameters<typeof aModel>) =>
   aModel({ quantization: "int8", contextLength: 4096, ...set }, placement);
+const QUICK = { evaluationCount: 30 };
+const EFFORT = { plan: (world: Parameters<typeof place>[0]) => place(world, QUICK) };
 type World = ReturnType<typeof aWorld>;
 
 describe("remedies", () => {
@@ -46,7 +48,7 @@ describe("remedies", () => {
     ],
     [
       "one chain fits, two do not",
-      aWorld([aNode("a", { freeBytes: 12 * GIB })], model({ replicas: 2 }), FACTS),
+      aWorld([aNode("a", { freeBytes: 11.5 * GIB })], model({ replicas: 2 }), FACTS),
       [/^add a node/, /^1 replica$|^quantization int4$/, /^1 replica$|^quantization int4$/],
     ],
     [
@@ -87,7 +89,7 @@ describe("remedies", () => {
   ];
   for (const [name, world, wanted] of cases)
     it(`are found where ${name}`, () => {
-      const found = remedies(world);
+      const found = remedies(world, EFFORT);
       for (const [index, pattern] of wanted.entries()) expect(found[index]?.words).to.match(pattern);
     });
 
@@ -110,27 +112,28 @@ describe("remedies", () => {
     let refusedCount = 0;
     fc.assert(
       fc.property(someWorld({ nodeCountMax: 6, freeMax: 260 }), (world) => {
-        if (place(world).ok) return;
+        if (place(world, QUICK).ok) return;
         refusedCount += 1;
         let planCount = 0;
         const found = remedies(world, {
+          planCountMax: 24,
           plan: (any) => {
             planCount += 1;
-            return place(any);
+            return place(any, QUICK);
           },
         });
-        expect(planCount).to.be.at.most(PLAN_COUNT_MAX);
+        expect(planCount).to.be.at.most(24);
         expect(found.map(({ size }) => size)).to.deep.equal(found.map(({ size }) => size).sort((a, b) => a - b));
         for (const { changes, options, words, placement } of found) {
-          expect(place(changed(world, changes))).to.deep.equal({ ok: true, value: placement });
+          expect(place(changed(world, changes), QUICK)).to.deep.equal({ ok: true, value: placement });
           const parsed = options.map((option) => parseChange(world, option));
           const again = parsed.flatMap((change): readonly Change[] => (change.ok ? [change.value] : []));
           expect(again.length, options.join(" ")).to.equal(changes.length);
-          expect(place(changed(world, again)).ok, words).to.equal(true);
+          expect(place(changed(world, again), QUICK).ok, words).to.equal(true);
         }
       }),
-      { numRuns: 150 },
+      { numRuns: 25 },
     );
-    expect(refusedCount).to.be.above(20);
+    expect(refusedCount).to.be.above(4);
   });
 });

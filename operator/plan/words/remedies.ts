@@ -31,15 +31,24 @@ export type Effort = {
   readonly plan: (world: Known) => Result<Placement>;
 };
 
-/** So many times a plan is tried before the answer stands with what was found. */
+/** So many times a plan is tried before the answer stands with what was found; fewer times where each takes longer. */
 export const PLAN_COUNT_MAX = 96;
-const EFFORT: Effort = { planCountMax: PLAN_COUNT_MAX, plan: (world) => place(world) };
+const PLAN_COUNT_MIN = 24;
+const NODES_AND_PLANS = 10_000;
+/** Whether anything fits is the question, not what fits best. */
+const EVALUATIONS = 60;
+
+const effortFor = ({ nodes }: Known, effort: Partial<Effort>): Effort => ({
+  planCountMax: Math.max(PLAN_COUNT_MIN, Math.min(PLAN_COUNT_MAX, Math.floor(NODES_AND_PLANS / nodes.length))),
+  plan: (world) => place(world, { evaluationCount: EVALUATIONS }),
+  ...effort,
+});
 /** Existing providers that are asked whose a new node may be. */
 const OWNERS_MAX = 4;
 
 /** Every change that works, smallest first; empty where none of those tried does, or where the world fits already. */
 export function remedies(world: Known, effort: Partial<Effort> = {}): readonly Remedy[] {
-  const search = new Search(world, { ...EFFORT, ...effort });
+  const search = new Search(world, effortFor(world, effort));
   if (search.tries([]) !== undefined) return [];
   const axes = axesOf(world);
   const alone = axes.flatMap((axis) => search.smallest(axis, []) ?? []);
@@ -186,7 +195,7 @@ export type Shortage = { readonly bytes: number; readonly layers: LayerRange };
 
 /** Found by planning again with fewer layers. Undefined where more memory on every node would not help. */
 export function shortageOf(world: Known, effort: Partial<Effort> = {}): Shortage | undefined {
-  const search = { ...EFFORT, ...effort };
+  const search = effortFor(world, effort);
   const { layerCount } = world.facts.config;
   const ample = world.nodes.map((node) => ({ ...node, freeBytes: node.freeBytes > 0 ? 2 ** 50 : node.freeBytes }));
   if (!search.plan({ ...world, nodes: ample }).ok) return undefined;
@@ -197,8 +206,10 @@ export function shortageOf(world: Known, effort: Partial<Effort> = {}): Shortage
     if (fits(middle)) held = middle;
     else short = middle;
   }
-  const { layerBytes, endBytes } = footprint(world.model, world.facts);
-  const bytes = (layerCount - held) * layerBytes * Math.max(1, world.model.replicas) + (held === 0 ? endBytes : 0);
+  // Not even one layer beside the embedding and the head: then it is not the layers that are short of room.
+  if (held === 0) return undefined;
+  const { layerBytes } = footprint(world.model, world.facts);
+  const bytes = (layerCount - held) * layerBytes * Math.max(1, world.model.replicas);
   return { bytes, layers: { start: held, end: layerCount } };
 }
 
@@ -208,19 +219,36 @@ function withLayers(facts: ModelFacts, layerCount: number): ModelFacts {
   return { ...facts, config: { ...config, layerCount, layerKinds: config.layerKinds.slice(0, layerCount) } };
 }
 
+type Refused = Pick<Refusal, "code" | "detail">;
+
 /** So many remedies are told; the rest is there for programs. */
 const TOLD_MAX = 4;
 const REFUSAL_LENGTH_MAX = 1500;
 
-/** `4.2 GiB short on layers 18–24: add a node with ≥ 6 GiB free of any provider, or int4, …`, and what was refused. */
-export function refusalWords(world: Known, refusal: Refusal, effort: Partial<Effort> = {}): string {
-  return remedyWords(world, refusal, remedies(world, effort), effort);
+/** Worlds come again and again as long as nothing fits them: what was found for the last ones is kept. */
+const KEPT_MAX = 8;
+const kept = new Map<string, string>();
+
+/**
+ * `4.2 GiB short on layers 18–24: add a node with ≥ 6 GiB free of any provider, or int4, …`, and what was refused. Takes
+ * up to a hundred plans the first time that it is asked about a world, and none when it is asked again.
+ */
+export function refusalWords(world: Known, refusal: Refused, effort: Partial<Effort> = {}): string {
+  const { model, facts, nodes } = world;
+  const asked = { model, root: facts.root, config: facts.config, nodes, refusal, count: effort.planCountMax };
+  const key = JSON.stringify(asked, (_, value: unknown) => (typeof value === "bigint" ? `${value}n` : value));
+  const words = kept.get(key) ?? remedyWords(world, refusal, remedies(world, effort), effort);
+  kept.delete(key);
+  kept.set(key, words);
+  const [oldest] = kept.keys();
+  if (kept.size > KEPT_MAX && oldest !== undefined) kept.delete(oldest);
+  return words;
 }
 
 /** The same, of remedies that were found already. */
 export function remedyWords(
   world: Known,
-  refusal: Refusal,
+  refusal: Refused,
   found: readonly Remedy[],
   effort: Partial<Effort> = {},
 ): string {

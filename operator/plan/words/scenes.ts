@@ -127,3 +127,67 @@ export const someWorld = ({ nodeCountMax, freeMax }: SceneOptions) =>
         { root: `sha256:${"00".repeat(32)}`, config: aConfig({ layerCount }) },
       ),
     );
+
+/** Placements of any shape, whether or not a planner would choose them: groups, crossing chains, spares, nodes left out. */
+export const somePlacement = fc
+  .record({
+    stems: fc.array(fc.constantFrom("a", "gpu-box", "rack-17-shelf-03-left", "n"), { minLength: 60, maxLength: 60 }),
+    layerCount: fc.integer({ min: 1, max: 126 }),
+    cuts: fc.uniqueArray(fc.integer({ min: 1, max: 125 }), { maxLength: 40 }),
+    degrees: fc.array(fc.constantFrom(1, 1, 1, 2, 4, 8), { minLength: 60, maxLength: 60 }),
+    chainCount: fc.integer({ min: 1, max: 3 }),
+    crossings: fc.array(fc.integer({ min: 0, max: 5 }), { minLength: 200, maxLength: 200 }),
+    isMeasured: fc.array(fc.boolean(), { minLength: 60, maxLength: 60 }),
+    bottleneck: fc.integer({ min: 0, max: 100 }),
+    leftOutCount: fc.integer({ min: 0, max: 6 }),
+    isRouted: fc.boolean(),
+  })
+  .map((drawn) => {
+    const nodes: NodeFacts[] = [];
+    const assignments: Assignment[] = [];
+    const next = (): NodeFacts => {
+      const index = nodes.length;
+      const set = { provider: `owner-${(index * 7) % 11}`, memoryBytesPerSecond: (1 + (index % 40)) * 1e9 };
+      const name = `${drawn.stems[index % 60] ?? "n"}-${index}`;
+      const node = drawn.isMeasured[index % 60] === true ? measured(name, set) : aNode(name, set);
+      nodes.push(node);
+      return node;
+    };
+    const hold = (chain: number, segment: number, [start, end]: readonly [number, number], degree: number) => {
+      const weights = Array.from({ length: degree }, (_, index) => 10 + ((index * 3) % 7));
+      for (const index of weights.keys()) {
+        const { name, provider } = next();
+        assignments.push({ ...rank([chain, segment], name, [start, end], [index, ...weights]), provider });
+      }
+    };
+    const edges = [0, ...drawn.cuts.filter((cut) => cut < drawn.layerCount).sort((a, b) => a - b), drawn.layerCount];
+    const routes = Array.from({ length: drawn.chainCount }, (_, chain) => ({
+      chain,
+      segments: edges.slice(1).map((end, segment) => {
+        const home = drawn.isRouted && chain > 0 && drawn.crossings[chain * 41 + segment] === 0 ? 0 : chain;
+        const range = [edges[segment] ?? 0, end] as const;
+        if (home === chain) hold(chain, segment, range, drawn.degrees[(chain * 41 + segment) % 60] ?? 1);
+        return { chain: home, segment };
+      }),
+      tokensPerSecond: 10 + chain,
+      millisecondsPerToken: 40 + chain,
+    }));
+    if (drawn.isRouted) hold(256, 0, [0, edges[1] ?? 1], 1);
+    const leftOut = Array.from({ length: drawn.leftOutCount }, (_, index) => ({
+      node: next().name,
+      code: "NotNeeded",
+      why: index % 2 === 0 ? "no layer would be done sooner here" : `would slow chain 0 by ${index} %`,
+    }));
+    const bottleneck = assignments[drawn.bottleneck % assignments.length]?.node ?? "";
+    const placement: Placement = {
+      assignments,
+      leftOut,
+      ...(drawn.isRouted ? { routes } : {}),
+      estimate: { millisecondsPerToken: 42, tokensPerSecond: 61, bottleneck },
+    };
+    const facts = {
+      root: `sha256:${"00".repeat(32)}`,
+      config: aConfig({ layerCount: drawn.layerCount, headCount: 8 }),
+    };
+    return { world: aWorld(nodes, aModel({ replicas: drawn.chainCount }), facts), placement };
+  });

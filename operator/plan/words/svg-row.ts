@@ -12,7 +12,7 @@ import {
   textWidth,
 } from "./svg-elements.ts";
 import { type Block, type Row, type View, layersText, nodesOf, sharePercent } from "./view.ts";
-import { wrapPieces } from "./lines.ts";
+import { cutAt, wrapPieces } from "./lines.ts";
 
 export type Scale = { readonly x: number; readonly width: number; readonly layerCount: number };
 export type Drawn = { readonly elements: readonly string[]; readonly height: number };
@@ -152,7 +152,7 @@ function tripsOf(row: Row, view: View, scale: Scale) {
 }
 
 function noteLines(notes: readonly string[], width: number): readonly string[] {
-  const pieces = notes.map((text) => [{ text }]);
+  const pieces = notes.flatMap((note) => cutAt(note, " + ", width - 1)).map((text) => [{ text }]);
   return wrapPieces(pieces, { width, separator: ", ", first: [], rest: "" }).map((line) =>
     line.map(({ text }) => text).join(""),
   );
