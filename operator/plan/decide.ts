@@ -25,7 +25,9 @@ export const GAIN_MIN = 0.5;
 
 export type Wanted = { readonly placement: Placement; readonly why: string };
 /** How long to search, where a search is needed. */
-export type Effort = Pick<PlaceOptions, "evaluationCount">;
+export type Effort = Pick<PlaceOptions, "evaluationCount"> & {
+  readonly remedyPlanCountMax?: number; // plans that are tried for a way out where nothing fits; 0: none is said
+};
 export type NotWanted = { readonly code: string; readonly detail: string };
 type Standing = Routed & { readonly routes: readonly Route[] };
 

@@ -105,7 +105,7 @@ const dear = (field: string, ceiling: number): string =>
   `${field} ${formatCredits(BigInt(Math.round(ceiling)))}: no plan is so cheap: raise it, or add cheaper nodes`;
 
 function notEnoughRoom(
-  { model, facts, sizes, nodes }: Grounds,
+  { facts, sizes, nodes }: Grounds,
   { sites }: Sites,
   problem: TilingProblem,
 ): Result<never, "NotEnoughRoom"> {
@@ -118,7 +118,6 @@ function notEnoughRoom(
   const rooms = alone.map(
     ({ node, room: count }) => `${node.name} ${formatBytes(node.freeBytes)} free, room for ${count}`,
   );
-  const smaller = model.quantization === "int4" ? "a shorter contextLength or fewer slots" : "quantization int4";
   if (room >= layerCount) {
     const ends = sites.length === 0 ? "" : "; embedding and head must fit beside the first and last layers";
     return refuse(
@@ -126,7 +125,7 @@ function notEnoughRoom(
       [
         `${layerCount} layers of ${formatBytes(sizes.layerBytes)} each (weights and KV) and embedding and head of `,
         `${formatBytes(sizes.endBytes)} are short of room in ${problem.chainCount ?? 1} chains${ends}; `,
-        `${rooms.join("; ")}. Add memory or nodes, or use ${smaller}`,
+        rooms.join("; "),
       ].join(""),
     );
   }
@@ -135,8 +134,7 @@ function notEnoughRoom(
     "NotEnoughRoom",
     [
       `${formatBytes(shortBytes)} short: ${layerCount} layers of ${formatBytes(sizes.layerBytes)} each (weights and KV), `,
-      `embedding and head ${formatBytes(sizes.endBytes)}; ${rooms.join("; ")}. `,
-      `Add a node with ${formatBytes(shortBytes + sizes.endBytes)} free, or use ${smaller}`,
+      `embedding and head ${formatBytes(sizes.endBytes)}; ${rooms.join("; ")}`,
     ].join(""),
   );
 }

@@ -6,7 +6,7 @@ import { plan as planned, revisionOf, standingPlanOf } from "./plan.ts";
 import type { Action, Assignment, Plan, Probe, RankState, World } from "./types.ts";
 
 /** These worlds are small, and what is tested is not how good the plans are. */
-const plan = (world: World): Plan => planned(world, { evaluationCount: 30 });
+const plan = (world: World): Plan => planned(world, { evaluationCount: 30, remedyPlanCountMax: 0 });
 
 type Phase = RankState["phase"];
 type Known = ReturnType<typeof aWorld>;

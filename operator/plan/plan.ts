@@ -4,11 +4,13 @@
  * rank that ended, or whose node is gone, is replaced.
  */
 import { hasPassed, readiness, summary, weightsReady } from "./conditions.ts";
-import { type Effort, type Wanted, approvalOf, basisOf, decide, isSound } from "./decide.ts";
+import { type Effort, type NotWanted, type Wanted, approvalOf, basisOf, decide, isSound } from "./decide.ts";
 import { rankName } from "./names.ts";
 import { neighboursIn } from "./neighbours.ts";
 import type { Known } from "./place.ts";
 import { ranksOn, routesOf, segmentsOf } from "./routes.ts";
+import { proposalWords } from "./words/approval.ts";
+import { refusalWords } from "./words/remedies.ts";
 import type {
   Action,
   Assignment,
@@ -59,10 +61,14 @@ export function plan(world: World, effort: Effort = {}): Plan {
   const revision = revisionOf(model, facts);
   const inForce = previous?.revision === revision ? previous : undefined;
   const wanted = decide(inForce === undefined ? { ...known, model: asked } : known, inForce, effort);
-  if ("code" in wanted) return standing(world, revision, wanted.code, wanted.detail);
+  if ("code" in wanted) return standing(world, revision, wanted.code, wayOut(known, wanted, effort));
   if (asked.planPolicy === "Manual") return approved(known, inForce, wanted);
   return carriedOut(known, wanted.placement, `${wanted.why}${summary(wanted.placement)}`);
 }
+
+/** Why nothing fits, and the smallest changes that would make it fit. */
+const wayOut = (world: Known, refusal: NotWanted, { remedyPlanCountMax }: Effort): string =>
+  refusalWords(world, refusal, remedyPlanCountMax === undefined ? {} : { planCountMax: remedyPlanCountMax });
 
 /** What is to be done and said so that this placement is so. */
 function carriedOut(world: Known, placement: Placement, message: string): Plan {
@@ -101,9 +107,8 @@ function approved(world: Known, inForce: StandingPlan | undefined, wanted: Wante
   const approval = approvalOf(stays ? proposed : fresh);
   const placement = stays ? asPlacement(wanted.placement, proposed, basisOf(world)) : wanted.placement;
   if (world.approved === approval) return carriedOut(world, placement, summary(placement));
-  const how = `kubectl -n ${model.namespace} annotate shardplan ${model.name}.proposed tessellate.dev/approved=${approval} --overwrite`;
-  const waits = `a plan waits for approval (${wanted.why}${summary(placement)}): look at ShardPlan ${model.name}.proposed, then \`${how}\``;
   const proposal = { revision, placement, approval };
+  const waits = proposalWords(model, inForce?.assignments ?? [], proposal, wanted.why);
   if (inForce === undefined) return { ...standing(world, revision, "AwaitsApproval", waits), proposal };
   const kept = carriedOut(world, asPlacement(wanted.placement, inForce, inForce.basis), waits);
   return {

@@ -13,7 +13,7 @@ import type { Assignment, NodeFacts, Placement, Plan, World } from "./types.ts";
 
 type Known = ReturnType<typeof aWorld>;
 
-const plan = (world: World): Plan => planned(world, { evaluationCount: 30 });
+const plan = (world: World): Plan => planned(world, { evaluationCount: 30, remedyPlanCountMax: 0 });
 const placementIn = ({ placement }: Plan): Placement => {
   if (placement === undefined) throw new Error("no placement");
   return placement;

@@ -1,5 +1,5 @@
 /** What somebody reads who is asked to approve a plan, and what they type to do so. */
-import type { ModelSpec, Placement } from "../types.ts";
+import type { Assignment, ModelSpec, Placement } from "../types.ts";
 import { estimatePieces } from "./headline.ts";
 import { movesBetween, movesText } from "./moves.ts";
 import { shortened } from "./text.ts";
@@ -13,15 +13,16 @@ export function approvalCommand({ namespace, name }: Pick<ModelSpec, "namespace"
   return `kubectl -n ${namespace} annotate ${proposal} tessellate.dev/approved=${value} --overwrite`;
 }
 
-/** What would move if the proposal were approved, what it promises, and how to approve it; at most 1,000 characters. */
+/** Why a plan was made, what it promises, what would move, and how to let it through; at most 1,000 characters. */
 export function proposalWords(
   model: ModelSpec,
-  inForce: Placement | undefined,
-  proposal: { readonly placement: Placement; readonly approval: string },
+  held: readonly Assignment[],
+  { placement, approval }: { readonly placement: Placement; readonly approval: string },
+  why = "",
 ): string {
-  const wanted = proposal.placement.assignments;
-  const moves = movesBetween({ model, held: inForce?.assignments ?? [] }, { model, wanted });
-  const command = approvalCommand(model, proposal.approval);
-  const text = `${estimatePieces(proposal.placement).join("; ")}; ${movesText(moves, wanted.length)}`;
-  return `waits for approval: ${shortened(text, LENGTH_MAX - command.length - 40)}; approve with: ${command}`;
+  const wanted = placement.assignments;
+  const moves = movesBetween({ model, held }, { model, wanted });
+  const how = `look at ShardPlan ${model.name}.proposed, then \`${approvalCommand(model, approval)}\``;
+  const text = `${why}${estimatePieces(placement).join("; ")}; ${movesText(moves, wanted.length)}`;
+  return `a plan waits for approval: ${shortened(text, LENGTH_MAX - how.length - 40)}; ${how}`;
 }

@@ -48,7 +48,7 @@ describe("remedies", () => {
     ],
     [
       "one chain fits, two do not",
-      aWorld([aNode("a", { freeBytes: 11.5 * GIB })], model({ replicas: 2 }), FACTS),
+      aWorld([aNode("a", { freeBytes: 10 * GIB })], model({ replicas: 2 }), FACTS),
       [/^add a node/, /^1 replica$|^quantization int4$/, /^1 replica$|^quantization int4$/],
     ],
     [
@@ -103,9 +103,10 @@ describe("remedies", () => {
     expect(shortageOf(world)?.layers).to.deep.equal({ start: 19, end: 24 });
     if (placed.ok) throw new Error("this world has no room");
     expect(refusalWords(world, placed)).to.match(
-      /^1\.36 GiB short on layers 19–24: .* more free on .*, add a node with ≥ .* or .*\. 2\.72 GiB short: 24 layers/,
+      /^1\.36 GiB short on layers 19–24: add a node with ≥ .*, .* more free on .* or .*\. 24 layers of 278\.5 MiB each/,
     );
-    expect(refusalWords(world, placed, { planCountMax: 0 })).to.include("no single change that was tried makes it fit");
+    expect(refusalWords(world, placed, { planCountMax: 0 })).to.equal(placed.detail);
+    expect(refusalWords(world, placed, { ...EFFORT, planCountMax: 1 })).to.include("no single change that was tried");
   });
 
   it("work when they are applied, also as --what-if repeats them; smallest first, within the effort allowed", () => {

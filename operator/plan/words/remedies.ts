@@ -234,6 +234,7 @@ const kept = new Map<string, string>();
  * up to a hundred plans the first time that it is asked about a world, and none when it is asked again.
  */
 export function refusalWords(world: Known, refusal: Refused, effort: Partial<Effort> = {}): string {
+  if (effort.planCountMax === 0) return refusal.detail;
   const { model, facts, nodes } = world;
   const asked = { model, root: facts.root, config: facts.config, nodes, refusal, count: effort.planCountMax };
   const key = JSON.stringify(asked, (_, value: unknown) => (typeof value === "bigint" ? `${value}n` : value));
