@@ -1,7 +1,8 @@
 /**
  * `npm run bench -- NAME [--save]`: each bench prints what it finds, and one JSON line last. `--save` keeps the line in
  * docs/benches/NAME.json and makes the tables of docs/benches.md anew; `npm run bench -- tables` does only that, and
- * `npm run bench -- all` runs those that have requirements, one after the other.
+ * `npm run bench -- all` runs those that have requirements, one after the other. `npm run bench -- plan --case FILE.json`
+ * answers one planning problem and prints nothing else.
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -18,6 +19,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   load: () => import("./load.ts"),
   pack: () => import("./pack.ts"),
   chain: () => import("./chain.ts"),
+  plan: () => import("./plan.ts"),
 };
 
 /** Those beside a requirement. */
@@ -25,7 +27,10 @@ const ALL = ["decode", "prefill", "batch", "load", "pack"];
 
 const [name = "", ...args] = process.argv.slice(2);
 if (name === "tables") console.log(await writeTables());
-else if (name === "all") for (const each of ALL) await runOne(each);
+else if (name === "plan" && args.includes("--case")) {
+  const { answerCase } = await import("./plan.ts");
+  console.log(await answerCase(args));
+} else if (name === "all") for (const each of ALL) await runOne(each);
 else if (Object.hasOwn(BENCHES, name)) await runOne(name);
 else {
   console.error(

@@ -123,7 +123,7 @@ export class FlowJudge {
       hub[start] = 0;
       hub[state.ends[site] ?? 0] = 0;
     }
-    this.#work += sites.length + layerCount + (this.#links.mayBind ? used.length * used.length : 0);
+    this.#work += 250 + sites.length + layerCount + (this.#links.mayBind ? used.length * used.length : 0);
     let vertexCount = 0;
     for (let position = 0; position <= layerCount; position += 1)
       if (hub[position] === 0) hub[position] = vertexCount++;

@@ -46,6 +46,8 @@ export function search(judge: Judge, from: readonly State[]): Found {
     : annealFrom(judge, found, seeded, evaluationCount);
 }
 
+/** At first a state worse by this share of the best is taken as often as not; at the end by a thousandth of that. */
+const HOT = 0.05;
 const ROUNDS = 6;
 /** Steps of arithmetic that an evaluation stands for. */
 const WORK = 2500;
@@ -65,7 +67,7 @@ function climbFrom(judge: Judge, starts: readonly Found[], seeded: Seeded, evalu
 function annealFrom(judge: Judge, starts: readonly Found[], seeded: Seeded, evaluationCount: number): Found {
   let best = present(starts[0], "a search begins somewhere");
   for (let round = 0; round < ROUNDS; round += 1) {
-    const hot = judge.field.problem.aim.kind === "latency" ? 0.1 * Math.max(Math.abs(best.worth.energy), 1e-6) : 0.05;
+    const hot = HOT * Math.max(Math.abs(best.worth.energy), 1e-6);
     const start = round % 2 === 0 ? best : (starts[Math.min(round, starts.length - 1)] ?? best);
     const found = anneal(judge, start.state, seeded, {
       evaluationCount: Math.floor(evaluationCount / ROUNDS),

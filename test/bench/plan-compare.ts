@@ -1,0 +1,64 @@
+/** The search beside the exact solver on random small worlds. */
+import type { TilingProblem } from "../../operator/plan/tiling/problem.ts";
+import { tile } from "../../operator/plan/tiling/tile.ts";
+import type { Exact } from "./plan-exact.ts";
+import { AIMS, type AimName, aSmallWorld } from "./plan-worlds.ts";
+
+export type Compared = {
+  readonly aim: AimName;
+  readonly seed: number;
+  readonly worse: number; // share by which ours is worse than the optimum; 1 where only the solver has an answer
+  readonly isPossible: boolean;
+};
+
+const EVALUATIONS = 4000;
+
+export function compareOn(exact: Exact, aim: AimName, seed: number): Compared {
+  const problem = aSmallWorld(seed, aim, EVALUATIONS);
+  const found = tile(problem);
+  let best: number | undefined;
+  // Where there are fewer chains than asked for, fewer are made: so the solver is asked for fewer as well.
+  for (let count = problem.chainCount; ; count = (count ?? 1) - 1) {
+    best = exact({ ...problem, chainCount: count });
+    if (best !== undefined || count === undefined || count <= 1) break;
+  }
+  if (best === undefined) {
+    if (found.ok)
+      throw new Error(`${aim} ${seed}: the solver finds no answer, the search says ${JSON.stringify(found)}`);
+    return { aim, seed, worse: 0, isPossible: false };
+  }
+  if (!found.ok) return { aim, seed, worse: 1, isPossible: true };
+  const worse = lack(problem, found.value, best);
+  if (worse < -1e-4) throw new Error(`${aim} ${seed}: the search claims better than the optimum by ${-worse}`);
+  return { aim, seed, worse: Math.max(0, worse), isPossible: true };
+}
+
+function lack(problem: TilingProblem, ours: Parameters<typeof figureOf>[1], best: number): number {
+  const figure = figureOf(problem, ours);
+  return problem.aim.kind === "throughput" ? 1 - figure / best : figure / best - 1;
+}
+
+function figureOf(
+  { aim }: TilingProblem,
+  ours: {
+    readonly tokensPerSecond: number;
+    readonly pricePerHour: number;
+    readonly chains: readonly { readonly secondsPerToken: number }[];
+  },
+): number {
+  switch (aim.kind) {
+    case "throughput":
+      return ours.tokensPerSecond;
+    case "latency":
+      return Math.max(...ours.chains.map(({ secondsPerToken }) => secondsPerToken));
+    case "price":
+      return ours.pricePerHour;
+  }
+}
+
+/** Seeds 0 to worldCount − 1, each under every aim. */
+export function compareAll(exact: Exact, worldCount: number): readonly Compared[] {
+  return Array.from({ length: worldCount }, (_, seed) => AIMS.map((aim) => compareOn(exact, aim, seed))).flat();
+}
+
+export const isOptimal = ({ worse }: Compared): boolean => worse <= 1e-4;
