@@ -17,6 +17,7 @@ import { modelSpecOf } from "../plan/model-spec.ts";
 import { fullRankName } from "../plan/names.ts";
 import { rankConfigOf } from "../plan/told.ts";
 import { pictureOf } from "../plan/picture.ts";
+import { planWords } from "../plan/words/plan-words.ts";
 import { plannedModel } from "../plan/plan.ts";
 import { routesOf } from "../plan/routes.ts";
 import type { Action, Assignment, ModelSpec, Plan, Probe, RankState, StandingPlan, World } from "../plan/types.ts";
@@ -201,10 +202,11 @@ export class KubeCluster implements Cluster {
     });
   }
 
-  async #reportPlan({ model, ranks }: World, { placement }: Plan): Promise<void> {
+  async #reportPlan({ model, facts, nodes, ranks }: World, { placement }: Plan): Promise<void> {
     const stored = this.#planOf(modelKey(model));
-    if (stored === undefined || placement === undefined) return;
-    const status = shardPlanStatus(model, placement.assignments, ranks, stored.metadata.generation ?? 1);
+    if (stored === undefined || placement === undefined || "code" in facts) return;
+    const { text } = planWords({ model: plannedModel(model, placement), facts, nodes }, placement);
+    const status = shardPlanStatus(model, placement.assignments, ranks, stored.metadata.generation ?? 1, text);
     if (sameJson(stored["status"], status)) return;
     const { name, namespace } = model;
     const kept = await this.#options.client.apply(

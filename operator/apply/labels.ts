@@ -23,9 +23,6 @@ export const APPROVED_ANNOTATION = "tessellate.dev/approved";
 /** A ShardPlan that only waits for an approval: nothing runs by it. */
 const PROPOSAL_LABEL = "tessellate.dev/proposal";
 
-/** No model has a dot in its name, so no plan in force is called so. */
-export const proposalName = (model: Pick<ModelSpec, "name">): string => `${model.name}.proposed`;
-
 export const proposalLabels = (model: Pick<ModelSpec, "name">): Readonly<Record<string, string>> => ({
   [PROPOSAL_LABEL]: model.name,
 });

@@ -123,6 +123,7 @@ export function shardPlanStatus(
   assignments: readonly Assignment[],
   ranks: readonly RankState[],
   observedGeneration: number,
+  summary?: string,
 ): ShardPlanStatus {
   const byName = new Map(ranks.map((rank) => [rank.name, rank]));
   const rankStates = assignments.map((assignment) => {
@@ -137,5 +138,10 @@ export function shardPlanStatus(
     };
   });
   const readyCount = rankStates.filter(({ ready }) => ready).length;
-  return { observedGeneration, ranks: `${readyCount}/${rankStates.length}`, rankStates };
+  return {
+    observedGeneration,
+    ranks: `${readyCount}/${rankStates.length}`,
+    ...(summary === undefined ? {} : { summary }),
+    rankStates,
+  };
 }

@@ -10,6 +10,9 @@ type Place = Pick<Assignment, "chain" | "segment" | "rank">;
 export const rankName = (model: { readonly name: string }, { chain, segment, rank }: Place): string =>
   `${model.name}-${chain}-${segment}-${rank}`;
 
+/** The ShardPlan that waits for an approval. No model has a dot in its name, so no plan in force is called so. */
+export const proposalName = (model: { readonly name: string }): string => `${model.name}.proposed`;
+
 /** The full name that certificates and receipts carry: `<namespace>/<model>-<chain>-<segment>-<rank>`. */
 export const fullRankName = (model: Pick<ModelSpec, "namespace" | "name">, place: Place): string =>
   `${model.namespace}/${rankName(model, place)}`;
