@@ -112,7 +112,7 @@ describe("two chains that cross", function () {
     ).then(async (answers) => {
       answers.forEach(({ generated }, index) => {
         const { greedy } = present(goldens[Math.floor(index / 2)], "two answers for each question");
-        expect(generated).to.deep.equal(greedy.slice(0, generated.length));
+        expect(generated.slice(0, greedy.length)).to.deep.equal(greedy.slice(0, generated.length));
       });
       return [answers.flatMap(({ signers }) => signers), ranks()] as const;
     });

@@ -325,7 +325,7 @@ describe("the operator on a real API server", function () {
   });
 
   it("says which memory is missing where a model does not fit, and what would help", async () => {
-    await create(modelOf("big", { contextLength: 512, slots: 256, quantization: "f32", replicas: 4 }));
+    await create(modelOf("big", { contextLength: 2048, slots: 256, quantization: "f32" }));
     const planned = await until(
       () => condition("big", "Planned"),
       (found) => found?.status === "False",
