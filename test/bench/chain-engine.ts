@@ -12,7 +12,7 @@ import { cutSlices } from "../../core/slice.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import type { Output } from "../../shard-runtime/engine/engine.ts";
 import { type EngineThread, type Exchange, startEngineThread } from "../../shard-runtime/engine/engine-thread.ts";
-import { productsLibrary } from "../../shard-runtime/engine/native/products.ts";
+import { machineLibrary } from "../../shard-runtime/engine/native/products.ts";
 import { packShard } from "../../shard-runtime/engine/pack.ts";
 import { sumInRankOrder } from "../../shard-runtime/engine/reduce.ts";
 import { openModel } from "../../shard-runtime/weights/open-model.ts";
@@ -28,7 +28,7 @@ const [directory = "", segmentCount = 1, rankCount = 1, tokenCount = 64, spin = 
 const model = valueOrThrow(await openModel({ path: directory }, { clock: systemClock }));
 // Ranks of a segment run at the same time and share the cores, segments run one after the other and each has them all.
 const threadCount = Math.max(1, Math.floor(availableParallelism() / rankCount));
-const library = await productsLibrary(join(benchCache(), "native"));
+const library = await machineLibrary(join(benchCache(), "native"));
 const segments: EngineThread[][] = [];
 for (const layers of splitByWeights(model.config.layerCount, new Array<number>(segmentCount).fill(1))) {
   const ranks: EngineThread[] = [];

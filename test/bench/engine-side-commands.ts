@@ -8,7 +8,7 @@ import { type EngineThread, startEngineThread } from "../../shard-runtime/engine
 import { withPackedShard } from "../../shard-runtime/engine/pack.ts";
 import { WEIGHTS_FILE } from "../../shard-runtime/engine/shard.ts";
 import type { EngineSideOptions } from "./engine-side.ts";
-import { productsLibrary } from "../../shard-runtime/engine/native/products.ts";
+import { machineLibrary } from "../../shard-runtime/engine/native/products.ts";
 import { wholeShard } from "./pack-whole.ts";
 import { benchCache } from "./bench-cache.ts";
 import { percentile } from "./figures.ts";
@@ -42,7 +42,7 @@ async function load(options: EngineSideOptions) {
   const { products, checkpoint, ...rest } = options;
   const [{ tensors, config, shard, options: packing }, found] = await Promise.all([
     wholeShard(checkpoint),
-    productsLibrary(join(benchCache(), "native")),
+    machineLibrary(join(benchCache(), "native")),
   ]);
   const library = "path" in found ? found.path : undefined;
   const laysOut = products !== "built-in";

@@ -443,8 +443,8 @@ static Pointer compute(Pointer kernel, Pointer context) {
   call.rows_a_part = call.rows >= ROWS_WORTH_SHARING ? ROWS_AT_ONCE : 1;
   const int64_t row_parts = (call.rows + call.rows_a_part - 1) / call.rows_a_part;
   if (!keeps_as_it_goes(&call))
-    parallel(context, keep_heads, &call, a->kv_heads, call.rows >= ROWS_WORTH_SHARING ? 1 : a->kv_heads);
-  parallel(context, attend_parts, &call, row_parts * a->kv_heads * call.tiles, 1);
+    parallel(context, keep_heads, &call, a->kv_heads, call.rows >= ROWS_WORTH_SHARING ? 1 : a->kv_heads, call.rows);
+  parallel(context, attend_parts, &call, row_parts * a->kv_heads * call.tiles, 1, call.rows);
   return NULL;
 }
 

@@ -1,13 +1,12 @@
-import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 import { expect } from "chai";
 import { type AttentionCase, expectedOf } from "./attention-cases.ts";
 import { machineLibrary } from "./products.ts";
+import { variantResults } from "./variant-results.ts";
 
 const RUN = fileURLToPath(new URL("./attention-run.ts", import.meta.url));
 
@@ -45,6 +44,7 @@ const CASES = SHAPES.flatMap((shape) => [shape, { ...shape, kvDtype: "int8" as c
 describe("the engine's own attention", () => {
   let directory: string;
   let library: string;
+  /** By variant; two for each case: in one piece, and in pieces. */
   const found = new Map<string, readonly Float32Array[]>();
 
   before(async function () {
@@ -56,24 +56,13 @@ describe("the engine's own attention", () => {
       return this.skip();
     }
     library = built.path;
-    for (const variant of ["avx512", "avx2", "portable"]) found.set(variant, await results(variant));
+    for (const variant of ["avx512", "avx2", "portable"]) {
+      const threadCount = variant === "avx2" ? 1 : 2;
+      found.set(variant, await variantResults(RUN, library, { variant, threadCount, cases: CASES }));
+    }
   });
 
   after(async () => rm(directory, { recursive: true, force: true }));
-
-  /** Two for each case: in one piece, and in pieces. */
-  async function results(variant: string): Promise<readonly Float32Array[]> {
-    const child = spawn(process.execPath, [RUN, library, variant === "avx2" ? "1" : "2"], {
-      env: { ...process.env, TESSELLATE_PRODUCTS: variant },
-      stdio: ["pipe", "pipe", "inherit"],
-    });
-    child.stdin.end(`${JSON.stringify(CASES)}\n`);
-    const lines = (await text(child.stdout)).trim().split("\n");
-    return lines.map((line) => {
-      const bytes = Buffer.from(line, "base64");
-      return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
-    });
-  }
 
   for (const [index, given] of CASES.entries())
     it(`is what a textbook says, in one piece and in pieces, whatever the processor: ${JSON.stringify(given)}`, () => {

@@ -35,7 +35,7 @@ int main(int argument_count, char **arguments) {
     drawn = drawn * 1664525u + 1013904223u; /* Numerical Recipes' generator */
     Job job = {done, 1 + (drawn >> 16) % COUNT_MAX};
     memset((void *)done, 0, sizeof done);
-    if (!crew_run(work, &job, job.count, 1)) return puts("there is no crew"), 1;
+    if (!crew_run(work, &job, job.count, 1, number % 3)) return puts("there is no crew"), 1;
     for (int64_t item = 0; item < job.count; item++) wrong += done[item] != 1;
     if (wrong != 0) return printf("job %ld of %ld: %ld items not done once\n", number, jobs, (long)wrong), 1;
   }

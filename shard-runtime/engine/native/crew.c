@@ -2,7 +2,8 @@
  * Threads that share the work of one operator, beside ONNX Runtime's own pool. Why not that one: a decoded token is a
  * hundred short jobs with a few microseconds between them, and a thread of the pool either sleeps in between, which costs
  * 10 microseconds to wake it, or spins for milliseconds, which harms whoever shares the cores. A member of the crew waits
- * awake for a moment only, and uses it: it fetches the beginning of what it will read next.
+ * awake for a moment only, and uses it: it fetches the beginning of what it will read next. After the long jobs of a prompt
+ * it sleeps at once, since the pool's threads have work in between.
  *
  * A job is a range of items. Each member has a share of its own, a run of neighbours, so that it reads on and on in memory;
  * who has done its share takes from what others have left. Shares are claimed in pieces that get smaller towards the end,
@@ -40,6 +41,7 @@ static struct {
   _Alignas(128) Work work;
   void *of;
   _Atomic int64_t least;
+  _Atomic int soon;
   _Alignas(128) _Atomic(const char *) next_start;
   _Atomic int64_t next_item_bytes, next_count;
 } job;
@@ -112,16 +114,7 @@ static int64_t now_ns(void) {
   return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-static uint32_t turn_after(uint32_t seen, int member) {
-  const int64_t until = now_ns() + AWAKE_NS;
-  Ahead ahead = ahead_of(member);
-  for (int look = 1;; look++) {
-    const uint32_t turn = atomic_load_explicit(&job.turn, memory_order_acquire);
-    if (turn != seen) return turn;
-    if (ahead.at < ahead.end) fetch_some(&ahead);
-    else wait_a_little();
-    if (look % LOOKS_A_CLOCK == 0 && now_ns() > until) break;
-  }
+static uint32_t sleep_until_called(uint32_t seen) {
   pthread_mutex_lock(&mutex);
   atomic_fetch_add(&job.sleeper_count, 1);
   while (atomic_load(&job.turn) == seen) pthread_cond_wait(&called, &mutex);
@@ -130,10 +123,26 @@ static uint32_t turn_after(uint32_t seen, int member) {
   return atomic_load(&job.turn);
 }
 
+static uint32_t turn_after(uint32_t seen, int member, int64_t until) {
+  Ahead ahead = ahead_of(member);
+  for (int look = 1; atomic_load_explicit(&job.soon, memory_order_relaxed); look++) {
+    const uint32_t turn = atomic_load_explicit(&job.turn, memory_order_acquire);
+    if (turn != seen) return turn;
+    if (ahead.at < ahead.end) fetch_some(&ahead);
+    else wait_a_little();
+    if (look % LOOKS_A_CLOCK == 0 && now_ns() > until) break;
+  }
+  return sleep_until_called(seen);
+}
+
+/* Where jobs come late again and again, because others have the cores, nobody waits awake: half as long each time. */
 static void *live(void *number) {
   const int member = (int)(intptr_t)number;
+  int64_t patience = AWAKE_NS;
   for (uint32_t turn = 0;;) {
-    turn = turn_after(turn, member);
+    const int64_t from = now_ns();
+    turn = turn_after(turn, member, from + patience);
+    patience = now_ns() - from < AWAKE_NS ? AWAKE_NS : patience / 2;
     take_part(member, turn);
   }
   return NULL;
@@ -153,13 +162,14 @@ static void gather(void) {
   pthread_attr_destroy(&attributes);
 }
 
-int crew_run(Work work, void *of, int64_t count, int64_t least) {
+int crew_run(Work work, void *of, int64_t count, int64_t least, int soon) {
   if (atomic_load_explicit(&wanted_count, memory_order_relaxed) < 2 || count > INT32_MAX) return 0;
   if (atomic_flag_test_and_set_explicit(&taken, memory_order_acquire)) return 0;
   if (member_count == 0) gather();
   const uint32_t turn = atomic_load_explicit(&job.turn, memory_order_relaxed) + 1;
   job.work = work, job.of = of;
   atomic_store_explicit(&job.least, least, memory_order_relaxed);
+  atomic_store_explicit(&job.soon, soon, memory_order_relaxed);
   atomic_store_explicit(&job.left, count, memory_order_relaxed);
   for (int i = 0; i < member_count; i++) {
     /* Closed before its end moves: a member late from the job before would claim what lies between the two ends. */

@@ -8,9 +8,9 @@ typedef void (*Work)(void *of, int64_t start, int64_t end);
 
 /*
  * Does `work` for all of [0, count) on the calling thread and the crew, `least` items at once or more, and returns 1 when it
- * is done. 0, and nothing done: there is no crew, or another thread's job has it.
+ * is done. 0, and nothing done: there is no crew, or another thread's job has it. `soon`: the next job comes in a moment.
  */
-int crew_run(Work work, void *of, int64_t count, int64_t least);
+int crew_run(Work work, void *of, int64_t count, int64_t least, int soon);
 
 /*
  * What the next job will read: `count` items of `item_bytes` each from `start` on, shared out as jobs are. Members that

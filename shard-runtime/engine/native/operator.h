@@ -26,7 +26,7 @@ enum { REQUIRED, OPTIONAL };
 INLINE Pointer failure(const char *words) { return CALL(CREATE_STATUS, Pointer, int, const char *)(1, words); }
 
 /* ONNX Runtime's own threads share out pieces that are all alike. */
-enum { PIECE_COUNT = 32 };
+enum { PIECE_COUNT = 32, ROWS_OF_A_PROMPT = 16 };
 typedef struct {
   Work work;
   void *of;
@@ -39,13 +39,16 @@ static void run_piece(void *pieces, size_t index) {
   p->work(p->of, start, MIN_OF(start + p->piece, p->count));
 }
 
-/* Does `work` for all of [0, count), by as many threads as there are; a call of it gets at least `least` at once. */
-static void parallel(Pointer context, Work work, void *of, int64_t count, int64_t least) {
+/*
+ * Does `work` for all of [0, count), by as many threads as there are; a call of it gets at least `least` at once. Few rows
+ * are over so soon that the threads had better stay awake for what comes next.
+ */
+static void parallel(Pointer context, Work work, void *of, int64_t count, int64_t least, int64_t row_count) {
   if (count <= least) {
     work(of, 0, count);
     return;
   }
-  if (crew_run(work, of, count, least)) return;
+  if (crew_run(work, of, count, least, row_count < ROWS_OF_A_PROMPT)) return;
   Pieces pieces = {work, of, count, MIN_OF(count, (count + PIECE_COUNT - 1) / PIECE_COUNT)};
   if (pieces.piece < least) pieces.piece = least;
   const size_t piece_count = (size_t)((count + pieces.piece - 1) / pieces.piece);

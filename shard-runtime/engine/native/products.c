@@ -635,10 +635,10 @@ static Pointer compute(Pointer kernel, Pointer context) {
   }
   call.values = (int8_t *)space;
   call.row_scales = (float *)(space + value_bytes), call.row_sums = (int32_t *)(space + value_bytes + fact_bytes);
-  parallel(context, quantise_rows, &call, call.row_count, ROWS_WORTH_SHARING);
+  parallel(context, quantise_rows, &call, call.row_count, ROWS_WORTH_SHARING, call.row_count);
   const Reading next = next_after(kernel);
   crew_expect(next.start, next.group_bytes, next.group_count);
-  parallel(context, run_groups, &call, p->group_count, least_groups(&call));
+  parallel(context, run_groups, &call, p->group_count, least_groups(&call), call.row_count);
   return NULL;
 }
 

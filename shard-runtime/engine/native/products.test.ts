@@ -1,12 +1,11 @@
-import { spawn } from "node:child_process";
 import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import { type ProductCase, expectedOf } from "./product-cases.ts";
 import { machineLibrary, productsLibrary } from "./products.ts";
+import { variantResults } from "./variant-results.ts";
 
 const RUN = fileURLToPath(new URL("./products-run.ts", import.meta.url));
 const VARIANTS = ["amx", "avx512", "avx2", "portable"];
@@ -44,22 +43,13 @@ describe("the engine's own products", () => {
 
   after(async () => rm(directory, { recursive: true, force: true }));
 
-  async function results(variant: string, threads: number): Promise<readonly Float32Array[]> {
-    const child = spawn(process.execPath, [RUN, library, String(threads)], {
-      env: { ...process.env, TESSELLATE_PRODUCTS: variant },
-      stdio: ["pipe", "pipe", "inherit"],
-    });
-    child.stdin.end(`${JSON.stringify(CASES)}\n`);
-    const lines = (await text(child.stdout)).trim().split("\n");
-    return lines.map((line) => {
-      const bytes = Buffer.from(line, "base64");
-      return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
-    });
-  }
-
   for (const variant of VARIANTS)
     it(`${variant} gives the bits that the definition says (or the next variant where the processor lacks it)`, async () => {
-      const found = await results(variant, variant === "portable" ? 1 : 2);
+      const found = await variantResults(RUN, library, {
+        variant,
+        threadCount: variant === "portable" ? 1 : 2,
+        cases: CASES,
+      });
       expect(found).to.have.length(CASES.length);
       for (const [index, product] of CASES.entries())
         expect(found[index], JSON.stringify(product)).to.deep.equal(expectedOf(product));

@@ -1,6 +1,6 @@
 /**
- * The library of products.c, attention.c and crew.c, compiled for this machine where there is a C compiler. Without one the engine runs ONNX
- * Runtime's own operators: slower, other bits, and so another drift class.
+ * The library of our own operators, compiled for this machine where there is a C compiler. Without one the engine runs
+ * ONNX Runtime's own operators: slower, other bits, and so another drift class.
  */
 import { execFile } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
