@@ -17,6 +17,7 @@
  */
 import { base64Of, parseBase64 } from "./base64.ts";
 import { digestText } from "./digest.ts";
+import { type HeldBytes, parseHeld } from "./held-bytes.ts";
 import { type JsonObject, isJsonObject, parseJson, shown } from "./json.ts";
 import { merkleLeaf, merkleRoot } from "./merkle.ts";
 import { type QuantizationCost, parseCosts } from "./quantization-cost.ts";
@@ -57,6 +58,7 @@ export type Manifest = {
   readonly files: readonly ManifestFile[]; // sorted by path
   readonly configText: string; // config.json, checked against its chunks
   readonly costs?: readonly QuantizationCost[]; // measured by whoever packed it; no part of the root
+  readonly held?: readonly HeldBytes[]; // likewise; absent where all matrices are packed anew
 };
 
 export type ManifestCode = "MalformedManifest" | "WrongRoot";
@@ -156,6 +158,7 @@ export function formatManifest(manifest: Manifest): string {
     leafBytes: LEAF_BYTES,
     config: manifest.configText,
     ...(manifest.costs === undefined ? {} : { costs: manifest.costs }),
+    ...(manifest.held === undefined ? {} : { held: manifest.held }),
     files,
   };
   return `${JSON.stringify(document, undefined, 1)}\n`;
@@ -185,7 +188,16 @@ export function parseManifest(text: string, expectedRoot?: string): Result<Manif
   const costs = parseCosts(json["costs"]);
   if (typeof costs === "string") return malformed(costs);
 
-  const manifest: Manifest = { root: modelRoot(files), files, configText, ...(costs.length > 0 ? { costs } : {}) };
+  const held = parseHeld(json["held"]);
+  if (typeof held === "string") return malformed(held);
+
+  const manifest: Manifest = {
+    root: modelRoot(files),
+    files,
+    configText,
+    ...(costs.length > 0 ? { costs } : {}),
+    ...(held.length > 0 ? { held } : {}),
+  };
   if (json["root"] !== manifest.root)
     return malformed(`root is ${shown(json["root"])}, but the files listed have ${manifest.root}`);
   const unlike = configUnlikeFile(manifest);

@@ -211,7 +211,8 @@ function cutInUnits(count: number, unit: number, weights: readonly number[]): re
 /**
  * Bytes of weights that a rank holds, packed, norms and scales included; what sessions keep comes on top (kv-cache.ts), and
  * the runtime itself (about 150 MiB of process and working space). `first`: with the embedding; `last`: with final norm
- * and head. A tied embedding is held for each of the two.
+ * and head. A tied embedding is held for each of the two. `scale`: where matrices are held as the checkpoint has them
+ * (held-bytes.ts).
  */
 export function shardBytes(
   config: ModelConfig,
@@ -219,6 +220,7 @@ export function shardBytes(
   slice: Slice,
   quantization: Quantization,
   ends: { readonly first: boolean; readonly last: boolean },
+  scale: { readonly layers: number; readonly head: number } = { layers: 1, head: 1 },
 ): number {
   const blocks = blockSizes(config);
   const matrix = (outputs: number, inputs: number, block: number) => matrixBytes(outputs, inputs, block, quantization);
@@ -232,16 +234,14 @@ export function shardBytes(
   const headBytes = ends.last ? matrix(rowCount, hiddenSize, blocks.hidden) + hiddenSize * 4 : 0;
   const ffnBytes =
     gated(lengthOf(slice.columns), blocks.ffn) + (config.mlpBias ? (2 * lengthOf(slice.columns) + hiddenSize) * 4 : 0);
-  const { count, size, bias } = config.experts ?? { count: 0, size: 0, bias: false };
+  const { count, size, bias, routerBias } = config.experts ?? { count: 0, size: 0, bias: false, routerBias: false };
   const oneExpert = gated(size, blocks.expert) + (bias ? (2 * size + hiddenSize) * 4 : 0);
-  const expertBytes = lengthOf(slice.experts) * oneExpert + count * (hiddenSize + 1) * 4;
-  return (
+  const expertBytes = lengthOf(slice.experts) * oneExpert + count * (hiddenSize + (routerBias ? 1 : 0)) * 4;
+  const layersBytes =
     layerCount * attentionBytes(config, slice, matrix) +
     (layerCount - expertLayers) * ffnBytes +
-    expertLayers * expertBytes +
-    embeddingBytes +
-    headBytes
-  );
+    expertLayers * expertBytes;
+  return Math.ceil(layersBytes * scale.layers + embeddingBytes + headBytes * scale.head);
 }
 
 /** Of one layer, norms included. */

@@ -5,6 +5,7 @@
 import type { ShardPlan } from "../../core/gen/crds/shardplan.ts";
 import type { Clock } from "../../core/clock.ts";
 import { digestOf } from "../../core/digest.ts";
+import { HELD_IN_BLOCKS } from "../../core/held-bytes.ts";
 import { parseModelConfig } from "../../core/model-config.ts";
 import { type Refusal, type Result, ok, refuse } from "../../core/result.ts";
 import { type FactsRequest, type ReadFacts, readFacts } from "../manifest/read-facts.ts";
@@ -56,7 +57,11 @@ export const sourceDigestOf = ({ source, digest, manifestUrl }: FactsRequest): s
 /** What a ShardPlan says about its model. */
 export function factsIn({ spec }: ShardPlan): Result<ReadFacts> {
   const config = parseModelConfig(spec.model.config);
-  return config.ok ? ok({ root: spec.model.root, config: config.value, configText: spec.model.config }) : config;
+  if (!config.ok) return config;
+  const { root, config: configText, quantization, held } = spec.model;
+  const known = HELD_IN_BLOCKS.find((each) => each === quantization);
+  const counted = held === undefined || known === undefined ? {} : { held: [{ quantization: known, ...held }] };
+  return ok({ root, config: config.value, configText, ...counted });
 }
 
 function unreadable({ source, manifestUrl }: FactsRequest): Refusal | undefined {

@@ -23,6 +23,7 @@ export function shardPlanSpec(
       config: facts.configText,
       quantization: model.quantization,
       kvDtype: model.kvDtype,
+      ...heldAs(facts, model.quantization),
       contextLength: model.contextLength,
       slots: placement.slotCount ?? model.slotCount,
       layerCount: facts.config.layerCount,
@@ -45,6 +46,14 @@ export function shardPlanSpec(
       ...(estimate.isEstimated === undefined ? {} : { estimated: estimate.isEstimated }),
     },
   };
+}
+
+/** What the planner counted with, so that it counts the same while the source is away. */
+function heldAs({ held = [] }: ReadFacts, quantization: string): Pick<ShardPlanSpec["model"], "held"> {
+  const found = held.find((each) => each.quantization === quantization);
+  if (found === undefined) return {};
+  const { layersBytes, headBytes } = found;
+  return { held: { layersBytes, headBytes } };
 }
 
 type WrittenRoute = NonNullable<ShardPlanSpec["routes"]>[number];

@@ -40,8 +40,9 @@ export async function readFacts({
   const manifest = parseManifest(text.value, digest);
   if (!manifest.ok) return manifest;
   const config = parseModelConfig(manifest.value.configText);
-  const { root, configText, costs = [] } = manifest.value;
-  return config.ok ? ok({ root, config: config.value, configText, costs }) : config;
+  const { root, configText, costs = [], held } = manifest.value;
+  if (!config.ok) return config;
+  return ok({ root, config: config.value, configText, costs, ...(held === undefined ? {} : { held }) });
 }
 
 /** From the first source that has it, else the first one's refusal. */

@@ -1,5 +1,6 @@
 /** What layers cost in memory, on whole nodes and on the ranks of a group: the planner's arithmetic over core/slice.ts. */
 import { present } from "../../core/assert.ts";
+import { heldScale } from "../../core/held-bytes.ts";
 import { kvBytesPerSlot } from "../../core/kv-cache.ts";
 import type { LayerRange } from "../../core/ranges.ts";
 import { type Slice, cutSlices, shardBytes } from "../../core/slice.ts";
@@ -24,9 +25,10 @@ export type Footprint = {
   bytes(part: Part): readonly RankBytes[];
 };
 
-export function footprint(model: ModelSpec, { config }: ModelFacts): Footprint {
+export function footprint(model: ModelSpec, { config, held }: ModelFacts): Footprint {
   // A rank without attention of our own keeps all positions of layers with a window; int8 is refused there, f32 is not.
   const cache = { dtype: model.kvDtype, contextLength: model.contextLength, wraps: model.kvDtype !== "f32" };
+  const scale = heldScale(config, model.quantization, held);
   const cuts = new Map<string, readonly Slice[]>();
   const slicesOf = (weights: readonly number[]): readonly Slice[] => {
     const key = weights.join(",");
@@ -35,7 +37,7 @@ export function footprint(model: ModelSpec, { config }: ModelFacts): Footprint {
     return known;
   };
   const rank = (slice: Slice, layers: LayerRange, first: boolean, last: boolean) => {
-    const weightBytes = shardBytes(config, layers, slice, model.quantization, { first, last });
+    const weightBytes = shardBytes(config, layers, slice, model.quantization, { first, last }, scale);
     return { weightBytes, kvBytes: kvBytesPerSlot(config, layers, slice, cache) * model.slotCount };
   };
   const total = (slice: Slice, layers: LayerRange, first: boolean, last: boolean) => {

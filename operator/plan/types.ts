@@ -2,6 +2,7 @@
  * The nouns of planning: a World as observed, a Plan as decided. All of it is data that can be printed; no field is
  * filled from a clock or a wire in here.
  */
+import type { HeldBytes } from "../../core/held-bytes.ts";
 import type { KvDtype } from "../../core/kv-cache.ts";
 import type { LayerRange } from "../../core/ranges.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
@@ -60,6 +61,7 @@ export type Objective =
 export type ModelFacts = {
   readonly root: string; // sha256:…
   readonly config: ModelConfig;
+  readonly held?: readonly HeldBytes[]; // left out: all matrices are packed anew
 };
 
 export type NodeFacts = {

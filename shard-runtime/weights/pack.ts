@@ -24,6 +24,8 @@ import { INDEX_FILE, SINGLE_FILE, parseIndex } from "./checkpoint.ts";
 import { FolderSource } from "./folder-source.ts";
 import { describeGguf } from "./gguf/describe.ts";
 import { ggufFilesIn } from "./gguf/gguf-files.ts";
+import { ggufFilesOf } from "./gguf/gguf-index.ts";
+import { heldBytesOf } from "./held-bytes.ts";
 import { type OpenModel, openWith, refusalsOf } from "./open-model.ts";
 import { type Progress, ProgressMeter } from "./progress.ts";
 import { SourceList } from "./source-list.ts";
@@ -89,7 +91,12 @@ export function packModel(
       for (const name of await readdir(directory))
         if (isAddedFile(name) && name !== LEAVES_FILE) await rm(join(directory, name));
       const copies = columns ? await writeCopies(directory, model, leaves, meter) : [];
-      const manifest = manifestOf([...model.manifest.files, ...copies], model.manifest.configText);
+      const eachLayer = ggufFilesOf(model.manifest).length > 0;
+      const held = await heldBytesOf(model.tensors, model.config, { eachLayer });
+      const manifest = {
+        ...manifestOf([...model.manifest.files, ...copies], model.manifest.configText),
+        ...(held.length > 0 ? { held } : {}),
+      };
       await leaves.finish();
       const manifestPath = await writeManifest(directory, manifest);
       const addedBytes = copies.reduce((total, { sizeBytes }) => total + sizeBytes, 0);

@@ -3,6 +3,14 @@
 import { type Schema, parseObject } from "../../schema.ts";
 import type { ObjectMeta } from "./object-meta.ts";
 
+/** Bytes of the whole model where matrices are held as the checkpoint has them. Left out where all are packed anew. */
+export interface ShardPlanSpecModelHeld {
+  /** Of all layers together. */
+  readonly layersBytes: number;
+  /** Of final norm and head. */
+  readonly headBytes: number;
+}
+
 /** What is planned. */
 export interface ShardPlanSpecModel {
   /** Name of the ShardedModel, in the plan's namespace. */
@@ -17,6 +25,10 @@ export interface ShardPlanSpecModel {
   readonly config: string;
   /** Form in which the ranks hold the weights. */
   readonly quantization: "f32" | "f16" | "int8" | "int4";
+  /**
+   * Bytes of the whole model where matrices are held as the checkpoint has them. Left out where all are packed anew.
+   */
+  readonly held?: ShardPlanSpecModelHeld;
   /** Form in which the ranks keep keys and values. */
   readonly kvDtype: "f32" | "int8";
   /** Positions that one session may take. */
@@ -226,6 +238,14 @@ export const shardPlanSchema: Schema = {
             sourceDigest: { type: "string" },
             config: { type: "string", maxLength: 1048576 },
             quantization: { type: "string", enum: ["f32", "f16", "int8", "int4"] },
+            held: {
+              type: "object",
+              required: ["layersBytes", "headBytes"],
+              properties: {
+                layersBytes: { type: "integer", format: "int64", minimum: 1 },
+                headBytes: { type: "integer", format: "int64", minimum: 1 },
+              },
+            },
             kvDtype: { type: "string", enum: ["f32", "int8"], default: "f32" },
             contextLength: { type: "integer", format: "int32", minimum: 1 },
             slots: { type: "integer", format: "int32", minimum: 1 },

@@ -70,7 +70,7 @@ const EXCHANGES_PER_LAYER = 2;
 /** `nodes`: all that may take part; what sessions do elsewhere while they are not at a site follows from them. */
 export function costs(
   model: Pick<ModelSpec, "quantization" | "handOffDtype" | "kvDtype" | "contextLength" | "slotCount">,
-  facts: Pick<ModelFacts, "config">,
+  facts: Pick<ModelFacts, "config" | "held">,
   nodes: readonly NodeFacts[],
   traffic: Traffic = assumedTraffic(model),
 ): Costs {

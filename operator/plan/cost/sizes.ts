@@ -1,4 +1,5 @@
 /** What a step of the wanted model reads and sends: bytes of an average layer, of the head and of a hand-off. */
+import { heldScale } from "../../../core/held-bytes.ts";
 import { kvBytesPerPosition } from "../../../core/kv-cache.ts";
 import type { LayerRange } from "../../../core/ranges.ts";
 import { type Slice, cutSlices, shardBytes } from "../../../core/slice.ts";
@@ -27,11 +28,13 @@ const FRAME_BYTES = 64;
 
 export function modelSizes(
   { quantization, handOffDtype, kvDtype }: Pick<ModelSpec, "quantization" | "handOffDtype" | "kvDtype">,
-  { config }: Pick<ModelFacts, "config">,
+  { config, held }: Pick<ModelFacts, "config" | "held">,
 ): ModelSizes {
   const { layerCount, hiddenSize, experts } = config;
   const all: LayerRange = { start: 0, end: layerCount };
-  const bytes = (slice: Slice, last: boolean) => shardBytes(config, all, slice, quantization, { first: false, last });
+  const scale = heldScale(config, quantization, held);
+  const bytes = (slice: Slice, last: boolean) =>
+    shardBytes(config, all, slice, quantization, { first: false, last }, scale);
   const sizesOf = (slice: Slice): RankSizes => {
     const layers = bytes(slice, false);
     const withoutExperts = bytes({ ...slice, experts: { start: 0, end: 0 } }, false);
