@@ -56,7 +56,7 @@ export type RankConfig = {
   readonly listen: { readonly host: string; readonly port: number; readonly metricsPort: number }; // port 0: any free one
   readonly tls: { readonly caFile: string; readonly certificateFile: string; readonly keyFile: string };
   readonly cacheDirectory: string; // content-addressed, shared by the node's ranks
-  readonly cacheBytes?: number; // what fetched pieces may take there; absent or 0: none are kept
+  readonly cacheBytes?: number; // what packed shards and fetched pieces may take there; absent: shards stay, no pieces are kept
   readonly fellows?: readonly Fellow[]; // ranks of the model's other chains that hold some of the same layers
   readonly hubTokenFile?: string;
   readonly rehearsal?: Rehearsal;

@@ -5,12 +5,13 @@ import type { Clock } from "../core/clock.ts";
 import type { ModelConfig } from "../core/model-config.ts";
 import type { RankConfig } from "../core/rank-config.ts";
 import { RefusalError, type Refusal, refuse, valueOrThrow } from "../core/result.ts";
-import { cutSlices, rankCountMax } from "../core/slice.ts";
+import { type Slice, cutSlices, rankCountMax, shardBytes } from "../core/slice.ts";
 import { checkDevice } from "./engine/check-device.ts";
 import { type EngineThread, startEngineThread } from "./engine/engine-thread.ts";
 import { checkKvDtype } from "./engine/kv-dtype.ts";
 import { type ProductsLibrary, machineLibrary } from "./engine/native/products.ts";
 import { type ShardReading, withPackedShard } from "./engine/pack.ts";
+import { ShardShelf } from "./engine/shard-shelf.ts";
 import type { TensorSource } from "./engine/tensor-source.ts";
 import { playedWeights, rehearsedEngine } from "./rehearsal.ts";
 import type { RankFacts } from "./transport/rank-facts.ts";
@@ -25,6 +26,8 @@ export type LoadOptions = {
   readonly near?: Nearby;
   readonly clock: Clock;
   readonly signal: AbortSignal;
+  /** What fetched pieces take of the node's budget. */
+  readonly piecesBytes?: () => number;
   onModel(model: OpenModel): void;
   /** What went wrong with a source and was got over. */
   onTrouble(event: string, fields: Readonly<Record<string, unknown>>): void;
@@ -37,7 +40,7 @@ export type LoadedShard = { readonly engine: EngineThread; readonly facts: RankF
 /** Throws a RefusalError where a person must change something, weather (or the signal's reason) otherwise. */
 export async function loadShard(
   config: RankConfig,
-  { clock, near, signal, onModel, onTrouble, onStage }: LoadOptions,
+  { clock, near, signal, piecesBytes = () => 0, onModel, onTrouble, onStage }: LoadOptions,
 ): Promise<LoadedShard> {
   onStage("Fetching", 0);
   const hubToken = config.hubTokenFile === undefined ? undefined : (await readFile(config.hubTokenFile, "utf8")).trim();
@@ -68,6 +71,7 @@ export async function loadShard(
   const slice = slices[config.rankIndex];
   if (slice === undefined)
     throw new RefusalError(refuse("MalformedField", `rankIndex: ${config.rankIndex} is not below ${slices.length}`));
+  const room = roomFor(config, piecesBytes);
   const { device, kvDtype, contextLength, slotCount, threadCount, spin } = config;
   const engine = await withPackedShard(
     expecting(model, () => shardReads(model.config, config.layers, slice)),
@@ -78,6 +82,7 @@ export async function loadShard(
       quantization: config.quantization,
       cacheDirectory: config.cacheDirectory,
       reading: () => library,
+      makeRoom: () => room.make(wholeBytes(config, model.config, slice)),
       onProgress: (doneCount, totalCount) => {
         signal.throwIfAborted();
         onStage("Packing", doneCount / totalCount);
@@ -86,6 +91,7 @@ export async function loadShard(
     async ({ directory, reading }) => {
       signal.throwIfAborted();
       onStage("Loading", 0);
+      room.use(directory);
       const native = await library;
       return startEngineThread({
         shardDirectory: directory,
@@ -100,7 +106,12 @@ export async function loadShard(
       });
     },
     (spoilt) => spoilt.close(),
-  );
+  ).catch((cause: unknown) => {
+    room.leave();
+    throw cause;
+  });
+  void engine.ended.then(() => room.leave());
+  void room.make(0);
   const [namespace = ""] = config.name.split("/");
   const facts: RankFacts = {
     name: config.name,
@@ -119,6 +130,25 @@ export async function loadShard(
   if (rehearsal === undefined) return { engine, facts };
   return { engine: rehearsedEngine(engine, rehearsal, playedWeights(config, model.config, slice), clock), facts };
 }
+
+/** What of the node's budget this rank's shard may take, and that it is in use. */
+function roomFor({ cacheDirectory, cacheBytes }: RankConfig, piecesBytes: () => number) {
+  const shelf = new ShardShelf(cacheDirectory);
+  let leave = () => {};
+  return {
+    make: async (incomingBytes: number) => {
+      if (cacheBytes !== undefined) await shelf.makeRoom(cacheBytes, piecesBytes() + incomingBytes);
+    },
+    use: (directory: string) => {
+      leave();
+      leave = shelf.use(directory);
+    },
+    leave: () => leave(),
+  };
+}
+
+const wholeBytes = ({ layers, quantization }: RankConfig, model: ModelConfig, slice: Slice): number =>
+  shardBytes(model, layers, slice, quantization, { first: layers.start === 0, last: layers.end === model.layerCount });
 
 /** The operators are for the processor; the threads that read and check are for every device. */
 async function readingBy(

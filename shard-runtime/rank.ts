@@ -19,7 +19,8 @@ import { dial } from "../core/wire/door.ts";
 import type { Tls } from "../core/wire/tls.ts";
 import type { Keys } from "./attest/keys.ts";
 import type { EngineThread } from "./engine/engine-thread.ts";
-import { type LoadedShard, loadShard } from "./load-shard.ts";
+import { ShardShelf } from "./engine/shard-shelf.ts";
+import { type LoadOptions, type LoadedShard, loadShard } from "./load-shard.ts";
 import { GrpcFellowDoor } from "./transport/fellow-door.ts";
 import { Follower } from "./transport/follower.ts";
 import { Leader } from "./transport/leader.ts";
@@ -143,14 +144,20 @@ export class Rank implements RankState {
     log("serving", { shard: loaded.facts.engine.shardDigest, driftClass: loaded.facts.engine.driftClass });
   }
 
-  async #openNear(): Promise<{ readonly near?: Nearby }> {
+  async #openNear(): Promise<Pick<LoadOptions, "near" | "piecesBytes">> {
     const { cacheBytes = 0, cacheDirectory } = this.#config;
     const { log: onTrouble } = this.#doors;
-    const options = { directory: join(cacheDirectory, "pieces"), limitBytes: cacheBytes, onTrouble };
+    const shelf = new ShardShelf(cacheDirectory);
+    const options = {
+      directory: join(cacheDirectory, "pieces"),
+      limitBytes: cacheBytes,
+      otherBytes: () => shelf.heldBytes(),
+      onTrouble,
+    };
     const cache = cacheBytes === 0 ? undefined : await PieceCache.open(options);
     return cache === undefined && this.#fellows === undefined
       ? {}
-      : { near: new Nearby({ cache, fellows: this.#fellows }) };
+      : { near: new Nearby({ cache, fellows: this.#fellows }), piecesBytes: () => cache?.heldBytes ?? 0 };
   }
 
   #serve({ engine, facts }: LoadedShard, keyId: string): Serving {

@@ -78,7 +78,7 @@ export type NodeFacts = {
   readonly signer: string; // gRPC target of the node's signer
   readonly machine?: string; // name of the Kubernetes Node, where it is not the node's own
   readonly cachePath?: string; // folder on the machine that outlives ranks
-  readonly cacheBytes?: number; // what fetched pieces of models may take on its disk
+  readonly cacheBytes?: number; // what packed shards and fetched pieces of models may take on its disk
   readonly region?: string; // topology.kubernetes.io/region of its machine; left out: not known
   readonly layerTimes?: LayerTimes; // left out: estimated from the memory's bandwidth
   readonly links?: readonly NodeLink[]; // to other nodes, as measured from here

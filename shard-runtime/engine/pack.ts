@@ -18,6 +18,7 @@ import {
   findShard,
 } from "./shard.ts";
 import { type ShardLoad, startShardLoad } from "./shard-load.ts";
+import { touch } from "./shard-shelf.ts";
 import type { TensorSource } from "./tensor-source.ts";
 
 /** Counts up when the same input is packed to other bytes. */
@@ -29,6 +30,8 @@ export type PackOptions = {
   readonly cacheDirectory: string;
   /** Reads what is packed by native threads where there is a library for it; see shard-load.ts. */
   readonly reading?: () => Promise<ShardReading | undefined>;
+  /** Called before a shard is packed that was not found. */
+  readonly makeRoom?: () => Promise<void>;
   /** Told after each tensor: parts done and in all. */
   readonly onProgress?: (doneCount: number, totalCount: number) => void;
 };
@@ -122,7 +125,11 @@ async function findOrPack(
   const key = digestOf(Buffer.from(JSON.stringify(identity))).slice("sha256:".length, "sha256:".length + 32);
   const directory = join(options.cacheDirectory, "shards", key);
   const found = await findShard(directory);
-  if (found !== undefined) return { ...found, directory, isNew: false };
+  if (found !== undefined) {
+    await touch(directory);
+    return { ...found, directory, isNew: false };
+  }
+  await options.makeRoom?.();
 
   // A rank beside this one may pack the same shard now: each has its own place, the first to finish wins.
   const partial = `${directory}.${process.pid}-${randomBytes(4).toString("hex")}.partial`;

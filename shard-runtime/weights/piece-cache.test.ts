@@ -54,6 +54,25 @@ describe("the cache of pieces", () => {
     expect(await other.get(chunkPiece(FILE, 0))).to.equal(undefined);
   });
 
+  it("keeps what others leave of its size, and nothing where they leave nothing", async () => {
+    let otherBytes = 3 * CHUNK_BYTES;
+    const cache = await PieceCache.open({
+      directory,
+      limitBytes: 5 * CHUNK_BYTES,
+      otherBytes: () => Promise.resolve(otherBytes),
+    });
+    const fill = async () => {
+      for (let chunk = 0; chunk < 6; chunk += 1)
+        await cache.put(chunkPiece(FILE, chunk), bytesOf(chunkPiece(FILE, chunk)));
+      const names = await readdir(directory, { recursive: true });
+      return names.filter((name) => name.length > 10).length;
+    };
+    expect(await fill()).to.be.within(1, 2);
+    otherBytes = 5 * CHUNK_BYTES;
+    expect(await fill()).to.equal(0);
+    expect(cache.heldBytes).to.equal(0);
+  });
+
   it("stays within its size, and drops what was used longest ago", async () => {
     const cache = await opened(4 * CHUNK_BYTES);
     for (let chunk = 0; chunk < 6; chunk += 1) {

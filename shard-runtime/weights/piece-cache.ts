@@ -22,6 +22,8 @@ const LOOK_AGAIN_SHARE = 0.1;
 export type CacheOptions = {
   readonly directory: string;
   readonly limitBytes: number;
+  /** What else is within the limit, and is not ours to remove. */
+  readonly otherBytes?: () => Promise<number>;
   readonly onTrouble?: Trouble;
 };
 
@@ -31,11 +33,13 @@ export class PieceCache {
   readonly #options: CacheOptions;
   #writtenBytes = 0; // since the folder was last looked through
   #heldBytes = 0; // then
+  #limitBytes: number; // what the rest left, then
   #making: Promise<void> | undefined;
   #off = false;
 
   private constructor(options: CacheOptions) {
     this.#options = options;
+    this.#limitBytes = options.limitBytes;
   }
 
   /** Makes the folder where it is not there. */
@@ -46,6 +50,11 @@ export class PieceCache {
       await cache.#makeRoom();
     });
     return cache;
+  }
+
+  /** What the pieces took when the folder was last looked through, and what was written since. */
+  get heldBytes(): number {
+    return this.#heldBytes + this.#writtenBytes;
   }
 
   /** Whether pieces are still kept. */
@@ -69,7 +78,7 @@ export class PieceCache {
 
   /** Keeps the bytes, which were checked. Never throws. */
   async put(piece: Piece, bytes: Uint8Array): Promise<void> {
-    if (this.#off) return;
+    if (this.#off || this.#limitBytes === 0) return;
     await this.#unlessFull(async () => {
       const folder = this.#folderOf(piece);
       const path = join(folder, nameOf(piece));
@@ -85,7 +94,7 @@ export class PieceCache {
         throw error;
       }
       this.#writtenBytes += bytes.length;
-      const { limitBytes } = this.#options;
+      const limitBytes = this.#limitBytes;
       if (this.#writtenBytes > limitBytes * LOOK_AGAIN_SHARE || this.#heldBytes + this.#writtenBytes > limitBytes)
         await this.#makeRoom();
     });
@@ -136,7 +145,9 @@ export class PieceCache {
   }
 
   async #removeOldest(): Promise<void> {
-    const { directory, limitBytes } = this.#options;
+    const { directory, otherBytes } = this.#options;
+    this.#limitBytes = Math.max(0, this.#options.limitBytes - ((await otherBytes?.()) ?? 0));
+    const limitBytes = this.#limitBytes;
     const entries: Entry[] = [];
     for (const name of await readdir(directory, { recursive: true })) {
       const path = join(directory, name);

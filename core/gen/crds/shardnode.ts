@@ -23,8 +23,9 @@ export interface ShardNodeSpecCache {
    */
   readonly hostPath?: string;
   /**
-   * How much of the disk fetched pieces of models may take, such as 200Gi; what was used longest ago goes first. Ranks
-   * of other chains get them from here instead of from the model's source. 0 keeps none. Packed shards are not counted.
+   * How much of the disk packed shards and fetched pieces of models may take, such as 200Gi; what was used longest ago
+   * goes first, shards that no rank uses before pieces. A shard in use stays whatever it takes. Ranks of other chains
+   * get pieces from here instead of from the model's source; with 0 none is kept.
    */
   readonly sizeBytes: number | string;
 }
