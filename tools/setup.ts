@@ -4,6 +4,7 @@
  * part is a failure is for the test that needs it (in CI it always is).
  */
 import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { type Step, runStep } from "./run.ts";
 
 type Tool = { readonly name: string; readonly paths: readonly string[]; readonly debianPackage: string };
@@ -17,6 +18,15 @@ const TOOLS: readonly Tool[] = [
 export async function setUpPackages(): Promise<void> {
   const missing = TOOLS.filter(({ paths }) => !paths.some((path) => existsSync(path)));
   if (missing.length > 0) await installPackages(missing);
+}
+
+/** Where the engine's operators are for every process of the tests, pods of other users included: compiled once. */
+const NATIVE = fileURLToPath(new URL("../node_modules/.cache/tessellate/native", import.meta.url));
+
+export async function setUpOperators(): Promise<void> {
+  process.env["TESSELLATE_NATIVE"] ||= NATIVE;
+  const { code, output } = await runStep({ name: "operators", command: ["node", "tools/build-operators.ts"] });
+  if (code !== 0) console.log(`• the engine's operators are not built: ${output}`);
 }
 
 export async function setUpKubernetes(): Promise<void> {

@@ -6,7 +6,7 @@ import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Step, report, runStep } from "./run.ts";
-import { setUpKubernetes, setUpPackages } from "./setup.ts";
+import { setUpKubernetes, setUpOperators, setUpPackages } from "./setup.ts";
 import { setUpSwiftShader } from "./swiftshader.ts";
 
 type Tally = { readonly passed: number; readonly failed: number; readonly pending: number };
@@ -36,7 +36,10 @@ const scratch = mkdtempSync(join(tmpdir(), "tessellate-test-"));
 const tallies: Tally[] = [];
 try {
   if (chosen("golden")) await setUpSwiftShader();
-  if (TIERS.some(({ name }) => chosen(name))) await setUpPackages();
+  if (TIERS.some(({ name }) => chosen(name))) {
+    await setUpPackages();
+    await setUpOperators();
+  }
   if (chosen("cluster") || chosen("e2e")) await setUpKubernetes();
   if (chosen("check")) tallies.push(...(await check()));
   for (const tier of TIERS.filter(({ name }) => chosen(name))) tallies.push(await run(tier));

@@ -135,7 +135,11 @@ function containerOf(options: RankPodOptions): object {
     image,
     imagePullPolicy,
     command: ["node", "shard-runtime/main.ts", "--config", `${CONFIG_DIRECTORY}/rank.json`],
-    env: [{ name: "TESSELLATE_LISTEN_HOST", valueFrom: { fieldRef: { apiVersion: "v1", fieldPath: "status.podIP" } } }],
+    env: [
+      { name: "TESSELLATE_LISTEN_HOST", valueFrom: { fieldRef: { apiVersion: "v1", fieldPath: "status.podIP" } } },
+      // Compiling its own sources is a third of a second of every start.
+      { name: "NODE_COMPILE_CACHE", value: `${options.node.cachePath ?? CACHE_DIRECTORY}/code` },
+    ],
     ports: [
       { name: "rank", containerPort: RANK_PORT, protocol: "TCP" },
       { name: "metrics", containerPort: METRICS_PORT, protocol: "TCP" },

@@ -17,6 +17,10 @@ import { keepLeases, type NodeOptions, registerNode } from "./nodes.ts";
 import { PodRun } from "./pod-run.ts";
 import { provideStorage } from "./storage.ts";
 
+/** Where `npm test` has compiled the engine's operators: every pod would compile them for itself. */
+const { TESSELLATE_NATIVE } = process.env;
+const NATIVE = TESSELLATE_NATIVE === undefined ? {} : { TESSELLATE_NATIVE };
+
 export interface ProcessKubeletOptions {
   readonly nodes: readonly NodeOptions[];
   /**
@@ -92,6 +96,7 @@ class Kubelet implements ProcessKubelet {
       baseEnvironment: {
         PATH: `${REPOSITORY}/node_modules/.bin:${dirname(process.execPath)}:/usr/local/bin:/usr/bin:/bin`,
         HOME: "/tmp",
+        ...NATIVE,
         KUBERNETES_SERVICE_HOST: "127.0.0.1",
         KUBERNETES_SERVICE_PORT: String(controlPlane.port),
         KUBERNETES_SERVICE_PORT_HTTPS: String(controlPlane.port),
