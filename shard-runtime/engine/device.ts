@@ -117,6 +117,11 @@ const ARRAYS = {
   int64: BigInt64Array,
 } as const;
 
+/** Bytes: a line of the processor's cache. */
+const ALIGNMENT = 64;
+const SLAB_BYTES_MAX = 64 << 20;
+const SLAB_BUFFER_COUNT = 32;
+
 /** The processor, or a provider that takes and gives the host's own memory: every buffer is ours. */
 export class HostDevice implements Device {
   readonly kind: DeviceKind;
@@ -125,6 +130,8 @@ export class HostDevice implements Device {
   attentionRowCountMax = Number.MAX_SAFE_INTEGER;
   readonly #ort: Ort;
   readonly #sessions: Sessions;
+  #slab = new ArrayBuffer(0);
+  #taken = 0; // bytes of it
 
   constructor(ort: Ort, kind: DeviceKind, name: string, provider?: Provider) {
     this.#ort = ort;
@@ -142,8 +149,21 @@ export class HostDevice implements Device {
   }
 
   buffer(rowCount: number, width: number, type: ElementType = "f32"): DeviceBuffer {
-    const values = new ARRAYS[type](new ArrayBuffer(rowCount * width * ELEMENT_BYTES[type]));
-    return { type, rowCount, width, values };
+    const valueCount = rowCount * width;
+    const { slab, start } = this.#take(valueCount * ELEMENT_BYTES[type]);
+    return { type, rowCount, width, values: new ARRAYS[type](slab, start, valueCount) };
+  }
+
+  /** PERF: each large ArrayBuffer makes the collector look through everything; a cache of keys and values has hundreds. */
+  #take(sizeBytes: number): { slab: ArrayBuffer; start: number } {
+    const start = Math.ceil(this.#taken / ALIGNMENT) * ALIGNMENT;
+    if (start + sizeBytes <= this.#slab.byteLength) {
+      this.#taken = start + sizeBytes;
+      return { slab: this.#slab, start };
+    }
+    this.#slab = new ArrayBuffer(Math.max(sizeBytes, Math.min(SLAB_BYTES_MAX, SLAB_BUFFER_COUNT * sizeBytes)));
+    this.#taken = sizeBytes;
+    return { slab: this.#slab, start: 0 };
   }
 
   constant(values: Float32Array, width: number, type: "f32" | "f16" = "f32"): DeviceBuffer {

@@ -15,7 +15,7 @@ import { Embedding } from "./embedding.ts";
 import type { Batch, EngineCode, EngineFacts, Output, ShardEngine } from "./engine.ts";
 import { checkKvDtype } from "./kv-dtype.ts";
 import { KvSlots } from "./kv-slots.ts";
-import { PRODUCTS_VERSION } from "./native/products.ts";
+import { PRODUCTS_VERSION } from "./native/products-version.ts";
 import { openDevice, whyNotOn } from "./open-device.ts";
 import { Ort, type OrtSession, floats } from "./ort.ts";
 import { INPUT, LOGITS, ZEROS, headPlan } from "./program.ts";

@@ -48,12 +48,14 @@ async function load(options: EngineSideOptions) {
   const laysOut = products !== "built-in";
   const how = library === undefined ? undefined : { library, threadCount: options.threadCount, laysOut };
   let weightBytes = 0;
+  let beganMs = 0;
   const started = await withPackedShard(
     tensors,
     config,
     shard,
     { ...packing, reading: () => Promise.resolve(how) },
     ({ directory, reading: load }) => {
+      beganMs = performance.now();
       weightBytes = statSync(join(directory, WEIGHTS_FILE)).size;
       const used = laysOut ? { products: library, loadHandle: load?.handle } : {};
       return startEngineThread({ shardDirectory: directory, device: "cpu", ...rest, ...used });
@@ -62,7 +64,7 @@ async function load(options: EngineSideOptions) {
   );
   engine = started;
   const kvBytes = kvBytesPerPosition(config, shard.layers, shard.slice, rest.kvDtype ?? "f32");
-  return { weightBytes, kvBytesPerPosition: kvBytes, driftClass: started.facts.driftClass };
+  return { weightBytes, kvBytesPerPosition: kvBytes, driftClass: started.facts.driftClass, beganMs };
 }
 
 async function feed(session: string, rows: number): Promise<void> {

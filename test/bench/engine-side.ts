@@ -23,6 +23,7 @@ export type EngineSide = Side & {
   readonly weightBytes: number; // packed matrices, norms and scales; without the embedding, of which a token reads one row
   readonly kvBytesPerPosition: number; // of one slot
   readonly driftClass: string;
+  readonly beganMs: number; // from the start of the process until it began to read the packed shard
   /** 99th percentile of how late the event loop was since the last call, in milliseconds. */
   loopLagMs(): Promise<number>;
 };
@@ -38,6 +39,7 @@ export async function startEngineSide(options: EngineSideOptions): Promise<Engin
     weightBytes: Number(loaded["weightBytes"]),
     kvBytesPerPosition: Number(loaded["kvBytesPerPosition"]),
     driftClass: String(loaded["driftClass"]),
+    beganMs: Number(loaded["beganMs"]),
     prefill: async (rows) => Number((await ask({ do: "prefill", rows }))["ms"]),
     prompt: async (streams, rows) => {
       await ask({ do: "prompt", streams, rows });

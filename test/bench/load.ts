@@ -32,14 +32,19 @@ export async function run(): Promise<BenchResult> {
     names.map(async (name) => ({ path: join(directory, name), sizeBytes: (await stat(join(directory, name))).size })),
   );
   const packedBytes = files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  // What a rank's node has after its first start: the compiled operators and modules.
+  await secondsToReady(checkpoint);
   const loadSeconds: number[] = [];
+  const beginSeconds: number[] = [];
   const diskSeconds: number[] = [];
   let emptied = true;
   for (let round = 0; round < ROUND_COUNT; round += 1) {
     emptied = (await emptyPageCache()) && emptied;
     diskSeconds.push(await secondsOf(() => readAll(files.map(({ path }) => path))));
     await emptyPageCache();
-    loadSeconds.push(await secondsToReady(checkpoint));
+    const { seconds, beganSeconds } = await secondsToReady(checkpoint);
+    loadSeconds.push(seconds);
+    beginSeconds.push(beganSeconds);
   }
   const slice = present(cutSlices(config, [1])[0], "one weight, one slice");
   const cache = { dtype: "f32", contextLength: SERVED.contextLength, wraps: false } as const;
@@ -61,6 +66,7 @@ export async function run(): Promise<BenchResult> {
         [
           ["read from disk, one piece after the other", diskSeconds],
           ["start of the process to ready", loadSeconds],
+          ["the same, without what Node takes before it begins to read", loadSeconds.map(subtract(beginSeconds))],
         ] as const
       ).map(([name, seconds]) => [
         name,
@@ -103,14 +109,16 @@ async function readAll(paths: readonly string[]): Promise<void> {
   }
 }
 
+const subtract = (others: readonly number[]) => (value: number, index: number) => value - (others[index] ?? 0);
+
 /** From the start of the process. */
-async function secondsToReady(checkpoint: string): Promise<number> {
+async function secondsToReady(checkpoint: string): Promise<{ seconds: number; beganSeconds: number }> {
   const start = performance.now();
   const options = { contextLength: SERVED.contextLength, slotCount: SERVED.slotCount };
   const side = await startEngineSide({ checkpoint, ...options, threadCount: availableParallelism(), spin: false });
   const seconds = (performance.now() - start) / 1000;
   await side.stop();
-  return seconds;
+  return { seconds, beganSeconds: side.beganMs / 1000 };
 }
 
 /** Bytes of a rank's process after it served a prompt and some tokens. */

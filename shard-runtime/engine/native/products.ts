@@ -12,9 +12,6 @@ import { fileURLToPath } from "node:url";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 
-/** Counts up when the same products or the same attention get other bits. Part of the drift class. */
-export const PRODUCTS_VERSION = 1;
-
 export type ProductsLibrary =
   | { readonly path: string }
   /** Why there is none, for the log. */
