@@ -17,7 +17,7 @@ import { modelSpecOf } from "../plan/model-spec.ts";
 import { fullRankName } from "../plan/names.ts";
 import { rankConfigOf } from "../plan/told.ts";
 import { pictureOf } from "../plan/picture.ts";
-import { planWords } from "../plan/words/plan-words.ts";
+import { planWords, plannedPromise } from "../plan/words/plan-words.ts";
 import { plannedModel } from "../plan/plan.ts";
 import { routesOf } from "../plan/routes.ts";
 import type { Action, Assignment, ModelSpec, Plan, Probe, RankState, StandingPlan, World } from "../plan/types.ts";
@@ -135,7 +135,7 @@ export class KubeCluster implements Cluster {
     this.#keptPlans.set(modelKey(model), kept);
     if (before !== undefined && sameJson(asPlan(before).spec.chains, spec.chains)) return; // the same, seen anew
     const reason = before === undefined ? "Planned" : "Replanned";
-    const note = `${placement.assignments.length} ranks on ${new Set(placement.assignments.map(({ node }) => node)).size} nodes: see ShardPlan ${name}`;
+    const note = `${plannedPromise(placement)}: see ShardPlan ${name}`;
     await events.record(shardedModelResource, asObject(object), { type: "Normal", reason, action: "Plan", note });
   }
 

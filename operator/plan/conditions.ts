@@ -1,18 +1,9 @@
 /** What is said of a plan: whether there is one, whether its ranks hold their shards, whether it serves. */
 import { rankName } from "./names.ts";
-import { routesOf } from "./routes.ts";
-import type { Assignment, Condition, ModelSpec, Placement, RankState, World } from "./types.ts";
+import type { Assignment, Condition, ModelSpec, RankState, World } from "./types.ts";
 
 export const hasPassed = ({ probes }: World, chain: number): boolean =>
   probes.some((probe) => probe.chain === chain && probe.passed);
-
-export function summary(placement: Placement): string {
-  const { assignments } = placement;
-  const count = (pick: (assignment: Assignment) => unknown) => new Set(assignments.map(pick)).size;
-  const chainCount = routesOf(placement).length;
-  const where = `${count(({ node }) => node)} nodes of ${count(({ provider }) => provider)} providers`;
-  return `${assignments.length} ranks on ${where}, ${chainCount} ${chainCount === 1 ? "chain" : "chains"}`;
-}
 
 export function weightsReady(model: ModelSpec, wanted: readonly Assignment[], ranks: readonly RankState[]): Condition {
   const byName = new Map(ranks.map((rank) => [rank.name, rank]));

@@ -3,13 +3,14 @@
  * rule forbids it, so that losing one rank moves one rank. Nothing is evicted because somebody did not answer; only a
  * rank that ended, or whose node is gone, is replaced.
  */
-import { hasPassed, readiness, summary, weightsReady } from "./conditions.ts";
+import { hasPassed, readiness, weightsReady } from "./conditions.ts";
 import { type Effort, type NotWanted, type Wanted, approvalOf, basisOf, decide, isSound } from "./decide.ts";
 import { rankName } from "./names.ts";
 import { neighboursIn } from "./neighbours.ts";
 import type { Known } from "./place.ts";
 import { ranksOn, routesOf, segmentsOf } from "./routes.ts";
 import { proposalWords } from "./words/approval.ts";
+import { plannedSentence } from "./words/plan-words.ts";
 import { refusalWords } from "./words/remedies.ts";
 import type {
   Action,
@@ -63,7 +64,7 @@ export function plan(world: World, effort: Effort = {}): Plan {
   const wanted = decide(inForce === undefined ? { ...known, model: asked } : known, inForce, effort);
   if ("code" in wanted) return standing(world, revision, wanted.code, wayOut(known, wanted, effort));
   if (asked.planPolicy === "Manual") return approved(known, inForce, wanted);
-  return carriedOut(known, wanted.placement, `${wanted.why}${summary(wanted.placement)}`);
+  return carriedOut(known, wanted.placement, `${wanted.why}${plannedSentence(wanted.placement)}`);
 }
 
 /** Why nothing fits, and the smallest changes that would make it fit. */
@@ -100,13 +101,13 @@ function approved(world: Known, inForce: StandingPlan | undefined, wanted: Wante
   const revision = revisionOf(plannedModel(model, wanted.placement), facts);
   const fresh = standingPlanOf(revision, wanted.placement, model);
   if (inForce !== undefined && approvalOf(fresh) === approvalOf(inForce))
-    return carriedOut(world, wanted.placement, `${wanted.why}${summary(wanted.placement)}`);
+    return carriedOut(world, wanted.placement, `${wanted.why}${plannedSentence(wanted.placement)}`);
   // What a person looks at stays what it is for as long as it could be carried out.
   const { proposed } = world;
   const stays = proposed !== undefined && proposed.revision === revision && isSound(world, proposed);
   const approval = approvalOf(stays ? proposed : fresh);
   const placement = stays ? asPlacement(wanted.placement, proposed, basisOf(world)) : wanted.placement;
-  if (world.approved === approval) return carriedOut(world, placement, summary(placement));
+  if (world.approved === approval) return carriedOut(world, placement, plannedSentence(placement));
   const proposal = { revision, placement, approval };
   const waits = proposalWords(model, inForce?.assignments ?? [], proposal, wanted.why);
   if (inForce === undefined) return { ...standing(world, revision, "AwaitsApproval", waits), proposal };

@@ -51,7 +51,7 @@ function drawRow(row: Row, view: View, style: DrawingStyle): readonly Line[] {
       ...drawBlocks(row.blocks.slice(from, to), row.hops.slice(from, to), { label, columnCount, view, style, notes }),
     );
   }
-  return [...lines, ...noteLines(notes, style), ...figuresOf(row)];
+  return [...lines, ...noteLines(notes, style), ...(view.rows.length > 1 ? figuresOf(row) : [])];
 }
 
 function figuresOf(row: Row): readonly Line[] {

@@ -13,8 +13,10 @@ import { type View, viewOf } from "./view.ts";
 
 /** What the API server takes as a condition's message; the ShardPlan's text keeps to the same. */
 export const TEXT_LENGTH_MAX = 32_768;
-/** An event's note may be 1 KiB; a condition is read in one line of `kubectl describe`. */
+/** A condition is read in one line of `kubectl describe`. */
 const SENTENCE_LENGTH_MAX = 1000;
+/** The API server takes notes of 1 KiB, and the ShardPlan's name comes after. */
+const EVENT_LENGTH_MAX = 600;
 /** kubectl's columns: what a terminal shows without breaking lines. */
 const STATUS_WIDTH = 100;
 
@@ -26,20 +28,25 @@ export type PlanWords = {
 };
 
 export function planWords(world: Known, placement: Placement): PlanWords {
-  const out = reasonsOf(placement.leftOut).map(({ nodes, why }) => `${nodes.join(", ")}: ${why}`);
-  const promise = [extentText(placement), ...estimatePieces(placement)].join("; ");
-  const condition = shortened(
-    out.length === 0 ? promise : `${promise}; left out ${out.join("; ")}`,
-    SENTENCE_LENGTH_MAX,
-  );
   const whole = renderLines(pictureLines(world, placement, { width: STATUS_WIDTH, charset: UNICODE }), false);
   return {
     headline: headlineText(world, placement),
-    condition,
-    event: shortened(`Planned: ${promise}`, SENTENCE_LENGTH_MAX),
+    condition: plannedSentence(placement),
+    event: plannedPromise(placement),
     text: shortenedLines(whole, TEXT_LENGTH_MAX),
   };
 }
+
+/** What a plan takes and promises, and who is left out of it and why, in at most 1,000 characters: of Planned. */
+export function plannedSentence(placement: Placement): string {
+  const out = reasonsOf(placement.leftOut).map(({ nodes, why }) => `${nodes.join(", ")}: ${why}`);
+  const promise = plannedPromise(placement);
+  return shortened(out.length === 0 ? promise : `${promise}; left out ${out.join("; ")}`, SENTENCE_LENGTH_MAX);
+}
+
+/** What a plan takes and promises, short enough for an event's note. */
+export const plannedPromise = (placement: Placement): string =>
+  shortened([extentText(placement), ...estimatePieces(placement)].join("; "), EVENT_LENGTH_MAX);
 
 export type PictureStyle = { readonly width: number; readonly charset: Charset };
 
