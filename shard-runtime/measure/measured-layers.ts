@@ -59,6 +59,8 @@ const POSITIONS = 256;
 const WARM_UP_COUNT = 8;
 const ONE_COUNT = 40;
 const MANY_COUNT = 10;
+const TIME_MS_MAX = 2_500;
+const COUNT_MIN = 2;
 
 /** Throws a RefusalError where the device is missing. Takes some seconds, and a minute the first time. */
 export async function measureLayer(options: MeasureOptions): Promise<MeasuredLayer> {
@@ -104,12 +106,14 @@ export async function measureLayer(options: MeasureOptions): Promise<MeasuredLay
   }
 }
 
-/** Median of `count` steps, each after the other, a new session where a slot's positions are used up. */
+/** Median of `count` steps, fewer where that takes long; a new session where a slot's positions are used up. */
 async function stepMs(engine: EngineThread, clock: Clock, rowCount: number, warmUp: number, count: number) {
+  const untilMs = clock.monotonicMs() + TIME_MS_MAX;
+  const enough = () => clock.monotonicMs() > untilMs && times.length >= COUNT_MIN;
   const input = new Float32Array(rowCount * engine.facts.hiddenSize).fill(0.1);
   const times: number[] = [];
   let position = POSITIONS;
-  for (let step = -warmUp; step < count; step += 1) {
+  for (let step = -warmUp; step < count && !enough(); step += 1) {
     if (position + rowCount > POSITIONS) {
       await engine.release("measure");
       await engine.acquire("measure");
@@ -117,7 +121,7 @@ async function stepMs(engine: EngineThread, clock: Clock, rowCount: number, warm
     }
     const startMs = clock.monotonicMs();
     await engine.run({ steps: [{ session: "measure", position, rowCount, sample: false }], input });
-    if (step >= 0) times.push(clock.monotonicMs() - startMs);
+    if (step >= 0 || clock.monotonicMs() > untilMs) times.push(clock.monotonicMs() - startMs);
     position += rowCount;
   }
   await engine.release("measure");

@@ -20,6 +20,8 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   pack: () => import("./pack.ts"),
   chain: () => import("./chain.ts"),
   plan: () => import("./plan.ts"),
+  honest: () => import("./honest.ts"),
+  judge: () => import("./judge.ts"),
 };
 
 /** Those beside a requirement. */

@@ -61,7 +61,7 @@ export type Run = {
   readonly tokens: number;
 };
 
-export type Quantiles = { readonly median: number; readonly p95: number };
+export type Quantiles = { readonly mean: number; readonly median: number; readonly p95: number };
 
 export type Outcome = {
   readonly seconds: number; // counted

@@ -56,18 +56,18 @@ describe("simulation of a placement", () => {
       assignments: [...two.assignments, held(1, 0, "c", 0, 8)],
       routes: [
         {
+          chain: 0,
           segments: [
             { chain: 0, segment: 0 },
             { chain: 0, segment: 1 },
           ],
-          tokensPerSecond: 1,
         },
         {
+          chain: 1,
           segments: [
             { chain: 1, segment: 0 },
             { chain: 0, segment: 1 },
           ],
-          tokensPerSecond: 1,
         },
       ],
     };

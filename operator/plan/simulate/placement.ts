@@ -15,7 +15,7 @@ export type Placed = {
   readonly facts: Pick<ModelFacts, "config">;
   readonly nodes: readonly NodeFacts[];
   readonly assignments: readonly Assignment[];
-  readonly routes?: readonly Pick<Route, "segments" | "tokensPerSecond">[]; // left out: every chain is its own segments
+  readonly routes?: readonly Pick<Route, "chain" | "segments">[]; // left out: every chain is its own segments
 };
 
 type Segment = {
@@ -35,7 +35,8 @@ export function houseOf(placed: Placed): House {
   const all = costs(model, facts, nodes);
   const segments = segmentsOf(assignments, nodes);
   const indexOf = new Map(segments.map(({ chain, segment }, index) => [`${chain} ${segment}`, index]));
-  const routes = placed.routes ?? chainsOf(segments);
+  // In the order in which a gateway knows them: of equals it takes the first.
+  const routes = placed.routes?.toSorted((a, b) => a.chain - b.chain) ?? chainsOf(segments);
   const at = (index: number): NodeFacts => present(segments[index], "stations are segments").leader;
   return {
     stations: segments.map((segment) => stationOf(segment, all, model.slotCount)),

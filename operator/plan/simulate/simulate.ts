@@ -12,7 +12,7 @@ import { Device, Engine } from "./engine.ts";
 import type { Session, Step, Visit } from "./session.ts";
 import { Tally } from "./tally.ts";
 
-type Wanted = Pick<Session, "promptTokens" | "generatedTokens" | "askedAt"> & { readonly written: number };
+type Wanted = Pick<Session, "promptTokens" | "generatedTokens" | "askedAt"> & { written: number };
 
 /** Runs until `run.tokens` generated tokens were counted, or nothing more can happen. */
 export function simulate(house: House, load: Load, run: Run): Outcome {
@@ -50,9 +50,11 @@ class Simulation {
 
   outcome(): Outcome {
     const { warmUpTokens, tokens } = this.#run;
-    if (this.#load.kind === "closed")
+    if (this.#load.kind === "closed") {
       for (let client = 0; client < this.#load.clientCount; client += 1) this.#ask(this.#load.underWay === true);
-    else this.#arrive(this.#load.sessionsPerSecond);
+      // Who found no slot has not begun.
+      for (const wanted of this.#line) wanted.written = 0;
+    } else this.#arrive(this.#load.sessionsPerSecond);
     const tally = this.#tally;
     let more = true;
     while (more && tally.generated < warmUpTokens) more = this.#events.step();

@@ -1,0 +1,89 @@
+/** Clients that ask the gateway over HTTP, each again as soon as it is answered, and what they saw. */
+import { isJsonObject, parseJson } from "../../core/json.ts";
+import { median } from "./figures.ts";
+
+export type Asking = {
+  readonly url: string;
+  readonly model: string;
+  readonly clientCount: number;
+  readonly promptTokens: number;
+  readonly generatedTokens: number;
+  readonly warmUpSeconds: number;
+  readonly seconds: number; // counted
+};
+
+export type Seen = {
+  readonly generatedPerSecond: number;
+  readonly msPerToken: number; // median of the answers' means, first token apart
+  readonly firstTokenMs: number; // median
+  readonly answerCount: number;
+};
+
+type Answer = { readonly askedAt: number; readonly tokenTimes: readonly number[] };
+
+/** Throws where an answer is refused or shorter than asked for. */
+export async function askForAWhile(asking: Asking): Promise<Seen> {
+  const begin = performance.now() + 1000 * asking.warmUpSeconds;
+  const end = begin + 1000 * asking.seconds;
+  const answers: Answer[] = [];
+  const client = async (index: number): Promise<void> => {
+    for (let round = 0; performance.now() < end; round += 1) answers.push(await ask(asking, index * 1000 + round));
+  };
+  await Promise.all(Array.from({ length: asking.clientCount }, (_, index) => client(index)));
+  const counted = answers.flatMap(({ tokenTimes }) => tokenTimes).filter((at) => at >= begin && at < end);
+  // A mean for each answer: the gateway may write two tokens in one piece, which says nothing of their times.
+  const whole = answers.filter(
+    ({ askedAt, tokenTimes }) => askedAt >= begin - 1000 && (tokenTimes.at(-1) ?? 0) <= end + 1000,
+  );
+  const used = whole.length > 0 ? whole : answers;
+  return {
+    generatedPerSecond: counted.length / asking.seconds,
+    msPerToken: median(used.map(({ tokenTimes }) => meanGap(tokenTimes))),
+    firstTokenMs: median(used.map(({ askedAt, tokenTimes }) => (tokenTimes[0] ?? askedAt) - askedAt)),
+    answerCount: used.length,
+  };
+}
+
+const meanGap = (times: readonly number[]): number =>
+  ((times.at(-1) ?? 0) - (times[0] ?? 0)) / Math.max(1, times.length - 1);
+
+async function ask({ url, model, promptTokens, generatedTokens }: Asking, number: number): Promise<Answer> {
+  const askedAt = performance.now();
+  const response = await fetch(`${url}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({
+      model,
+      // Unlike prompts: the figures must not depend on one of them.
+      prompt: Array.from({ length: promptTokens }, (_, index) => 100 + ((index * 7919 + number * 104_729) % 2900)),
+      max_tokens: generatedTokens,
+      temperature: 0,
+      ignore_eos: true,
+      stream: true,
+      return_token_ids: true,
+    }),
+  });
+  if (!response.ok || response.body === null)
+    throw new Error(`the gateway answered ${response.status}: ${(await response.text()).slice(0, 300)}`);
+  const tokenTimes: number[] = [];
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const bytes of response.body) {
+    const at = performance.now();
+    const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) for (let token = tokenCountOf(line); token > 0; token -= 1) tokenTimes.push(at);
+  }
+  if (tokenTimes.length !== generatedTokens)
+    throw new Error(`an answer has ${tokenTimes.length} tokens, asked for were ${generatedTokens}`);
+  return { askedAt, tokenTimes };
+}
+
+function tokenCountOf(line: string): number {
+  const value = line.startsWith("data:") ? parseJson(line.slice(5).trim()) : undefined;
+  if (!isJsonObject(value)) return 0;
+  if (value["error"] !== undefined) throw new Error(`the gateway broke off: ${line.slice(0, 300)}`);
+  const choice: unknown = Array.isArray(value["choices"]) ? value["choices"][0] : undefined;
+  const ids = isJsonObject(choice) ? choice["token_ids"] : undefined;
+  return Array.isArray(ids) ? ids.length : 0;
+}

@@ -1,0 +1,188 @@
+/**
+ * Placements of a "planner-bench" case (see plan-case.ts) as houses to simulate: a flow says what could pass, the
+ * simulation what is served, to how many at once, and how fast each token comes.
+ *
+ * The case has one rate for each number of layers held, prompt and generated tokens together, at one mix (750 read, 240
+ * written) and one fullness of the KV cache. Here it becomes a time: its shape follows from what the kind of device is
+ * known to read and multiply a second, its size is such that the very mix runs at the very rate.
+ */
+import { present } from "../../core/assert.ts";
+import type { House, Load, Outcome, Path, Run, Station } from "../../operator/plan/simulate/house.ts";
+import { simulate } from "../../operator/plan/simulate/simulate.ts";
+import { type Field, fieldOf, stateOf } from "../../operator/plan/tiling/field.ts";
+import { FlowJudge } from "../../operator/plan/tiling/flow.ts";
+import type { Holding, TilingProblem } from "../../operator/plan/tiling/problem.ts";
+import type { PlanCase } from "./plan-case.ts";
+
+export type SimulatedCase = Omit<PlanCase, "nodes" | "model"> & {
+  readonly model: PlanCase["model"] & { readonly name: string; readonly layerBytes: number };
+  readonly throughputProfile: string;
+  readonly nodes: readonly (PlanCase["nodes"][number] & { readonly type: string; readonly vramBytes: number })[];
+};
+
+/** The case's own mix: tokens read and written by a request. */
+const PROMPT_TOKENS = 750;
+const GENERATED_TOKENS = 240;
+/** Share of the KV space that the case's rates take for used, and rows that it keeps together. */
+const KV_SHARE = 0.3;
+const KV_BLOCK = 16;
+/** What is left of a device's memory to weights and KV. */
+const MEMORY_SHARE = 0.9;
+
+/** Bytes and operations a second, as the makers say; of several devices in one node, of each. */
+const DEVICES: Readonly<Record<string, { readonly bytesPerSecond: number; readonly operationsPerSecond: number }>> = {
+  A100: { bytesPerSecond: 1555e9, operationsPerSecond: 312e12 },
+  V100: { bytesPerSecond: 900e9, operationsPerSecond: 125e12 },
+  L4: { bytesPerSecond: 300e9, operationsPerSecond: 121e12 },
+  T4: { bytesPerSecond: 320e9, operationsPerSecond: 65e12 },
+};
+/** Of these operations, what large products get. */
+const ARITHMETIC_SHARE = 0.5;
+
+/** Keys and values of one token in one layer, by the case's model: 8 heads of 128 in f16, or 52 of 128. */
+const KV_BYTES: readonly (readonly [name: RegExp, byteCount: number])[] = [
+  [/70B/i, 2 * 8 * 128 * 2],
+  [/30B/i, 2 * 52 * 128 * 2],
+];
+
+/** One layer of a device, before it is made to fit the case's rates. */
+type Shape = { readonly read: number; readonly row: number; readonly position: number };
+
+export type Judged = {
+  readonly flow: number; // tokens a second, prompts and answers
+  readonly pathCount: number;
+  readonly outcome: Outcome;
+};
+
+/** Sessions that ask all the time, as many as the case's slots hold; undefined where no whole path exists. */
+export function judgeCase(
+  read: SimulatedCase,
+  problem: TilingProblem,
+  holdings: readonly Holding[],
+  run: Run = RUN,
+): Judged | undefined {
+  const field = fieldOf(problem);
+  const state = stateOf(field, holdings);
+  const { paths } = new FlowJudge(field).paths(state);
+  if (paths.length === 0) return undefined;
+  const used = [...new Set(paths.flatMap(({ sites }) => sites))].sort((a, b) => a - b);
+  const indexOf = new Map(used.map((site, index) => [site, index]));
+  const layersOf = (site: number) => (state.ends[site] ?? 0) - (state.starts[site] ?? 0);
+  const stations = used.map((site) => stationOf(read, nameOf(field, site), layersOf(site)));
+  const house = houseOf(
+    read,
+    stations,
+    paths.map(({ sites, flow }) => ({
+      stations: sites.map((site) => present(indexOf.get(site), "a used site")),
+      weight: flow,
+    })),
+  );
+  const firsts = new Set(house.paths.map((path) => path.stations[0]));
+  const clientCount = [...firsts].reduce<number>((sum, first) => sum + (stations[first ?? 0]?.slotCount ?? 0), 0);
+  const load: Load = {
+    kind: "closed",
+    clientCount,
+    promptTokens: PROMPT_TOKENS,
+    generatedTokens: GENERATED_TOKENS,
+    spread: 0.5,
+    underWay: true,
+  };
+  const flow = paths.reduce((sum, path) => sum + path.flow, 0) / 1e6;
+  return { flow, pathCount: paths.length, outcome: simulate(house, load, run) };
+}
+
+const RUN: Run = { seed: "planner-bench", warmUpTokens: 15_000, tokens: 30_000 };
+
+const nameOf = (field: Field, site: number): string => present(field.sites[site], "a site of the field").name;
+
+function houseOf(read: SimulatedCase, stations: readonly Station[], paths: readonly Path[]): House {
+  const rowBits = 8 * read.model.activationBytesPerToken;
+  const pairs = new Map<string, { readonly seconds: number; readonly secondsPerRow: number }>();
+  for (const [a, b, bits, seconds] of read.links.pairs)
+    for (const key of [`${a} ${b}`, `${b} ${a}`]) pairs.set(key, { seconds, secondsPerRow: rowBits / bits });
+  const ends = (list: PlanCase["source"]["links"]) =>
+    new Map(list.map(([node, , seconds]) => [node, { seconds, secondsPerRow: 0 }]));
+  const [entries, exits] = [ends(read.source.links), ends(read.sink.links)];
+  const name = (index: number): string => present(stations[index], "a station of the house").name;
+  return {
+    stations,
+    paths,
+    between: (from, to) => present(pairs.get(`${name(from)} ${name(to)}`), "a link of the case"),
+    entry: (to) => present(entries.get(name(to)), "a link from the coordinator"),
+    exit: (from) => present(exits.get(name(from)), "a link to the coordinator"),
+    gatewaySeconds: 0,
+    budget: { rowsMax: 2048, prefillRowsBesideDecode: 512 }, // of GPUs: larger than ours on a CPU
+    lingers: false,
+  };
+}
+
+function stationOf(read: SimulatedCase, name: string, layerCount: number): Station {
+  const node = present(
+    read.nodes.find(({ id }) => id === name),
+    "a node of the case",
+  );
+  const { read: weights, row, position } = shapeOf(read, node.type);
+  const slots = slotsOf(read, node, layerCount);
+  // The batch that the case's rate speaks of: of all sequences, those whose token is here, each with its share of prompts.
+  const here = layerCount * relativeSeconds(read, node.type);
+  const decodes = Math.max(
+    1,
+    (slots * here) / (here + (read.model.layers - layerCount) * meanSeconds(read, node.type)),
+  );
+  const rows = decodes * (1 + PROMPT_TOKENS / GENERATED_TOKENS);
+  const shaped = layerCount * (weights + row * rows + position * decodes * (PROMPT_TOKENS + GENERATED_TOKENS / 2));
+  const rate = present(node.throughput[layerCount - 1], "a rate for so many layers");
+  const scale = rows / rate / shaped;
+  return {
+    name,
+    devices: [name],
+    slotCount: Math.max(1, Math.floor(slots)),
+    stepSeconds: ({ rowCount, positionCount }) =>
+      scale * layerCount * (weights + row * rowCount + position * positionCount),
+  };
+}
+
+/** `T4x2` is two T4 that share every layer. */
+function shapeOf({ model }: SimulatedCase, type: string): Shape {
+  const [, kind = "", count = "1"] = /^([A-Z0-9]+?)(?:x(\d+))?$/.exec(type) ?? [];
+  const device = present(DEVICES[kind], `the device ${type} of a case is known`);
+  const bytesPerSecond = device.bytesPerSecond * Number(count);
+  const operations = device.operationsPerSecond * Number(count) * ARITHMETIC_SHARE;
+  return {
+    read: model.layerBytes / bytesPerSecond,
+    row: model.layerBytes / operations, // two bytes a weight, two operations a weight and row
+    position: kvBytesOf(model.name) / bytesPerSecond,
+  };
+}
+
+const kvBytesOf = (model: string): number =>
+  present(
+    KV_BYTES.find(([name]) => name.test(model)),
+    `the KV size of ${model} is known`,
+  )[1];
+
+function slotsOf({ model }: SimulatedCase, { vramBytes }: SimulatedCase["nodes"][number], layerCount: number): number {
+  const free = MEMORY_SHARE * vramBytes - layerCount * model.layerBytes;
+  const blocks = Math.floor(free / (layerCount * kvBytesOf(model.name) * KV_BLOCK));
+  return Math.max(1, (KV_SHARE * KV_BLOCK * blocks) / (PROMPT_TOKENS + GENERATED_TOKENS));
+}
+
+/** A layer on this kind of device beside others, as the rates at the most layers have it. */
+function relativeSeconds(read: SimulatedCase, type: string): number {
+  const { throughput } = present(
+    read.nodes.find((node) => node.type === type),
+    "a node of the type",
+  );
+  return 1 / (throughput.length * (throughput.at(-1) ?? 1));
+}
+
+/** Where tables are made for one kind of device at a time, the others of a session's way are of the same kind. */
+function meanSeconds(read: SimulatedCase, type: string): number {
+  if (read.throughputProfile === "perType") return relativeSeconds(read, type);
+  const perLayer = read.nodes.map((node) => ({
+    layers: node.throughput.length,
+    seconds: relativeSeconds(read, node.type),
+  }));
+  const layers = perLayer.reduce((sum, each) => sum + each.layers, 0);
+  return perLayer.reduce((sum, each) => sum + each.layers * each.seconds, 0) / layers;
+}
