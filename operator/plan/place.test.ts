@@ -160,6 +160,14 @@ describe("place", () => {
     expect(slots([aNode("a", room(12))])).to.be.below(4);
   });
 
+  it("takes, of nodes that are alike, the one that has the model in its cache", () => {
+    const nodes = ["a", "b", "c"].map((name) => aNode(name, { provider: "x" }));
+    const cached = nodes.map((node) => (node.name === "b" ? { ...node, cached: { "sha256:00": 7 } } : node));
+    const model = aModel({ objective: { kind: "Latency" } });
+    expect(show(aWorld(nodes, model))).to.deep.equal(["0.0 a 0-12"]);
+    expect(show(aWorld(cached, model))).to.deep.equal(["0.0 b 0-12"]);
+  });
+
   it("says which node lacks what and what would help", () => {
     const placed = place(aWorld([aNode("a", room(3))], aModel({ quantization: "f32" })));
     expect(placed.ok).to.equal(false);

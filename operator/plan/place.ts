@@ -10,6 +10,7 @@ import { eligible, holderName, maySeeText, providerLayerLimit } from "./holders.
 import { settled } from "./homes.ts";
 import { leftOutOf } from "./left-out.ts";
 import { whyNothing } from "./no-placement.ts";
+import { preferCached } from "./prefer-cached.ts";
 import { type Routed, segmentsOf } from "./routes.ts";
 import { type Grounds, type Sites, groundsOf, sitesOf, standingHolder } from "./sites.ts";
 import type { Aim, Holding, TilingProblem } from "./tiling/problem.ts";
@@ -130,7 +131,9 @@ function placeOn(grounds: Grounds, options: PlaceOptions): Result<Placement, Pla
     holdings.length === 0 ? problem : { ...problem, standing: { holdings, gainMin: standing.gainMin } },
   );
   if (!tiling.ok) return whyNothing(grounds, sites, problem, tiling);
-  const routed = settled(tiling.value, sites.holderAt, grounds.sizes, standing);
+  const stands = new Set(holdings.map(({ site }) => site));
+  const chosen = preferCached(tiling.value.holdings, sites.sites, sites.holderAt, grounds.facts.root, stands);
+  const routed = settled({ ...tiling.value, holdings: chosen }, sites.holderAt, grounds.sizes, standing);
   const figures = estimated(grounds, routed);
   return ok({ ...routed, ...figures, leftOut: leftOutOf(grounds, { ...routed, ...figures }) });
 }

@@ -4,10 +4,11 @@ import { aConfig, aModel, aNode, aWorld } from "./builders.ts";
 import type { NodeFacts } from "./types.ts";
 
 const PROVIDERS = ["w", "x", "y", "z"] as const;
-const seldom = <T>(value: fc.Arbitrary<T>) => fc.option(value, { nil: undefined, freq: 2 });
+const seldom = <T>(value: fc.Arbitrary<T>) =>
+  fc.oneof({ arbitrary: fc.constant(undefined), weight: 4 }, { arbitrary: value, weight: 1 });
 
 export const someNode = fc.record({
-  free: fc.integer({ min: 120, max: 400 }),
+  free: fc.integer({ min: 140, max: 420 }),
   speed: fc.integer({ min: 0, max: 100 }),
   provider: fc.constantFrom(...PROVIDERS),
   device: fc.constantFrom("cpu", "cpu", "cuda"),
@@ -18,11 +19,11 @@ export const someNode = fc.record({
 });
 
 export const someWorld = fc.record({
-  nodes: fc.array(someNode, { minLength: 1, maxLength: 6 }),
-  layerCount: fc.integer({ min: 1, max: 30 }),
+  nodes: fc.array(someNode, { minLength: 1, maxLength: 6, size: "max" }),
+  layerCount: fc.integer({ min: 1, max: 24 }),
   replicas: fc.integer({ min: 1, max: 3 }),
-  providersMin: fc.integer({ min: 1, max: 3 }),
-  share: fc.integer({ min: 30, max: 160 }).map((drawn) => Math.min(100, drawn)),
+  providersMin: fc.constantFrom(1, 1, 1, 2, 3),
+  share: fc.integer({ min: 40, max: 300 }).map((drawn) => Math.min(100, drawn)),
   tensorParallelMax: fc.constantFrom(1, 1, 2, 3),
   survive: seldom(fc.constantFrom(1)),
   edges: seldom(fc.subarray([...PROVIDERS], { minLength: 1 })),
