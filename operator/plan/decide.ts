@@ -25,7 +25,7 @@ export const GAIN_MIN = 0.5;
 
 export type Wanted = { readonly placement: Placement; readonly why: string };
 /** How long to search, where a search is needed. */
-export type Effort = Pick<PlaceOptions, "evaluationCount"> & {
+export type Effort = Pick<PlaceOptions, "evaluationCount" | "isDraft"> & {
   readonly remedyPlanCountMax?: number; // plans that are tried for a way out where nothing fits; 0: none is said
 };
 export type NotWanted = { readonly code: string; readonly detail: string };
@@ -35,7 +35,8 @@ type Standing = Routed & { readonly routes: readonly Route[] };
 export function decide(world: Known, inForce: StandingPlan | undefined, effort: Effort = {}): Wanted | NotWanted {
   const steady = inForce === undefined ? world : { ...world, nodes: asHeld(world.nodes, inForce) };
   const basis = basisOf(steady);
-  const wanted = inForce === undefined ? afresh(world, "", effort) : goingOn(steady, inForce, basis, effort);
+  const drafting = { ...effort, isDraft: true } as const; // reasons are found for the plan that is taken, see finished
+  const wanted = inForce === undefined ? afresh(world, "", drafting) : goingOn(steady, inForce, basis, drafting);
   if ("code" in wanted) return wanted;
   const slotCount = wanted.placement.slotCount;
   const model = slotCount === undefined ? world.model : { ...world.model, slotCount };

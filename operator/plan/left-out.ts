@@ -11,8 +11,10 @@ import { type Routed, keysOf, routesOf, segmentKey, segmentsOf } from "./routes.
 import type { Grounds } from "./sites.ts";
 import type { Assignment, LeftOut, NodeFacts, Route } from "./types.ts";
 
-/** Each costs an estimate for every segment; people read the first few. */
-const WEIGHED_COUNT_MAX = 12;
+/** Each costs several estimates of the whole plan; people read the first few. */
+const WEIGHED_COUNT_MAX = 8;
+/** A node helps most where most time goes: so many segments are tried with it. */
+const SEGMENT_COUNT_MAX = 4;
 /** A chain that no plan has: where the node would be at home. */
 const TRIAL_CHAIN = 100_000;
 
@@ -50,13 +52,31 @@ function bestTrial(
   room: { readonly inner: number; readonly first: number; readonly last: number },
 ): Estimated | undefined {
   let best: Estimated | undefined;
-  for (const group of segmentsOf(routed.assignments).values()) {
+  for (const group of slowest(grounds, routed)) {
     for (const trial of trialsIn(grounds, routed, group, node, room)) {
       const worth = estimated(grounds, trial, grounds.costs);
       if (best === undefined || gainOf(grounds.model.objective, best, worth) > 0) best = worth;
     }
   }
   return best;
+}
+
+/** The segments on routes that take longest, longest first. */
+function slowest({ costs, facts, nodes }: Grounds, routed: Routed): readonly (readonly Assignment[])[] {
+  const onRoute = new Set(routesOf(routed).flatMap(keysOf));
+  return [...segmentsOf(routed.assignments)]
+    .filter(([key]) => onRoute.has(key))
+    .map(([key, group]) => {
+      const [leader] = group;
+      const held = group.flatMap(({ node }) => nodes.get(node) ?? []);
+      const isLast = leader?.layers.end === facts.config.layerCount;
+      const known = leader !== undefined && held.length === leader.sliceWeights.length;
+      const seconds = known ? costs.site(held, leader.sliceWeights).tokenSeconds(lengthOf(leader.layers), isLast) : 0;
+      return { key, group, seconds };
+    })
+    .sort((a, b) => b.seconds - a.seconds || (a.key < b.key ? -1 : 1))
+    .slice(0, SEGMENT_COUNT_MAX)
+    .map(({ group }) => group);
 }
 
 function trialsIn(

@@ -31,6 +31,7 @@ export type PlaceCode =
 
 export type PlaceOptions = {
   readonly evaluationCount?: number; // how long to search; few where only an answer is wanted, not the best one
+  readonly isDraft?: true; // nobody will read why nodes are left out
   readonly standing?: Routed & { readonly gainMin: number }; // see TilingProblem
 };
 
@@ -135,7 +136,7 @@ function placeOn(grounds: Grounds, options: PlaceOptions): Result<Placement, Pla
   const chosen = preferCached(tiling.value.holdings, sites.sites, sites.holderAt, grounds.facts.root, stands);
   const routed = settled({ ...tiling.value, holdings: chosen }, sites.holderAt, grounds.sizes, standing);
   const figures = estimated(grounds, routed);
-  return ok({ ...routed, ...figures, leftOut: leftOutOf(grounds, { ...routed, ...figures }) });
+  return ok({ ...routed, ...figures, leftOut: options.isDraft ? [] : leftOutOf(grounds, { ...routed, ...figures }) });
 }
 
 export function problemOf(grounds: Grounds, { sites, links }: Sites, evaluationCount?: number): TilingProblem {
