@@ -28,8 +28,8 @@ const EVALUATIONS = 10_000;
 const SHORT_RUN: Run = { seed: "proposals", warmUpTokens: 3_000, tokens: 6_000 };
 const MIDDLE_RUN: Run = { seed: "climb", warmUpTokens: 8_000, tokens: 16_000 };
 const FINALIST_COUNT = 3;
-const CLIMB_COUNT = 2;
-const CLIMB_EVALUATIONS = 120;
+const CLIMB_COUNT = 1;
+const CLIMB_EVALUATIONS = 300;
 
 export async function run(args: readonly string[]): Promise<BenchResult> {
   const path = optionOf(args, "--case");
