@@ -58,11 +58,11 @@ function programOf(problem: TilingProblem): string | undefined {
     });
   const ys = chains.map((_, index) => `y${index}`);
   if (chainCount !== undefined) rows.push(`${sum(ys)} = ${chainCount}`);
+  const passes = (index: number, provider: string): boolean =>
+    (chains[index]?.held ?? []).some(({ site }) => problem.sites[site]?.provider === provider);
   if (rules.chainsAfterLoss > 0)
     for (const provider of new Set(problem.sites.map((site) => site.provider)))
-      rows.push(
-        `${sum(ys.filter((_, index) => !(chains[index]?.held ?? []).some(({ site }) => problem.sites[site]?.provider === provider)))} >= ${rules.chainsAfterLoss}`,
-      );
+      rows.push(`${sum(ys.filter((_, index) => !passes(index, provider)))} >= ${rules.chainsAfterLoss}`);
   const ceilings = [rules.pricePerHourMax, aim.kind === "latency" ? aim.pricePerHourMax : undefined];
   for (const ceiling of ceilings) if (ceiling !== undefined) rows.push(`${sum(price)} <= ${figure(ceiling)}`);
   const flow = sum(chains.map((_, index) => `f${index}`));

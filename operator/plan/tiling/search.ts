@@ -6,6 +6,7 @@
 import { present } from "../../../core/assert.ts";
 import { anneal } from "./anneal.ts";
 import { type Beam, type ChainCost, chainsAt } from "./chain-start.ts";
+import { bestOfEvery } from "./every.ts";
 import { type State, emptyState } from "./field.ts";
 import { climb, regionalStrips, strips } from "./flow-search.ts";
 import { type Found, type Judge, isBetter } from "./judge.ts";
@@ -16,6 +17,8 @@ import { type Seeded, seededBy } from "./seeded.ts";
 const FEW_SITES = 64;
 /** Beyond so many, moving one site tells too little for what it costs to judge: the strips stand as they are. */
 const CLIMBERS_MAX = 250;
+/** States are all tried where there are at most so many for each evaluation asked for: in worlds so small each is quick. */
+const EVERY = 6;
 /** Fewer evaluations than these ask whether there is an answer rather than for the best. */
 const QUICK = 300;
 const BEAM: Beam = { width: 6, kinds: 40, ends: 10 };
@@ -24,18 +27,13 @@ const NARROW_BEAM: Beam = { width: 2, kinds: 12, ends: 3 };
 /** The best state found, `from` and what it leads to included. */
 export function search(judge: Judge, from: readonly State[]): Found {
   const { field } = judge;
-  const kinds = kindsOf(field);
-  const seeded = seededBy(`${field.layerCount} ${field.sites.map(({ name }) => name).join(" ")}`);
-  const share = Math.min(1, FEW_SITES / field.sites.length) ** 2;
+  const every = bestOfEvery(judge, EVERY * field.problem.evaluationCount);
+  if (every !== undefined) return every;
+  const seeded = seededOf(judge);
+  const share = shareOf(judge);
   const evaluationCount = Math.floor(field.problem.evaluationCount * Math.sqrt(share));
   const isMostFlow = judge.isFlowOnly && field.problem.aim.kind === "throughput";
-  const starts = [
-    ...from,
-    ...(judge.isFlowOnly
-      ? [...strips(judge, kinds, seeded, share), ...regionalStrips(judge, kinds, seeded, share)]
-      : []),
-    ...(judge.isFlowOnly && field.sites.length > FEW_SITES ? [] : chainStarts(judge, kinds, evaluationCount < QUICK)),
-  ];
+  const starts = [...from, ...startsOf(judge)];
   const found = starts
     .map((state): Found => ({ state, worth: judge.worth(state) }))
     .sort((a, b) => (isBetter(a.worth, b.worth) ? -1 : isBetter(b.worth, a.worth) ? 1 : 0));
@@ -46,8 +44,28 @@ export function search(judge: Judge, from: readonly State[]): Found {
     : annealFrom(judge, found, seeded, evaluationCount);
 }
 
+const seededOf = ({ field }: Judge): Seeded =>
+  seededBy(`${field.layerCount} ${field.sites.map(({ name }) => name).join(" ")}`);
+
+/** Of the work that few sites get. */
+const shareOf = ({ field }: Judge): number => Math.min(1, FEW_SITES / field.sites.length) ** 2;
+
+/** States to begin from, constructed: strips where flow is all that counts, and chains by a beam. */
+export function startsOf(judge: Judge): readonly State[] {
+  const { field } = judge;
+  const [kinds, seeded, share] = [kindsOf(field), seededOf(judge), shareOf(judge)];
+  const isQuick = field.problem.evaluationCount * Math.sqrt(share) < QUICK;
+  return [
+    ...(judge.isFlowOnly
+      ? [...strips(judge, kinds, seeded, share), ...regionalStrips(judge, kinds, seeded, share)]
+      : []),
+    ...(judge.isFlowOnly && field.sites.length > FEW_SITES ? [] : chainStarts(judge, kinds, isQuick)),
+  ];
+}
+
 /** At first a state worse by this share of the best is taken as often as not; at the end by a thousandth of that. */
 const HOT = 0.05;
+const MENDING_HEAT = 2;
 const ROUNDS = 6;
 /** Steps of arithmetic that an evaluation stands for. */
 const WORK = 2500;
@@ -57,7 +75,12 @@ function climbFrom(judge: Judge, starts: readonly Found[], seeded: Seeded, evalu
   for (let round = 0; round < ROUNDS; round += 1) {
     if (-best.worth.energy >= 1 - 1e-9) break;
     const start = round % 2 === 0 ? best : (starts[Math.min(round, starts.length - 1)] ?? best);
-    const effort = { work: (evaluationCount * WORK) / ROUNDS, hot: 0.3, cold: 0.01, step: 0.01 };
+    const effort = {
+      work: (evaluationCount * WORK) / ROUNDS,
+      hot: round % 2 === 0 ? 0.3 : 1.2,
+      cold: 0.01,
+      step: 0.01,
+    };
     const found = climb(judge, start.state, seeded, effort);
     if (isBetter(found.worth, best.worth)) best = found;
   }
@@ -65,12 +88,15 @@ function climbFrom(judge: Judge, starts: readonly Found[], seeded: Seeded, evalu
 }
 
 function annealFrom(judge: Judge, starts: readonly Found[], seeded: Seeded, evaluationCount: number): Found {
+  const rounds = judge.field.sites.length <= 8 ? 2 * ROUNDS : ROUNDS;
   let best = present(starts[0], "a search begins somewhere");
-  for (let round = 0; round < ROUNDS; round += 1) {
-    const hot = HOT * Math.max(Math.abs(best.worth.energy), 1e-6);
+  for (let round = 0; round < rounds; round += 1) {
+    // Where no answer is known yet, energies say nothing: rules are mended on a scale of their own.
+    const heat = round % 3 === 1 ? 4 * HOT : HOT;
+    const hot = best.worth.broken > 0 ? MENDING_HEAT : heat * Math.max(Math.abs(best.worth.energy), 1e-6);
     const start = round % 2 === 0 ? best : (starts[Math.min(round, starts.length - 1)] ?? best);
     const found = anneal(judge, start.state, seeded, {
-      evaluationCount: Math.floor(evaluationCount / ROUNDS),
+      evaluationCount: Math.floor(evaluationCount / rounds),
       hot,
       cold: hot / 1000,
     });

@@ -1,6 +1,7 @@
 import { expect } from "chai";
 import { present } from "../../../core/assert.ts";
 import type { Tiling, TilingProblem } from "./problem.ts";
+import { candidates } from "./candidates.ts";
 import { assess, tile } from "./tile.ts";
 import { aProblem, aSite } from "./tiling-fixture.ts";
 
@@ -86,5 +87,25 @@ describe("tile", () => {
       { site: "b", layers: { start: 2, end: 6 } },
     ]);
     expect(whole?.tokensPerSecond).to.equal(25);
+  });
+
+  it("what stands stays unless the gain is worth it, and is mended without moving what is whole", () => {
+    const at = (site: string, start: number, end: number) => ({ site, layers: { start, end } });
+    const holdings = [at("a", 0, 4), at("b", 4, 6)];
+    const sites = [aSite("a"), aSite("b"), aSite("c")];
+    const kept = answerOf(aProblem(sites, { chainCount: 1, standing: { holdings, gainMin: 10 } }));
+    expect(kept.holdings).to.deep.equal(holdings);
+    const moved = answerOf(aProblem(sites, { chainCount: 1, standing: { holdings, gainMin: 0.1 } }));
+    expect(moved.tokensPerSecond).to.be.closeTo(50, 1e-3);
+    const lost = [aSite("a"), aSite("c")];
+    const mended = answerOf(aProblem(lost, { chainCount: 1, standing: { holdings, gainMin: 10 } }));
+    expect(mended.holdings).to.deep.equal([at("a", 0, 4), at("c", 4, 6)]);
+  });
+
+  it("candidates are unlike, the best first", () => {
+    const problem = aProblem([aSite("a"), aSite("b"), aSite("c")]);
+    const [best, ...others] = candidates(problem);
+    expect(best).to.deep.equal(answerOf(problem));
+    for (const other of others) expect(other.tokensPerSecond).to.be.at.most((best?.tokensPerSecond ?? 0) + 1e-6);
   });
 });
