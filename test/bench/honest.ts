@@ -66,7 +66,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
       ...compared.map(rowOf),
     ],
     notes: [
-      `Prompts of ${PROMPT_TOKENS} and answers of ${GENERATED_TOKENS} tokens, every slot taken; medians. A call between two processes: ${roundTripMicros} µs.`,
+      `Prompts of ${PROMPT_TOKENS} and answers of ${GENERATED_TOKENS} tokens, every slot taken; means. A call between two processes: ${roundTripMicros} µs.`,
     ],
   };
 }
