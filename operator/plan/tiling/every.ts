@@ -17,13 +17,14 @@ export function bestOfEvery(judge: Judge, most: number): Found | undefined {
       if (isBetter(worth, best.worth)) best = { state: copyState(state), worth };
       return;
     }
-    from(site + 1);
-    if ((field.rivals[site] ?? []).some((rival) => rival < site && startAt(state, rival) >= 0)) return;
-    for (const [start, end] of options[site] ?? []) {
+    // Holding comes before not holding, so that of equal answers the one with the first names is found first.
+    const isOpen = !(field.rivals[site] ?? []).some((rival) => rival < site && startAt(state, rival) >= 0);
+    for (const [start, end] of isOpen ? (options[site] ?? []) : []) {
       hold(state, site, start, end);
       from(site + 1);
     }
     hold(state, site, -1, -1);
+    from(site + 1);
   };
   from(0);
   return best;
@@ -32,7 +33,7 @@ export function bestOfEvery(judge: Judge, most: number): Found | undefined {
 function optionsOf(field: Field, site: number): readonly Option[] {
   const options: Option[] = [];
   for (let start = 0; start < field.layerCount; start += 1)
-    for (let end = start + 1; end <= field.layerCount; end += 1)
+    for (let end = field.layerCount; end > start; end -= 1)
       if (fits(field, site, start, end)) options.push([start, end]);
   return options;
 }
