@@ -8,7 +8,7 @@ const packages = ["operator", "shard-runtime", "gateway", "ledger"];
 const MAY_BE_CALLED = [
   "^operator/(plan|local|manifest)/",
   "^shard-runtime/(weights|schedule|engine|attest)/",
-  "^shard-runtime/evaluate\\.ts$",
+  "^shard-runtime/(evaluate|measure)\\.ts$",
   "^(gateway/route|ledger/rules)/",
   "/(main|index)\\.ts$",
 ];

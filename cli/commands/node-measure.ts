@@ -9,9 +9,7 @@ import { parseQuantity } from "../../core/quantity.ts";
 import { RefusalError, refuse, valueOrThrow } from "../../core/result.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { openTls } from "../../core/wire/tls.ts";
-import { measureLayer } from "../../shard-runtime/measure/measured-layers.ts";
-import { measureBandwidth } from "../../shard-runtime/measure/memory-bandwidth.ts";
-import { measureRoundTrip } from "../../shard-runtime/measure/round-trip.ts";
+import { measureBandwidth, measureLayer, measureRoundTrip } from "../../shard-runtime/measure.ts";
 
 type Options = {
   readonly name: string;

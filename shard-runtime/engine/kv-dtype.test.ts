@@ -2,11 +2,12 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
+import { digestOf } from "../../core/digest.ts";
 import { aModelConfig } from "../../core/model-config-fixture.ts";
 import { cutSlices } from "../../core/slice.ts";
 import { checkKvDtype } from "./kv-dtype.ts";
 import { loadEngine } from "./ort-engine.ts";
-import { DESCRIPTION_FILE } from "./shard.ts";
+import { DESCRIPTION_FILE, DIGEST_FILE } from "./shard.ts";
 
 describe("a cache of codes", () => {
   const library = { path: "/x.so" };
@@ -30,8 +31,10 @@ describe("a cache of codes", () => {
     try {
       const config = aModelConfig({});
       const [slice] = cutSlices(config, [1]);
-      const shard = { kind: "tessellate/shard/v1", config, slice, layers: { start: 0, end: 1 }, files: [] };
-      await writeFile(join(shardDirectory, DESCRIPTION_FILE), JSON.stringify(shard));
+      const shard = { kind: "tessellate/shard/v2", config, slice, layers: { start: 0, end: 1 }, files: [] };
+      const text = Buffer.from(JSON.stringify({ ...shard, matrices: [] }));
+      await writeFile(join(shardDirectory, DESCRIPTION_FILE), text);
+      await writeFile(join(shardDirectory, DIGEST_FILE), digestOf(text));
       const options = { shardDirectory, contextLength: 8, slotCount: 1, threadCount: 1, spin: false } as const;
       for (const device of ["cpu", "webgpu"]) {
         const failure = await loadEngine({ ...options, device, kvDtype: "int8" }).catch((cause: unknown) => cause);
