@@ -10,7 +10,7 @@ import { present } from "../../core/assert.ts";
 import { valueOrThrow } from "../../core/result.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { openTls } from "../../core/wire/tls.ts";
-import { type LocalHouse, startLocal } from "../../operator/local/local-house.ts";
+import { type LocalEvent, type LocalHouse, startLocal } from "../../operator/local/local-house.ts";
 import { fullRankName } from "../../operator/plan/names.ts";
 import type { Load } from "../../operator/plan/simulate/house.ts";
 import { type Placed, simulatePlacement } from "../../operator/plan/simulate/placement.ts";
@@ -95,9 +95,15 @@ async function rehearse(
   const directory = mkdtempSync(join(tmpdir(), "tessellate-honest-"));
   const nodes = nodesOf(world, measured, knownRoundTripMicros);
   const documents = { models: [modelOf(world)], providers: providersOf(world), nodes };
-  const house = await startLocal({ documents, stateDirectory: directory, listen: "127.0.0.1:0", tell: () => {} });
+  // A model is Ready with its first chain; what is compared needs all of them.
+  const all = Promise.withResolvers<void>();
+  const tell = (told: LocalEvent) => {
+    const message = told.event === "condition" && told.condition.type === "Ready" ? told.condition.message : "";
+    if (message.startsWith(`${world.replicas} of ${world.replicas} chains serve`)) all.resolve();
+  };
+  const house = await startLocal({ documents, stateDirectory: directory, listen: "127.0.0.1:0", tell });
   try {
-    await house.ready;
+    await Promise.all([house.ready, all.promise]);
     const roundTripMicros = await roundTrip(house);
     const predicted = predict(world, house, roundTripMicros - knownRoundTripMicros);
     const asking = {
