@@ -5,6 +5,7 @@ import { RefusalError, valueOrThrow } from "../../core/result.ts";
 import type { Batch, Output, ShardEngine } from "./engine.ts";
 import { type EngineCall, type EngineLoad, type EngineReply, SIGNAL } from "./engine-thread.ts";
 import { loadEngine } from "./ort-engine.ts";
+import { keepLibrary } from "./ort.ts";
 import { waitWhile } from "./wait-while.ts";
 
 const port = present(parentPort, "this file runs as a thread");
@@ -60,6 +61,9 @@ function transferable(output: Output): readonly ArrayBuffer[] {
     buffer instanceof ArrayBuffer && buffer.byteLength > 0 ? [buffer] : [],
   );
 }
+
+// While nobody knows yet what to load: later its pages would wait behind those of the shard.
+keepLibrary();
 
 port.once("message", (options: EngineLoad) =>
   serve(options).catch((cause: unknown) => {

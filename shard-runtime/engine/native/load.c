@@ -18,7 +18,7 @@
 
 #define EXPORTED __attribute__((visibility("default")))
 
-enum { THREADS_MAX = 64, DIGEST = 32, AHEAD = 64 << 20 };
+enum { THREADS_MAX = 64, DIGEST = 32, AHEAD = 16 << 20 };
 /* What a piece holds: rows of a matrix's columns, whole groups of them. */
 enum { NOTHING, VALUES, SCALES, ZEROS };
 /* The outcome. */
@@ -77,7 +77,7 @@ static void lay_out_piece(Load *load, const Piece *piece, const uint8_t *bytes) 
   else lay_out_zeros(p, piece->group, end, bytes);
 }
 
-/* The disk works best when it knows what will be wanted. */
+/* The disk works best when it knows what will be wanted; but modules and libraries that others want wait behind it. */
 static void advise(Load *load, int64_t from) {
 #if defined(POSIX_FADV_WILLNEED)
   int64_t ahead = 0;
