@@ -182,10 +182,10 @@ const kept = new Map<string, LibraryHandle>();
  * library would be unloaded under its process-wide state, and the next one to load it would crash. Whoever starts threads
  * calls this first; a path that cannot be loaded is for the thread to refuse.
  */
-export function keepLibrary(path: string = defaultLibrary()): void {
-  if (kept.has(path)) return;
+export function keepLibrary(given?: string): void {
   try {
-    kept.set(path, koffi.load(path));
+    const path = given ?? defaultLibrary();
+    if (!kept.has(path)) kept.set(path, koffi.load(path));
   } catch {
     // The thread meets the same failure and names it.
   }
