@@ -39,9 +39,11 @@ export type PlaceOptions = {
 export type Known = World & { readonly facts: ModelFacts };
 
 const EVALUATIONS = 3_000;
-/** More sites have more to gain, and take longer to judge: so many evaluations a site, within bounds. */
+/** More sites have more to gain: so many evaluations a site. */
 const EVALUATIONS_PER_SITE = 150;
 const EVALUATIONS_MIN = 1_500;
+/** Many sites take longer to judge, and the operator does nothing else meanwhile: so many of evaluations × sites. */
+const JUDGED_SITES = 60_000;
 /** Sessions that the planner weighs where nobody says how many. */
 const SLOT_COUNTS = [4, 8, 16, 2, 1] as const;
 /** Room that more sessions take must be room that nobody needs for layers. */
@@ -156,8 +158,7 @@ export function problemOf(grounds: Grounds, { sites, links }: Sites, evaluationC
       ...(ceiling === undefined ? {} : { pricePerHourMax: Number(ceiling) }),
     },
     chainCount: model.replicas,
-    evaluationCount:
-      evaluationCount ?? Math.max(EVALUATIONS_MIN, Math.min(EVALUATIONS, sites.length * EVALUATIONS_PER_SITE)),
+    evaluationCount: evaluationCount ?? effortFor(sites.length),
   };
 }
 
@@ -183,3 +184,8 @@ const nothingAtAll = (nodes: readonly NodeFacts[], leftOut: Placement["leftOut"]
   leftOut: [...leftOut, ...nodes.map(({ name }) => ({ node: name, code: "NotNeeded", why: "spec.replicas is 0" }))],
   estimate: { millisecondsPerToken: 0, bottleneck: "", tokensPerSecond: 0, pricePerHour: 0n },
 });
+
+function effortFor(siteCount: number): number {
+  const wanted = Math.max(EVALUATIONS_MIN, Math.min(EVALUATIONS, siteCount * EVALUATIONS_PER_SITE));
+  return Math.min(wanted, Math.ceil(JUDGED_SITES / siteCount));
+}
