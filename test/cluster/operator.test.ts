@@ -191,7 +191,7 @@ describe("the operator on a real API server", function () {
     const tiny = () => statusOf("sm", "tiny");
     const { progress } = await until(tiny, (status) => status?.progress?.totalBytes === 1500, "progress of two");
     expect(progress).to.deep.equal({ doneBytes: 620, totalBytes: 1500, secondsLeft: 40, percent: "41%" });
-    expect(await kubectl("get", "sm", "tiny")).to.match(/FETCHED.*\n.* 41% /);
+    expect(await kubectl("get", "sm", "tiny")).to.match(/FETCHED.*\n.* 41%\s/);
     const before = operator.client.writes.length;
     await systemClock().sleep(4_000); // it looks every three seconds
     expect(operator.client.writes.slice(before)).to.deep.equal([]);
