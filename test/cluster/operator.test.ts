@@ -123,7 +123,7 @@ describe("the operator on a real API server", function () {
       "Planned=False",
     );
     expect(planned).to.include({ reason: "NoNodes" });
-    expect(await kubectl("get", "sm", "tiny")).to.match(/tiny +False +NoNodes +0\/1/);
+    expect(await kubectl("get", "sm", "tiny", "-o", "wide")).to.match(/tiny +False +NoNodes +0\/1/);
   });
 
   it("admits providers with keys, and tells nodes what they lack", async () => {
@@ -191,7 +191,7 @@ describe("the operator on a real API server", function () {
     const tiny = () => statusOf("sm", "tiny");
     const { progress } = await until(tiny, (status) => status?.progress?.totalBytes === 1500, "progress of two");
     expect(progress).to.deep.equal({ doneBytes: 620, totalBytes: 1500, secondsLeft: 40, percent: "41%" });
-    expect(await kubectl("get", "sm", "tiny")).to.match(/FETCHED.*\n.* 41%\s/);
+    expect(await kubectl("get", "sm", "tiny", "-o", "wide")).to.match(/FETCHED.*\n.* 41%\s/);
     const before = operator.client.writes.length;
     await systemClock().sleep(4_000); // it looks every three seconds
     expect(operator.client.writes.slice(before)).to.deep.equal([]);
@@ -210,7 +210,7 @@ describe("the operator on a real API server", function () {
     expect(failed.message).to.contain("rank models/tiny-0-1-0 is lost");
     house.probeFailure = undefined;
     await wait("condition=Ready", "sm/tiny");
-    expect(await kubectl("get", "sm", "tiny")).to.match(/tiny +True +Serving +1\/1 +3 /);
+    expect(await kubectl("get", "sm", "tiny", "-o", "wide")).to.match(/tiny +True +Serving +1\/1 +3 /);
     expect(await kubectl("get", "sp", "tiny")).to.contain("3/3");
     expect(await kubectl("events", "--for", "shardedmodel/tiny"))
       .to.contain("ProbeFailed")
