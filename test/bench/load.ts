@@ -15,7 +15,7 @@ import { childrenOf, machineFacts, memoryOf } from "./machine.ts";
 import { packWhole } from "./pack-whole.ts";
 import { randomCheckpoint } from "./random-checkpoint.ts";
 
-const ROUND_COUNT = 3;
+const ROUND_COUNT = 9;
 const PIECE_BYTES = 8 << 20;
 const MB = 1e6;
 const SERVED = { quantization: "int4", contextLength: 2048, slotCount: 4 } as const;
