@@ -17,6 +17,15 @@ const stepOf = (block: Float32Array, bits: BlockBits): number => {
   return bits === 8 ? peak / 127 : (peak * 1.1) / 8;
 };
 
+/**
+ * Half a step, where no value is cut off. With 4 bits the side across from the peak is: -8 of 8.8 codes, 7 of 8.8. Of 16
+ * values 14 cut off so pull the fitted scale up by 22 %, and a value halfway between codes 7 and 8 is then 1.9 steps off.
+ */
+const STEPS_OFF = { 8: 0.501, 4: 1.9 } as const;
+/** What chance found once: 1.3 steps off. */
+const lopsided = new Float32Array(120);
+lopsided.set([-7.999998, 0, 0, 0, -6.8181806, 0, 0, 0, 7.569409, 0, 0, 0, 7.999988, 0, 0, 7.9999967]);
+
 describe("quantisation in blocks", () => {
   for (const bits of [4, 8] as const) {
     it(`${bits} bits: every value comes back within its block's step`, () => {
@@ -27,9 +36,10 @@ describe("quantisation in blocks", () => {
             const row = Math.floor(index / 40) * 40;
             const start = row + Math.floor((index - row) / 16) * 16;
             const step = stepOf(rows.subarray(start, Math.min(start + 16, row + 40)), bits);
-            expect(Math.abs((back[index] ?? 0) - value)).to.be.at.most(step * (bits === 8 ? 0.501 : 1.3) + 1e-30);
+            expect(Math.abs((back[index] ?? 0) - value)).to.be.at.most(step * STEPS_OFF[bits] + 1e-30);
           }
         }),
+        { examples: [[lopsided]] },
       );
     });
 
