@@ -12,6 +12,9 @@ export type SegmentPlace = Route["segments"][number];
 /** What routes are read from; a plan without routes has each chain pass through its own segments, in order. */
 export type Routed = { readonly assignments: readonly Assignment[]; readonly routes?: readonly Route[] };
 
+/** With its routes worked out. */
+export type RoutedBy = Routed & { readonly routes: readonly Route[] };
+
 export const segmentKey = ({ chain, segment }: SegmentPlace): string => `${chain}.${segment}`;
 
 /** The ranks of each segment, in rank order, by {@link segmentKey}. */
@@ -73,9 +76,9 @@ export function isWhole(
 }
 
 /** Ranks that no route passes through: they are kept loaded, to be put on one when a node is lost. */
-export function sparesIn({ assignments, routes }: Routed): readonly Assignment[] {
-  const used = new Set(routesOf({ assignments, ...(routes === undefined ? {} : { routes }) }).flatMap(keysOf));
-  return assignments.filter((assignment) => !used.has(segmentKey(assignment)));
+export function sparesIn(routed: Routed): readonly Assignment[] {
+  const used = new Set(routesOf(routed).flatMap(keysOf));
+  return routed.assignments.filter((assignment) => !used.has(segmentKey(assignment)));
 }
 
 /** Chains that run through the rank of this name. */

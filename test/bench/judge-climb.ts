@@ -2,7 +2,7 @@
  * A placement made better at what is served, by small changes that are simulated one by one: two nodes change places, one
  * goes where another is, a border between stages moves by a layer. Seeded: the same case gives the same placement.
  */
-import { seededBy } from "../../operator/plan/tiling/seeded.ts";
+import { seededBy } from "../../operator/plan/seeded.ts";
 import type { Holding, TilingProblem } from "../../operator/plan/tiling/problem.ts";
 
 /** Moves that are thought of for each that is possible. */

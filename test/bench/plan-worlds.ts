@@ -1,5 +1,5 @@
 /** Random small worlds for comparing the search with an exact solver, and large ones for measuring how it grows. */
-import { type Seeded, seededBy } from "../../operator/plan/tiling/seeded.ts";
+import { type Seeded, seededBy } from "../../operator/plan/seeded.ts";
 import type { Aim, Link, Rules, Site, TilingProblem } from "../../operator/plan/tiling/problem.ts";
 
 export const AIMS = ["flow", "chains", "rules", "latency", "price"] as const;

@@ -4,7 +4,7 @@
  * judges plans (a flow knows nothing of latency, queues or slots) and is what their estimates come from.
  */
 import { present } from "../../../core/assert.ts";
-import { seededBy } from "./random.ts";
+import { seededBy } from "../seeded.ts";
 import { takeBatch } from "./batching.ts";
 import { EventQueue } from "./event-queue.ts";
 import { CHUNK_ROWS, type House, type Load, type Outcome, type Run, type Way } from "./house.ts";

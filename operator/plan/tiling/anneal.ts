@@ -5,7 +5,7 @@
 import { type State, copyState } from "./field.ts";
 import { type Found, type Judge, isBetter } from "./judge.ts";
 import { Moves } from "./moves.ts";
-import type { Seeded } from "./seeded.ts";
+import type { Seeded } from "../seeded.ts";
 
 export type Walk = {
   readonly evaluationCount: number;

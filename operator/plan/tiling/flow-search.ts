@@ -8,7 +8,7 @@ import { type State, copyState, emptyState, endAt, hold } from "./field.ts";
 import { type Found, type Judge, isBetter } from "./judge.ts";
 import type { Kinds } from "./kinds.ts";
 import { Moves } from "./moves.ts";
-import type { Seeded } from "./seeded.ts";
+import type { Seeded } from "../seeded.ts";
 import { type StripTaste, stripAt } from "./strip.ts";
 
 const TASTES: readonly StripTaste[] = [

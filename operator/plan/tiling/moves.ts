@@ -3,7 +3,7 @@
  * holdings along, or fit a site between two boundaries that are there.
  */
 import { type Field, type State, endAt, fits, hold, startAt } from "./field.ts";
-import type { Seeded } from "./seeded.ts";
+import type { Seeded } from "../seeded.ts";
 
 export class Moves {
   readonly #field: Field;

@@ -11,7 +11,7 @@ import { type State, emptyState } from "./field.ts";
 import { climb, regionalStrips, strips } from "./flow-search.ts";
 import { type Found, type Judge, isBetter } from "./judge.ts";
 import { type Kinds, kindsOf } from "./kinds.ts";
-import { type Seeded, seededBy } from "./seeded.ts";
+import { type Seeded, seededBy } from "../seeded.ts";
 
 /** Up to so many sites every evaluation asked for is made. */
 const FEW_SITES = 64;

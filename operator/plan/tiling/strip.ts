@@ -6,7 +6,7 @@
  */
 import { type Field, type State, emptyState, fits, hold, rateAt, startAt } from "./field.ts";
 import type { Kinds } from "./kinds.ts";
-import type { Seeded } from "./seeded.ts";
+import type { Seeded } from "../seeded.ts";
 
 export type Strip = {
   readonly state: State;

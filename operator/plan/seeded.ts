@@ -1,11 +1,11 @@
-/** Numbers that look random and follow from the problem alone: the same world gives the same plan. */
+/** Numbers that look random and follow from a text alone: the same world gives the same plan, and the same simulation. */
 
 export type Seeded = {
   readonly below: (count: number) => number; // whole, in [0, count)
   readonly unit: () => number; // in [0, 1)
 };
 
-/** mulberry32: 32 bits of state, enough for choosing moves. */
+/** FNV-1a of the text, then mulberry32: 32 bits of state, enough for choosing moves and drawing arrivals. */
 export function seededBy(text: string): Seeded {
   let state = 2166136261;
   for (let index = 0; index < text.length; index += 1) state = Math.imul(state ^ text.charCodeAt(index), 16777619);
