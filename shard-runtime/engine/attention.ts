@@ -3,11 +3,11 @@
  * of attention in the model.
  *
  * Without attention of our own (native/attention.c) a decoded token is run as two rows, itself twice. With one row ONNX
- * Runtime would take a matrix-vector kernel, which adds
- * in another order than the matrix kernel of a prompt's rows; with two it gives the bits that prefilling the same tokens
- * gives. So a session can be replayed or audited by prefill, many rows at once, and be compared bit for bit. The second
- * row is a copy of the first, not a neighbour's: its key and value meet the first row with weight zero, and zero times a
- * neighbour's NaN would be NaN. What it leaves in the cache lies at the next position, which the next step overwrites.
+ * Runtime would take a matrix-vector kernel, which adds in another order than the matrix kernel of a prompt's rows;
+ * with two it gives the bits that prefilling the same tokens gives. So a session can be replayed or audited by prefill,
+ * many rows at once, and be compared bit for bit. The second row is a copy of the first, not a neighbour's: its key and
+ * value meet the first row with weight zero, and zero times a neighbour's NaN would be NaN. What it leaves in the cache
+ * lies at the next position, which the next step overwrites.
  *
  * Ours takes a cache that is shorter than the session where attention has a window: positions go round and round in it, and
  * no bit changes. So layers with a window keep the window and the rows that come at once, and no more.
@@ -32,6 +32,14 @@ export type PlacedRows = {
   readonly position: number; // of the first row, 0-based
   readonly rowStart: number;
   readonly rowCount: number;
+};
+
+export type AttentionOptions = {
+  readonly shardDirectory: string;
+  readonly contextLength: number; // positions of a session
+  readonly slotCount: number;
+  readonly kvDtype: KvDtype;
+  readonly rules: RowRules;
 };
 
 type AttentionLayer = {
@@ -62,15 +70,7 @@ export class Attention {
   constructor(
     device: Device,
     shard: ShardDescription,
-    options: {
-      readonly shardDirectory: string;
-      readonly contextLength: number;
-      readonly slotCount: number;
-      readonly kvDtype: KvDtype;
-      readonly rules: RowRules;
-      readonly qkv: DeviceBuffer;
-      readonly attended: DeviceBuffer;
-    },
+    options: AttentionOptions & { readonly qkv: DeviceBuffer; readonly attended: DeviceBuffer },
   ) {
     const { slice, config } = shard;
     const widths = attentionWidths(config, slice);
@@ -84,16 +84,7 @@ export class Attention {
     this.#chunks = new BoundCache(device, KEPT_CHUNK_COUNT);
   }
 
-  #openLayers(
-    { config, layers, slice }: ShardDescription,
-    options: {
-      readonly shardDirectory: string;
-      readonly contextLength: number;
-      readonly slotCount: number;
-      readonly kvDtype: KvDtype;
-      readonly rules: RowRules;
-    },
-  ): readonly AttentionLayer[] {
+  #openLayers({ config, layers, slice }: ShardDescription, options: AttentionOptions): readonly AttentionLayer[] {
     const device = this.#device;
     const { shardDirectory, contextLength, slotCount, kvDtype, rules } = options;
     const type = device.attentionType;
