@@ -2,7 +2,7 @@
  * Two chains that cross in a segment, as local mode runs them: three machines with room for two thirds of two models. The
  * shared rank serves both chains, answers are the reference's, and losing a rank breaks the routes through it alone.
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
@@ -17,6 +17,7 @@ import { resolveLocal } from "../operator/local/resolve.ts";
 import { footprint, RUNTIME_BYTES } from "../operator/plan/footprint.ts";
 import { rankName } from "../operator/plan/names.ts";
 import { keysOf, routesOf, segmentKey } from "../operator/plan/routes.ts";
+import { demoQuestions } from "./golden/demo-goldens.ts";
 import { until } from "./until.ts";
 
 const MODEL = `
@@ -106,7 +107,7 @@ describe("two chains that cross", function () {
 
   it("answer both with the reference's tokens, at once", async () => {
     await bothServe();
-    const goldens = demoGoldens().slice(0, 2);
+    const goldens = demoQuestions().slice(0, 2);
     const [one, two] = await Promise.all(
       goldens.flatMap(({ prompt }) => [ask(prompt), ask(prompt)]).map((asked) => asked),
     ).then(async (answers) => {
@@ -151,17 +152,3 @@ describe("two chains that cross", function () {
     expect(generated.length).to.be.above(0);
   });
 });
-
-type Golden = { readonly prompt: string; readonly greedy: readonly number[] };
-
-function demoGoldens(): readonly Golden[] {
-  const goldens: {
-    readonly prompts: readonly {
-      readonly messages?: readonly { readonly content: string }[];
-      readonly greedy: readonly number[];
-    }[];
-  } = JSON.parse(readFileSync("test/golden/demo/goldens.json", "utf8"));
-  return goldens.prompts.flatMap(({ messages, greedy }) =>
-    messages?.length === 1 ? [{ prompt: messages[0]?.content ?? "", greedy }] : [],
-  );
-}

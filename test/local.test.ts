@@ -1,5 +1,5 @@
 /** Local mode as a user has it: real processes, a real Prometheus, the demo model against transformers' own tokens. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
@@ -12,6 +12,7 @@ import { readDocuments } from "../operator/local/documents.ts";
 import { type LocalEvent, type LocalHouse, startLocal } from "../operator/local/local-house.ts";
 import { type Prometheus, startPrometheus, whyNoPrometheus } from "./prometheus.ts";
 import { requireOrSkip } from "./requirement.ts";
+import { demoQuestions } from "./golden/demo-goldens.ts";
 import { until } from "./until.ts";
 
 describe("local mode", function () {
@@ -50,7 +51,7 @@ describe("local mode", function () {
   });
 
   it("answers with the reference's tokens, and its receipts hold", async () => {
-    const goldens = demoGoldens();
+    const goldens = demoQuestions();
     expect(goldens.length).to.be.at.least(3);
     for (const { prompt, greedy } of goldens) {
       const asked = await askModel(house.url, house.model.name, prompt, () => {});
@@ -124,18 +125,3 @@ describe("local mode", function () {
     });
   });
 });
-
-type Golden = { readonly prompt: string; readonly greedy: readonly number[] };
-
-/** The demo model's goldens: the questions as asked, and transformers' greedy tokens. */
-function demoGoldens(): readonly Golden[] {
-  const goldens: {
-    readonly prompts: readonly {
-      readonly messages?: readonly { readonly content: string }[];
-      readonly greedy: readonly number[];
-    }[];
-  } = JSON.parse(readFileSync("test/golden/demo/goldens.json", "utf8"));
-  return goldens.prompts.flatMap(({ messages, greedy }) =>
-    messages?.length === 1 ? [{ prompt: messages[0]?.content ?? "", greedy }] : [],
-  );
-}

@@ -6,7 +6,7 @@ import type { ShardPlan } from "../../core/gen/crds/shardplan.ts";
 import { type KubeObject, keyOf } from "../kube/objects.ts";
 import { REGION_LABEL, nodeFactsOf } from "../plan/model-spec.ts";
 import { rankName } from "../plan/names.ts";
-import { bytesOn } from "../plan/repair.ts";
+import { bytesOn } from "../plan/footprint.ts";
 import { type Routed, ranksOn, routesOf, segmentsOf } from "../plan/routes.ts";
 import type { Assignment, ModelSpec, NodeFacts, RankState } from "../plan/types.ts";
 import { instanceOf, machineIsGone, machineIsReady, rankStateOf } from "./rank-state.ts";

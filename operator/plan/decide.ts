@@ -3,19 +3,20 @@
  * missing chains are added beside the others, and a better plan is looked for only when something has changed that it
  * would follow from, and taken only if it gains more than the moving costs.
  */
-import { digestOf } from "../../core/digest.ts";
+import { basisOf } from "./digests.ts";
 import { type Estimated, estimated, gainOf } from "./estimate.ts";
 import { eligible, paceOf } from "./holders.ts";
-import { inNameOrder } from "./homes.ts";
 import { leftOutOf } from "./left-out.ts";
+import { plannedModel } from "./model-spec.ts";
+import { missingChains, withChains } from "./more-chains.ts";
 import { SPARE_CHAIN_FIRST } from "./names.ts";
 import { type Known, type PlaceOptions, place } from "./place.ts";
 import { repaired } from "./repair.ts";
-import { type Routed, isWhole, keysOf, routesOf, segmentKey, segmentsOf, sparesIn } from "./routes.ts";
+import { type Routed, type Standing, isWhole, keysOf, routesOf, segmentKey, segmentsOf, sparesIn } from "./routes.ts";
 import { type Grounds, groundsOf } from "./sites.ts";
-import { type Judged, brokenWishes, overfullNode } from "./soundness.ts";
+import { type Judged, brokenWishes } from "./soundness.ts";
 import { withSpares } from "./spares.ts";
-import type { ModelSpec, NodeFacts, Placement, Route, StandingPlan } from "./types.ts";
+import type { NodeFacts, Placement, StandingPlan } from "./types.ts";
 
 /**
  * A plan is left for a better one only where that gains more than this share of what the model wants. Every rank that
@@ -29,7 +30,6 @@ export type Effort = Pick<PlaceOptions, "evaluationCount" | "isDraft"> & {
   readonly remedyPlanCountMax?: number; // plans that are tried for a way out where nothing fits; 0: none is said
 };
 export type NotWanted = { readonly code: string; readonly detail: string };
-type Standing = Routed & { readonly routes: readonly Route[] };
 
 /** `inForce`: the plan that ranks were made by, if they still serve this model in this form. */
 export function decide(world: Known, inForce: StandingPlan | undefined, effort: Effort = {}): Wanted | NotWanted {
@@ -38,14 +38,12 @@ export function decide(world: Known, inForce: StandingPlan | undefined, effort: 
   const drafting = { ...effort, isDraft: true } as const; // reasons are found for the plan that is taken, see finished
   const wanted = inForce === undefined ? afresh(world, "", drafting) : goingOn(steady, inForce, basis, drafting);
   if ("code" in wanted) return wanted;
-  const slotCount = wanted.placement.slotCount;
-  const model = slotCount === undefined ? world.model : { ...world.model, slotCount };
-  return finished({ ...world, model }, wanted, basis);
+  return finished({ ...world, model: plannedModel(world.model, wanted.placement) }, wanted, basis);
 }
 
 /** A node that holds a part and only does not answer goes on holding it: what runs there may serve on. */
-function asHeld(nodes: readonly NodeFacts[], { assignments }: StandingPlan): readonly NodeFacts[] {
-  const held = new Set(assignments.map(({ node }) => node));
+function asHeld(nodes: readonly NodeFacts[], inForce: StandingPlan): readonly NodeFacts[] {
+  const held = nodesHeld(inForce);
   return nodes.map((node) => (held.has(node.name) && !node.ready ? { ...node, ready: true } : node));
 }
 
@@ -61,14 +59,14 @@ const SPARE_TRIAL_COUNT_MAX = 4;
 /** Every node has its use, so none would be left for spares: the plan does without the slowest that will do as one. */
 function withRoomForSpares(world: Known, placed: Placement, effort: Effort): Placement {
   const lackOf = (placement: Placement): number => {
-    const model = placement.slotCount === undefined ? world.model : { ...world.model, slotCount: placement.slotCount };
-    return withSpares(groundsNow({ ...world, model }), { ...placement, routes: routesOf(placement) }).lackCount;
+    const grounds = groundsNow({ ...world, model: plannedModel(world.model, placement) });
+    return withSpares(grounds, { ...placement, routes: routesOf(placement) }).lackCount;
   };
   let best = placed;
   let lack = lackOf(placed);
   let kept = new Set<string>();
   for (let round = 0; lack > 0 && round < (world.model.spares ?? 0); round++) {
-    const used = new Set(best.assignments.map(({ node }) => node));
+    const used = nodesHeld(best);
     const inTurn = eligible(world.model, world.nodes)
       .nodes.filter(({ name }) => used.has(name))
       .sort((a, b) => paceOf(a) - paceOf(b) || (a.name < b.name ? -1 : 1));
@@ -119,46 +117,6 @@ function keptOf({ model, facts }: Known, inForce: StandingPlan): Standing {
   return { assignments, routes };
 }
 
-const missingChains = (model: ModelSpec, routes: readonly Route[]): readonly number[] =>
-  Array.from({ length: model.replicas }, (_, chain) => chain).filter(
-    (index) => !routes.some(({ chain }) => chain === index),
-  );
-
-/** New chains on nodes that the others leave alone; undefined where those do not suffice. */
-function withChains(world: Known, kept: Standing, missing: readonly number[], effort: Effort): Standing | undefined {
-  const untouched = world.nodes.filter(({ name }) => !kept.assignments.some(({ node }) => node === name));
-  const { surviveProviders: _, pricePerHourMax: __, ...placement } = world.model.placement; // judged with all chains
-  const { slotsByPlanner: ___, ...model } = world.model;
-  const placed = place(
-    { ...world, nodes: untouched, model: { ...model, placement, replicas: missing.length } },
-    effort,
-  );
-  if (!placed.ok) return undefined;
-  const taken = new Set(kept.assignments.map(segmentKey));
-  const homes = new Map<string, { readonly chain: number; readonly segment: number }>();
-  const homeOf = (own: { readonly chain: number; readonly segment: number }) => {
-    const key = segmentKey(own);
-    const known = homes.get(key);
-    if (known !== undefined) return known;
-    const chain = missing[own.chain] ?? own.chain;
-    let segment = own.segment;
-    while (taken.has(segmentKey({ chain, segment }))) segment += 1;
-    taken.add(segmentKey({ chain, segment }));
-    homes.set(key, { chain, segment });
-    return { chain, segment };
-  };
-  const added = placed.value.assignments.map((assignment) => ({ ...assignment, ...homeOf(assignment) }));
-  const routes = routesOf(placed.value).map((route) => ({
-    ...route,
-    chain: missing[route.chain] ?? route.chain,
-    segments: route.segments.map(homeOf),
-  }));
-  return {
-    assignments: inNameOrder([...kept.assignments, ...added]),
-    routes: [...kept.routes, ...routes].sort((a, b) => a.chain - b.chain),
-  };
-}
-
 /** Placed again around what stands; undefined where that cannot be. */
 function anew(world: Known, standing: Standing, why: string, effort: Effort): Wanted | undefined {
   const { slotsByPlanner: _, ...model } = world.model;
@@ -205,101 +163,23 @@ const groundsNow = (world: Known): Grounds =>
 
 /** Spares, figures, and why others are left out: the same for every plan, kept or new. */
 function finished(world: Known, { placement, why }: Wanted, basis: string): Wanted {
-  const { model, facts } = world;
+  const { model, facts, nodes } = world;
   if (model.replicas === 0) return { placement: { ...placement, basis }, why };
-  const { leftOut } = eligible(model, world.nodes);
+  const { leftOut } = eligible(model, nodes);
+  const out = new Set(leftOut.map(({ node }) => node));
+  const held = nodesHeld(placement);
   // Nodes that only do not answer hold what they hold: figures speak of them as if they did.
-  const held = new Set(placement.assignments.map(({ node }) => node));
-  const all = world.nodes
-    .filter((node) => held.has(node.name) || !leftOut.some((out) => out.node === node.name))
-    .sort((a, b) => (a.name < b.name ? -1 : 1));
+  const all = nodes.filter(({ name }) => held.has(name) || !out.has(name)).sort((a, b) => (a.name < b.name ? -1 : 1));
   const grounds = groundsOf(model, facts, all);
-  const ready = groundsOf(model, facts, eligible(model, world.nodes).nodes);
-  const routes = routesOf(placement);
-  const { spared, lackCount } = withSpares(
-    { ...ready, nodes: new Map([...ready.nodes, ...heldSpares(placement, all)]) },
-    { assignments: placement.assignments, routes },
-  );
+  const { spared, lackCount } = withSpares(grounds, {
+    assignments: placement.assignments,
+    routes: routesOf(placement),
+  });
   const figures: Estimated = estimated(grounds, spared);
   const lack = lackCount === 0 ? "" : `${lackCount} of ${model.spares} spares find no room; `;
-  return {
-    placement: {
-      ...placement,
-      ...spared,
-      ...figures,
-      basis,
-      leftOut: [...leftOut, ...leftOutOf(grounds, { ...spared, ...figures })].filter(
-        ({ node }) => !isHeld(spared, node),
-      ),
-    },
-    why: `${why}${lack}`,
-  };
+  const used = nodesHeld(spared);
+  const unused = [...leftOut, ...leftOutOf(grounds, { ...spared, ...figures })].filter(({ node }) => !used.has(node));
+  return { placement: { ...placement, ...spared, ...figures, basis, leftOut: unused }, why: `${why}${lack}` };
 }
 
-const isHeld = ({ assignments }: Standing, name: string): boolean => assignments.some(({ node }) => node === name);
-
-const heldSpares = (
-  { assignments }: Placement,
-  nodes: readonly NodeFacts[],
-): readonly (readonly [string, NodeFacts])[] =>
-  nodes.filter(({ name }) => assignments.some(({ node }) => node === name)).map((node) => [node.name, node]);
-
-/** Steps of a quarter: what is measured anew is never quite what it was. */
-const coarse = (value: number): number => (value > 0 ? Math.round(Math.log(value) / Math.log(1.25)) : -1);
-
-/** Changes with what another plan would follow from: wishes, and nodes as they are, roughly. */
-export function basisOf({ model, nodes }: Known): string {
-  const seen = eligible(model, nodes).nodes.map((node) => [
-    node.name,
-    node.provider,
-    node.device,
-    node.region ?? "",
-    coarse(node.freeBytes),
-    coarse(node.memoryBytesPerSecond),
-    node.layerTimes === undefined
-      ? []
-      : [
-          coarse(node.layerTimes.oneMicros / node.layerTimes.bytes),
-          coarse(node.layerTimes.manyMicros / node.layerTimes.bytes),
-        ],
-    String(node.pricePerHour ?? 0n),
-    (node.links ?? []).map(({ to, roundTripMicros, bytesPerSecond }) => [
-      to,
-      coarse(roundTripMicros),
-      coarse(bytesPerSecond),
-    ]),
-  ]);
-  const wishes = [model.placement, model.objective ?? null, model.replicas];
-  const text = JSON.stringify([wishes, seen], (_, value) => (typeof value === "bigint" ? String(value) : value));
-  return digestOf(new TextEncoder().encode(text)).slice("sha256:".length, "sha256:".length + 16);
-}
-
-/** A plan's name for an approval: the same for the same ranks on the same routes, whatever is expected of them. */
-export function approvalOf({ revision, assignments, routes }: StandingPlan): string {
-  const ranks = inNameOrder(assignments).map(({ chain, segment, rank, node, layers, sliceWeights }) => [
-    chain,
-    segment,
-    rank,
-    node,
-    layers.start,
-    layers.end,
-    sliceWeights,
-  ]);
-  const ways = routesOf({ assignments, ...(routes === undefined ? {} : { routes }) }).map((route) => [
-    route.chain,
-    keysOf(route),
-  ]);
-  const text = JSON.stringify([revision, ranks, ways]);
-  return digestOf(new TextEncoder().encode(text)).slice("sha256:".length, "sha256:".length + 12);
-}
-
-/** Whether a plan that was written down can still be carried out as it stands. */
-export function isSound(world: Known, plan: StandingPlan): boolean {
-  const nodes = new Map(world.nodes.map((node) => [node.name, node]));
-  const everyNode = plan.assignments.every(({ node }) => nodes.has(node));
-  return (
-    everyNode &&
-    brokenWishes({ ...world, nodes }, plan).length === 0 &&
-    overfullNode(nodes, plan.assignments) === undefined
-  );
-}
+const nodesHeld = ({ assignments }: Routed): ReadonlySet<string> => new Set(assignments.map(({ node }) => node));

@@ -6,10 +6,18 @@ import type { LayerRange } from "../../core/ranges.ts";
 import { type Slice, cutSlices, shardBytes } from "../../core/slice.ts";
 import type { Holder } from "./holders.ts";
 import type { Site } from "./tiling/problem.ts";
-import type { ModelFacts, ModelSpec } from "./types.ts";
+import type { Assignment, ModelFacts, ModelSpec } from "./types.ts";
 
 /** The runtime's own process and working space, apart from weights and KV; what a rank was measured to take. */
 export const RUNTIME_BYTES = 150 << 20;
+
+/** Memory that a rank takes of its node. */
+export const bytesOfRank = ({ weightBytes, kvBytes }: Pick<Assignment, "weightBytes" | "kvBytes">): number =>
+  weightBytes + kvBytes + RUNTIME_BYTES;
+
+/** Memory that the assignments take on a node. */
+export const bytesOn = (node: string, assignments: readonly Assignment[]): number =>
+  assignments.reduce((sum, assignment) => (assignment.node === node ? sum + bytesOfRank(assignment) : sum), 0);
 
 export type RankBytes = { readonly node: string; readonly weightBytes: number; readonly kvBytes: number };
 type Part = { readonly holder: Holder; readonly layers: LayerRange };

@@ -11,7 +11,7 @@ import type { ShardNode } from "../../core/gen/crds/shardnode.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
 import { parseQuantity } from "../../core/quantity.ts";
 import type { ModelSource } from "../../core/rank-config.ts";
-import type { ModelSpec, NodeFacts, Objective } from "./types.ts";
+import type { ModelSpec, NodeFacts, Objective, Placement } from "./types.ts";
 
 /** Positions that a session gets where neither the user nor the model says less. */
 export const CONTEXT_LENGTH_DEFAULT = 4096;
@@ -24,6 +24,10 @@ export const REGION_LABEL = "topology.kubernetes.io/region";
 const RELIABILITY_MIN = 0.001;
 
 const SECONDS_PER: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
+
+/** The model with what the planner chose for it: what ranks are told, and what figures are for. */
+export const plannedModel = (model: ModelSpec, { slotCount }: Pick<Placement, "slotCount">): ModelSpec =>
+  slotCount === undefined ? model : { ...model, slotCount };
 
 /** `90s`, `30m`, `1h` in seconds. */
 export function parseEpoch(epoch: string): number {

@@ -4,11 +4,14 @@
  * rank that ended, or whose node is gone, is replaced.
  */
 import { hasPassed, readiness, weightsReady } from "./conditions.ts";
-import { type Effort, type NotWanted, type Wanted, approvalOf, basisOf, decide, isSound } from "./decide.ts";
+import { type Effort, type NotWanted, type Wanted, decide } from "./decide.ts";
+import { approvalOf, basisOf } from "./digests.ts";
+import { plannedModel } from "./model-spec.ts";
 import { rankName } from "./names.ts";
 import { neighboursIn } from "./neighbours.ts";
 import type { Known } from "./place.ts";
 import { ranksOn, routesOf, segmentsOf } from "./routes.ts";
+import { isSound } from "./soundness.ts";
 import { proposalWords } from "./words/approval.ts";
 import { plannedSentence } from "./words/plan-words.ts";
 import { refusalWords } from "./words/remedies.ts";
@@ -35,10 +38,6 @@ export const revisionOf = (model: ModelSpec, { root }: ModelFacts): string =>
     model.handOffDtype,
     ...(model.kvDtype === "f32" ? [] : [`kv-${model.kvDtype}`]),
   ].join("-");
-
-/** The model with what the planner chose for it: what ranks are told. */
-export const plannedModel = (model: ModelSpec, { slotCount }: Pick<Placement, "slotCount">): ModelSpec =>
-  slotCount === undefined ? model : { ...model, slotCount };
 
 /** A placement as the next planning goes on from it. */
 export const standingPlanOf = (revision: string, placement: Placement, model: ModelSpec): StandingPlan => ({

@@ -1,9 +1,9 @@
 /** Nodes are gone: who takes their shards, so that nothing else moves? First what is kept loaded, then single shards. */
 import { SPARE_CHAIN_FIRST, rankName } from "./names.ts";
-import { RUNTIME_BYTES } from "./footprint.ts";
+import { bytesOfRank, bytesOn } from "./footprint.ts";
 import { eligible, paceOf } from "./holders.ts";
 import type { Known } from "./place.ts";
-import { type Routed, segmentKey, segmentsOf, sparesIn } from "./routes.ts";
+import { type Standing, keysOf, segmentKey, segmentsOf, sparesIn } from "./routes.ts";
 import { type Judged, brokenWishes } from "./soundness.ts";
 import type { Assignment, NodeFacts, Route } from "./types.ts";
 
@@ -14,11 +14,7 @@ export type Repaired = {
 };
 
 /** Undefined where a shard has nowhere to go. At most the ranks on lost nodes move. */
-export function repaired(
-  world: Known,
-  judged: Judged,
-  { assignments, routes }: Routed & { readonly routes: readonly Route[] },
-): Repaired | undefined {
+export function repaired(world: Known, judged: Judged, { assignments, routes }: Standing): Repaired | undefined {
   let now = { assignments, routes };
   const moved: string[] = [];
   const isLost = ({ node }: Assignment) => !judged.nodes.has(node);
@@ -42,8 +38,6 @@ export function repaired(
   }
   return { ...now, moved };
 }
-
-type Standing = Routed & { readonly routes: readonly Route[] };
 
 /** A loaded copy of the same layers is put on the routes in the segment's place; the rest of its group goes. */
 function bySpare(
@@ -99,7 +93,7 @@ function replacementFor(world: Known, judged: Judged, lost: Assignment, now: Sta
     .nodes.filter((node) => !others.some((each) => each.node === node.name && chains.has(segmentKey(each))))
     .filter((node) => !groupMustStay || node.provider === lost.provider)
     .filter((node) => model.placement.replacement !== "SameDevice" || isKin(node))
-    .filter((node) => bytesOn(node.name, others) + lost.weightBytes + lost.kvBytes + RUNTIME_BYTES <= node.freeBytes)
+    .filter((node) => bytesOn(node.name, others) + bytesOfRank(lost) <= node.freeBytes)
     .sort((a, b) => Number(isKin(b)) - Number(isKin(a)) || paceOf(b) - paceOf(a) || (a.name < b.name ? -1 : 1));
   for (const node of candidates) {
     const replacement = { ...lost, node: node.name, provider: node.provider };
@@ -109,8 +103,6 @@ function replacementFor(world: Known, judged: Judged, lost: Assignment, now: Sta
   return undefined;
 }
 
-const keysOf = ({ segments }: Route): readonly string[] => segments.map(segmentKey);
-
 /** The lost node told nobody what it was; its chain's other nodes are of its kind more often than not. */
 function deviceNear({ nodes }: Judged, lost: Assignment, { assignments }: Standing): string | undefined {
   const devices = assignments
@@ -119,9 +111,3 @@ function deviceNear({ nodes }: Judged, lost: Assignment, { assignments }: Standi
   const [first] = devices;
   return devices.every((device) => device === first) ? first : undefined;
 }
-
-/** Bytes that the assignments take on a node, runtimes included. */
-export const bytesOn = (node: string, assignments: readonly Assignment[]): number =>
-  assignments
-    .filter((assignment) => assignment.node === node)
-    .reduce((sum, { weightBytes, kvBytes }) => sum + weightBytes + kvBytes + RUNTIME_BYTES, 0);

@@ -12,8 +12,8 @@ export type SegmentPlace = Route["segments"][number];
 /** What routes are read from; a plan without routes has each chain pass through its own segments, in order. */
 export type Routed = { readonly assignments: readonly Assignment[]; readonly routes?: readonly Route[] };
 
-/** With its routes worked out. */
-export type RoutedBy = Routed & { readonly routes: readonly Route[] };
+/** With its routes worked out: what stands, or could. */
+export type Standing = Routed & { readonly routes: readonly Route[] };
 
 export const segmentKey = ({ chain, segment }: SegmentPlace): string => `${chain}.${segment}`;
 

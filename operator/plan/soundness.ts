@@ -2,11 +2,11 @@
 import { lengthOf } from "../../core/ranges.ts";
 import { formatCredits } from "../../core/units.ts";
 import { priceOf } from "./estimate.ts";
-import { RUNTIME_BYTES } from "./footprint.ts";
-import { banOf, maySeeText } from "./holders.ts";
+import { bytesOfRank } from "./footprint.ts";
+import { banOf, maySeeText, providerLayerLimit } from "./holders.ts";
+import type { Known } from "./place.ts";
 import { type Routed, isWhole, ranksOn, routesOf, segmentsOf } from "./routes.ts";
-import { providerLayerLimit } from "./holders.ts";
-import type { Assignment, ModelFacts, ModelSpec, NodeFacts } from "./types.ts";
+import type { Assignment, ModelFacts, ModelSpec, NodeFacts, StandingPlan } from "./types.ts";
 
 export type Judged = {
   readonly model: ModelSpec;
@@ -41,8 +41,8 @@ export function brokenWishes(judged: Judged, routed: Routed): readonly string[] 
 /** Of the ranks on one node: weights, KV and runtimes; over what the node has free, or undefined where they fit. */
 export function overfullNode(nodes: Judged["nodes"], assignments: readonly Assignment[]): string | undefined {
   const used = new Map<string, number>();
-  for (const { node, weightBytes, kvBytes } of assignments)
-    used.set(node, (used.get(node) ?? 0) + weightBytes + kvBytes + RUNTIME_BYTES);
+  for (const assignment of assignments)
+    used.set(assignment.node, (used.get(assignment.node) ?? 0) + bytesOfRank(assignment));
   return [...used].find(([name, bytes]) => bytes > (nodes.get(name)?.freeBytes ?? 0))?.[0];
 }
 
@@ -95,4 +95,15 @@ function brokenByNodes({ model, nodes }: Judged, assignments: readonly Assignmen
 /** Micro-credits an hour, of all nodes together; undefined: none. */
 export function priceCeiling({ placement, objective }: ModelSpec): bigint | undefined {
   return placement.pricePerHourMax ?? (objective?.kind === "Latency" ? objective.pricePerHourMax : undefined);
+}
+
+/** Whether a plan that was written down can still be carried out as it stands. */
+export function isSound(world: Known, plan: StandingPlan): boolean {
+  const nodes = new Map(world.nodes.map((node) => [node.name, node]));
+  const everyNode = plan.assignments.every(({ node }) => nodes.has(node));
+  return (
+    everyNode &&
+    brokenWishes({ ...world, nodes }, plan).length === 0 &&
+    overfullNode(nodes, plan.assignments) === undefined
+  );
 }

@@ -3,17 +3,15 @@
  * nothing else where there are such. No chain passes through them until a node is lost.
  */
 import { SPARE_CHAIN_FIRST } from "./names.ts";
-import { RUNTIME_BYTES } from "./footprint.ts";
+import { bytesOn } from "./footprint.ts";
 import { holderOf, maySeeText, paceOf } from "./holders.ts";
 import { assignmentsOf, inNameOrder } from "./homes.ts";
-import { bytesOn } from "./repair.ts";
-import { type Routed, keysOf, ranksOn, routesOf, segmentsOf, sparesIn } from "./routes.ts";
+import { type Standing, keysOf, ranksOn, routesOf, segmentsOf, sparesIn } from "./routes.ts";
 import type { Grounds } from "./sites.ts";
 import { priceOf } from "./estimate.ts";
 import { priceCeiling } from "./soundness.ts";
-import type { Assignment, NodeFacts, Route } from "./types.ts";
+import type { Assignment, NodeFacts } from "./types.ts";
 
-type Standing = Routed & { readonly routes: readonly Route[] };
 type Need = { readonly group: readonly Assignment[]; readonly score: number };
 
 /** With as many spares as the model asks for and memory allows; those that stand stay while somebody may need them. */
@@ -77,8 +75,7 @@ function nextSpare(grounds: Grounds, now: Standing, needs: readonly Need[]): rea
     if (leader === undefined) continue;
     for (const node of candidates(grounds, now, group)) {
       const copy = assignmentsOf(holderOf([node]), leader.layers, { chain, segment: 0 }, grounds.sizes);
-      const bytes = copy.reduce((sum, { weightBytes, kvBytes }) => sum + weightBytes + kvBytes + RUNTIME_BYTES, 0);
-      if (bytesOn(node.name, now.assignments) + bytes > node.freeBytes) continue;
+      if (bytesOn(node.name, [...now.assignments, ...copy]) > node.freeBytes) continue;
       const ceiling = priceCeiling(grounds.model);
       if (ceiling !== undefined && priceOf(grounds, [...now.assignments, ...copy]) > ceiling) continue;
       return copy;

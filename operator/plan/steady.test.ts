@@ -2,7 +2,7 @@
 import { expect } from "chai";
 import fc from "fast-check";
 import { aModel, aNode, aWorld, roomForLayers } from "./builders.ts";
-import { approvalOf } from "./decide.ts";
+import { approvalOf } from "./digests.ts";
 import { SPARE_CHAIN_FIRST, rankName } from "./names.ts";
 import { neighboursIn } from "./neighbours.ts";
 import { plan as planned, revisionOf, standingPlanOf } from "./plan.ts";

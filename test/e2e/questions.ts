@@ -1,22 +1,8 @@
-/** Questions to a gateway by OpenAI's own client, with the answers of transformers beside them. */
-import { readFileSync } from "node:fs";
+/** Questions to a gateway by OpenAI's own client. */
 import OpenAI from "openai";
 import { indentedJson } from "../../core/canonical-json.ts";
 import { isJsonObject } from "../../core/json.ts";
-
-type Message = { readonly role: "system" | "user" | "assistant"; readonly content: string };
-
-export type Golden = {
-  readonly messages: readonly Message[];
-  /** Without what comes after the end of the turn. */
-  readonly answer: string;
-  /** The prompt, through the chat template. */
-  readonly tokenIds: readonly number[];
-  /** Greedy, 64 of them, beyond the end of the turn. */
-  readonly greedy: readonly number[];
-  /** Whether the turn ends within those. */
-  readonly ended: boolean;
-};
+import type { Message } from "../golden/demo-goldens.ts";
 
 export type Asked = {
   readonly text: string;
@@ -27,14 +13,6 @@ export type Asked = {
   /** Prompt and answer in one: after a loss the receipts speak of a session whose prompt holds the tokens so far. */
   readonly tokenIds: readonly number[];
 };
-
-/** The demo model's chats, as transformers continues them. */
-export function chatGoldens(): readonly Golden[] {
-  const file: { readonly prompts: readonly (Golden | { readonly text: string })[] } = JSON.parse(
-    readFileSync("test/golden/demo/goldens.json", "utf8"),
-  );
-  return file.prompts.flatMap((prompt) => ("messages" in prompt ? [prompt] : []));
-}
 
 /** Greedily, in a stream; `onText` gets every piece as it comes. Throws OpenAI's errors. */
 export async function ask(

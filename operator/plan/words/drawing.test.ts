@@ -4,11 +4,10 @@ import fc from "fast-check";
 import { aConfig, aModel, aWorld } from "../builders.ts";
 import type { Placement } from "../types.ts";
 import { ASCII, UNICODE, renderLines } from "./lines.ts";
-import { pictureLines, planWords, timeText } from "./plan-words.ts";
+import { pictureLines, planWords } from "./plan-words.ts";
 import { assistant, measured, somePlacement } from "./scenes.ts";
 import type { Known } from "./times.ts";
 import { showPlacement } from "./table.ts";
-import { viewOf } from "./view.ts";
 
 /** The text as the file beside this test has it. With WRITE_GOLDENS set it is written instead: look at the diff. */
 function expectGolden(name: string, text: string): void {
@@ -73,8 +72,6 @@ describe("the picture of a plan", () => {
     const slow = { ...placement, estimate: { ...placement.estimate, bottleneck: "garage-3 → studio-x1" } };
     expect(picture(world, slow, 120)).to.include("20 ↔21 ms ◆");
   });
-  it("adds up where a token's time goes", () =>
-    expect(timeText(viewOf(world, placement))).to.match(/^\d+ ms in 3 segments, \d+ ms between them$/));
 
   it("names every node once, held or left out, in lines no wider than asked", () => {
     fc.assert(

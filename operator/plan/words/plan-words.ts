@@ -5,11 +5,10 @@
 import type { Placement } from "../types.ts";
 import { drawPlan } from "./drawing.ts";
 import { estimatePieces, extentText, headlineLines, headlineText, leftOutLines, reasonsOf } from "./headline.ts";
-import { countOf, formatMillis } from "./figures.ts";
 import { shortened, shortenedLines } from "./text.ts";
 import { type Charset, type Line, UNICODE, renderLines } from "./lines.ts";
 import type { Known } from "./times.ts";
-import { type View, viewOf } from "./view.ts";
+import { viewOf } from "./view.ts";
 
 /** What the API server takes as a condition's message; the ShardPlan's text keeps to the same. */
 export const TEXT_LENGTH_MAX = 32_768;
@@ -60,18 +59,4 @@ export function pictureLines(world: Known, placement: Placement, style: PictureS
     ...drawPlan(view, style),
     ...(out.length === 0 ? [] : [[], ...out]),
   ];
-}
-
-/** Where a token's time goes on the slowest chain: `7.1 ms in 3 segments, 23 ms between them`. */
-export function timeText({ rows }: View): string {
-  const times = rows
-    .filter(({ chain }) => chain !== undefined)
-    .map(({ blocks, hops }) => ({
-      count: blocks.length,
-      inside: blocks.reduce((sum, { milliseconds }) => sum + milliseconds, 0),
-      between: hops.reduce((sum, { milliseconds }) => sum + milliseconds / 2, 0),
-    }));
-  const slowest = times.toSorted((a, b) => b.inside + b.between - a.inside - a.between)[0];
-  if (slowest === undefined) return "";
-  return `${formatMillis(slowest.inside)} in ${countOf(slowest.count, "segment")}, ${formatMillis(slowest.between)} between them`;
 }
