@@ -16,6 +16,7 @@ import { lifetime } from "../core/wire/lifetime.ts";
 import { readDocuments } from "../operator/local/documents.ts";
 import { type LocalEvent, type LocalHouse, startLocal } from "../operator/local/local-house.ts";
 import { showSlice, showTable } from "../operator/plan/words/table.ts";
+import { ConditionTeller } from "./condition-teller.ts";
 import { curlLine } from "./curl.ts";
 import { type Asked, askModel } from "./demo/ask.ts";
 import { type Earning, earnings } from "./demo/earnings.ts";
@@ -47,7 +48,7 @@ async function demo(options: Options): Promise<number> {
   try {
     const documents = valueOrThrow(readDocuments(["examples/demo/model.yaml", "examples/demo/nodes.yaml"]));
     say("tessellate demo: three providers, four machines (processes here), one model that none of them holds whole\n");
-    house = await startLocal({ documents, stateDirectory, listen: options.listen, tell: (event) => tell(event, say) });
+    house = await startLocal({ documents, stateDirectory, listen: options.listen, tell: teller(say) });
     const interrupted = ended.then(() => "interrupted" as const);
     if ((await Promise.race([house.ready, interrupted])) === "interrupted") return 130;
     const readyMs = performance.now() - startedAt;
@@ -75,10 +76,13 @@ async function demo(options: Options): Promise<number> {
   }
 }
 
-function tell(event: LocalEvent, say: (text: string) => void): void {
-  if (event.event === "planned") say(`${planPicture(event.world, event.placement)}\n`);
-  if (event.event === "condition" && event.condition.status !== "True")
-    say(`  … ${event.condition.type}: ${event.condition.message}`);
+function teller(say: (text: string) => void): (event: LocalEvent) => void {
+  const conditions = new ConditionTeller({ say: (line) => say(`  … ${line}`) });
+  return (event) => {
+    if (event.event === "condition" && event.condition.status !== "True") return conditions.tell(event.condition);
+    conditions.pause();
+    if (event.event === "planned") say(`${planPicture(event.world, event.placement)}\n`);
+  };
 }
 
 /** Asks, checks the receipts against the providers' own keys, and waits for the ledger's word on them. */

@@ -20,7 +20,7 @@ import { shardReads } from "./weights/shard-reads.ts";
 import type { TensorRead } from "./weights/checkpoint.ts";
 import { type OpenModel, openModel } from "./weights/open-model.ts";
 
-export type LoadStage = "Fetching" | "Packing" | "Loading";
+export type LoadStage = "Fetching" | "Packing" | "Compiling" | "Loading";
 
 export type LoadOptions = {
   readonly near?: Nearby;
@@ -67,6 +67,8 @@ export async function loadShard(
   }
   await checkDevice({ device: config.device, config: model.config, quantization: config.quantization });
   const library = readingBy(native, config, onTrouble);
+  let isCompiled = false;
+  void library.then(() => (isCompiled = true));
   const slices = cutSlices(model.config, config.sliceWeights);
   const slice = slices[config.rankIndex];
   if (slice === undefined)
@@ -81,7 +83,10 @@ export async function loadShard(
       modelRoot: model.root,
       quantization: config.quantization,
       cacheDirectory: config.cacheDirectory,
-      reading: () => library,
+      reading: () => {
+        if (!isCompiled) onStage("Compiling", 0);
+        return library;
+      },
       makeRoom: () => room.make(wholeBytes(config, model.config, slice)),
       onProgress: (doneCount, totalCount) => {
         signal.throwIfAborted();

@@ -33,7 +33,7 @@ import type { OpenModel } from "./weights/open-model.ts";
 import { PieceCache } from "./weights/piece-cache.ts";
 import { type Progress, shownProgress } from "./weights/progress.ts";
 
-export type Stage = "Fetching" | "Packing" | "Loading" | "Serving" | "Draining" | "Failed";
+export type Stage = "Fetching" | "Packing" | "Compiling" | "Loading" | "Serving" | "Draining" | "Failed";
 
 export type RankDoors = {
   readonly clock: Clock;
@@ -217,7 +217,8 @@ export class Rank implements RankState {
     if (this.#stage === "Serving") return undefined;
     const progress = this.#reading();
     const far = progress === undefined ? "" : ` ${Math.floor(this.#done * 100)} %, read ${shownProgress(progress)}`;
-    return this.#lastError === "" ? `${this.#stage}${far}` : `${this.#stage}${far}: ${this.#lastError}`;
+    const stage = this.#stage === "Compiling" ? "Compiling the engine's operators, once on this machine" : this.#stage;
+    return this.#lastError === "" ? `${stage}${far}` : `${stage}${far}: ${this.#lastError}`;
   }
 
   describe(): Description {

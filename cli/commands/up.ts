@@ -3,13 +3,12 @@ import { mkdirSync } from "node:fs";
 import { relative, resolve } from "node:path";
 import type { Command } from "commander";
 import { valueOrThrow } from "../../core/result.ts";
-import { systemClock } from "../../core/wire/clock.ts";
 import { lifetime } from "../../core/wire/lifetime.ts";
 import { readDocuments } from "../../operator/local/documents.ts";
 import { type LocalEvent, startLocal } from "../../operator/local/local-house.ts";
 import { curlLine } from "../curl.ts";
 import { planPicture } from "../picture.ts";
-import { ProgressBar } from "../progress-bar.ts";
+import { ConditionTeller } from "../condition-teller.ts";
 
 type Options = {
   readonly file: readonly string[];
@@ -56,27 +55,13 @@ export function register(program: Command): void {
     });
 }
 
-/** Where there is no terminal, a condition that only changes its words (loading) is told so often. */
-const REPEAT_MS = 10_000;
-
-/** Says what happens. How far loading is changes all the time: a terminal shows it in one line, a log now and then. */
+/** Says what happens. */
 function teller(): (event: LocalEvent) => void {
-  const bar = new ProgressBar();
-  const told = new Map<string, { readonly what: string; readonly atMs: number }>();
+  const conditions = new ConditionTeller();
   return (event) => {
-    if (event.event !== "condition") {
-      bar.clear();
-      return say(event);
-    }
-    const { type, status, reason, message } = event.condition;
-    const what = `${type}=${status} ${reason}`;
-    const last = told.get(type);
-    const now = systemClock.monotonicMs();
-    if (last?.what === what && process.stderr.isTTY && reason === "Loading") return bar.line(`${what}: ${message}`);
-    if (last?.what === what && reason === "Loading" && now - last.atMs < REPEAT_MS) return;
-    told.set(type, { what, atMs: now });
-    bar.clear();
-    console.error(`${what}: ${message}`);
+    if (event.event === "condition") return conditions.tell(event.condition);
+    conditions.pause();
+    say(event);
   };
 }
 

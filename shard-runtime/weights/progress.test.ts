@@ -40,6 +40,7 @@ describe("progress", () => {
       { doneBytes: 432 << 20, totalBytes: 1 << 30, bytesPerSecond: 85.2 * (1 << 20), secondsLeft: 6.9 },
       "432.0 MiB of 1.00 GiB, 85.2 MiB/s, 7 s left",
     ],
+    [{ doneBytes: 1024, totalBytes: 1024, bytesPerSecond: 17, secondsLeft: 0 }, "1.00 KiB of 1.00 KiB"],
     [{ doneBytes: 1, totalBytes: 601, bytesPerSecond: 1, secondsLeft: 600 }, "1 B of 601 B, 1 B/s, 10 min left"],
     [{ doneBytes: 1, totalBytes: 9001, bytesPerSecond: 1, secondsLeft: 9000 }, "1 B of 8.79 KiB, 1 B/s, 2.5 h left"],
   ];

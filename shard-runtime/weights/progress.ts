@@ -58,8 +58,9 @@ export class ProgressMeter {
   }
 }
 
-/** `412 MiB of 1.20 GiB, 85.2 MiB/s, 9 s left`. */
+/** `412 MiB of 1.20 GiB, 85.2 MiB/s, 9 s left`; what is done has no pace. */
 export function shownProgress({ doneBytes, totalBytes, bytesPerSecond, secondsLeft }: Progress): string {
+  if (doneBytes >= totalBytes) return `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`;
   const pace = bytesPerSecond === undefined ? "" : `, ${formatBytes(Math.round(bytesPerSecond))}/s`;
   const left = secondsLeft === undefined ? "" : `, ${shownSeconds(Math.ceil(secondsLeft))} left`;
   return `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}${pace}${left}`;
