@@ -1,6 +1,6 @@
 /** What a model is, from the manifest beside it: all that planning needs, without reading a weight. */
 import { createReadStream } from "node:fs";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { present } from "../../core/assert.ts";
 import { MANIFEST_BYTES_MAX, MANIFEST_FILE, parseManifest } from "../../core/manifest.ts";
 import { parseModelConfig } from "../../core/model-config.ts";
@@ -65,9 +65,11 @@ async function readBeside(source: ModelSource): Promise<Result<string>> {
     return await bounded(createReadStream(join(place.value.directory, MANIFEST_FILE)), shown);
   } catch (error) {
     if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+    const { directory } = place.value;
+    const where = isAbsolute(directory) ? "" : ` in ${process.cwd()}`;
     return refuse(
       "MissingManifest",
-      `there is no ${shown}: run \`tessellate pack ${place.value.directory}\` once, or correct spec.model.source`,
+      `there is no ${shown}${where}: run \`tessellate pack ${directory}\` once, or correct spec.model.source`,
     );
   }
 }

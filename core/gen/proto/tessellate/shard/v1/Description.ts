@@ -28,7 +28,7 @@ export interface Description {
    */
   'keyId'?: (string);
   /**
-   * Fetching | Packing | Loading | Serving | Draining | Failed (a refusal that only a person can heal)
+   * Fetching | Packing | Compiling | Loading | Serving | Draining | Failed (a refusal that only a person can heal)
    */
   'state'?: (string);
   /**
@@ -70,7 +70,7 @@ export interface Description__Output {
    */
   'keyId': (string);
   /**
-   * Fetching | Packing | Loading | Serving | Draining | Failed (a refusal that only a person can heal)
+   * Fetching | Packing | Compiling | Loading | Serving | Draining | Failed (a refusal that only a person can heal)
    */
   'state': (string);
   /**
