@@ -1,5 +1,5 @@
 /**
- * What the tests need beyond npm: Debian packages (Prometheus, PostgreSQL, a C compiler) and the Kubernetes binaries,
+ * What the tests need beyond npm: Debian packages (Prometheus, PostgreSQL, a C compiler, buildah) and the Kubernetes binaries,
  * built from their Go modules once and cached outside the tree. Says what it does and what it could not do; whether a missing
  * part is a failure is for the test that needs it (in CI it always is).
  */
@@ -12,6 +12,8 @@ type Tool = { readonly name: string; readonly paths: readonly string[]; readonly
 const TOOLS: readonly Tool[] = [
   { name: "prometheus", paths: ["/usr/bin/prometheus"], debianPackage: "prometheus" },
   { name: "cc", paths: ["/usr/bin/cc"], debianPackage: "gcc libc6-dev" },
+  { name: "buildah", paths: ["/usr/bin/buildah"], debianPackage: "buildah" },
+  { name: "mmdebstrap", paths: ["/usr/bin/mmdebstrap"], debianPackage: "mmdebstrap" },
   { name: "postgres", paths: ["/usr/lib/postgresql"], debianPackage: "postgresql" },
 ];
 

@@ -21,6 +21,7 @@ const TIERS: readonly Tier[] = [
   { name: "golden", files: tests("test/golden/*.test.ts"), timeoutSeconds: 600 },
   { name: "process", files: tests("test/*.test.ts"), timeoutSeconds: 300 },
   { name: "cluster", files: tests("test/{cluster,contract}/*.test.ts"), timeoutSeconds: 600 },
+  { name: "chart", files: tests("test/chart/*.test.ts"), timeoutSeconds: 600 },
   { name: "e2e", files: tests("test/e2e/*.test.ts"), timeoutSeconds: 1200 },
 ];
 
@@ -40,7 +41,7 @@ try {
     await setUpPackages();
     await setUpOperators();
   }
-  if (chosen("cluster") || chosen("e2e")) await setUpKubernetes();
+  if (["cluster", "chart", "e2e"].some(chosen)) await setUpKubernetes();
   if (chosen("check")) tallies.push(...(await check()));
   for (const tier of TIERS.filter(({ name }) => chosen(name))) tallies.push(await run(tier));
 } finally {
