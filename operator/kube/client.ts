@@ -34,7 +34,14 @@ type Call = {
   readonly query?: Query;
   readonly body?: unknown;
   readonly contentType?: string;
+  readonly accept?: string;
   readonly signal?: AbortSignal | undefined;
+};
+
+export type ClientOptions = {
+  readonly fieldManager?: string;
+  /** Within which an answer must be complete; watches apart. */
+  readonly timeoutMs?: number;
 };
 
 const TIMEOUT_MS = 30_000;
@@ -47,15 +54,18 @@ export class KubeClient {
   readonly #access: Access;
   /** Name under which fields are owned in server-side apply. */
   readonly fieldManager: string;
+  /** Within which an answer must be complete; watches apart. */
+  readonly timeoutMs: number;
 
-  constructor(access: Access, fieldManager = "tessellate-operator") {
+  constructor(access: Access, { fieldManager = "tessellate-operator", timeoutMs = TIMEOUT_MS }: ClientOptions = {}) {
     this.#access = access;
     this.fieldManager = fieldManager;
+    this.timeoutMs = timeoutMs;
   }
 
   /** The answer's JSON. Throws {@link ApiError} for any status from 400 on. */
   async request(call: Call): Promise<unknown> {
-    const timeout = AbortSignal.timeout(TIMEOUT_MS);
+    const timeout = AbortSignal.timeout(this.timeoutMs);
     const response = await this.open({
       ...call,
       signal: call.signal ? AbortSignal.any([call.signal, timeout]) : timeout,
@@ -161,7 +171,7 @@ async function send(access: Access, url: URL, call: Call): Promise<IncomingMessa
   const body = call.body === undefined ? undefined : JSON.stringify(call.body);
   const headers = {
     ...options.headers,
-    accept: "application/json",
+    accept: call.accept ?? "application/json",
     "user-agent": USER_AGENT,
     ...(body === undefined
       ? {}

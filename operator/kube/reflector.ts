@@ -1,22 +1,26 @@
 /**
  * Keeps a copy of all objects of one kind, and says what changed. List in pages, then watch; whatever breaks, it goes
  * on from what it has: a broken or silent connection is made anew, a resource version that is too old leads to a new
- * list, and what vanished meanwhile is reported from the difference.
+ * list, and what vanished meanwhile is reported from the difference. What is older than what is known already (an event
+ * told twice, a list from a server that lags) is left aside: the copy never goes back in time.
  *
- * Three things end a silence: the server ends each watch after a few minutes, it sends a bookmark about every minute,
- * and a connection without a byte for longer than that is given up. So the copy is stale for at most `silenceMs`.
+ * **How long it can be blind.** A silence ends by itself: the server ends each watch after a few minutes, sends a
+ * bookmark about every minute, and a connection without a byte for `silenceMs` (90 s) is given up. But a watch that
+ * speaks and leaves something out cannot be caught by listening. So every `checkMs` (60 s for each 500 objects, at most
+ * 5 min) the names and versions of all objects are listed, and whatever the watch has not told `graceMs` (2 s) later
+ * leads to a new list. Hence no change goes unseen for longer than `checkMs` + `graceMs` + the time of two lists,
+ * whatever the network between does to the watch, while lists are answered; see {@link blindMsMax}.
  */
-import { StringDecoder } from "node:string_decoder";
 import type { Clock } from "../../core/clock.ts";
-import { isJsonObject, parseJson, shown } from "../../core/json.ts";
+import { isJsonObject, shown } from "../../core/json.ts";
 import { BackOff } from "./back-off.ts";
-import { ApiError, type KubeClient, type Query, isStatus } from "./client.ts";
+import { ApiError, type KubeClient, isStatus } from "./client.ts";
+import { type Change, HandlerFailed, ObjectsHeld } from "./objects-held.ts";
 import { type KubeObject, type Resource, asKubeObject, keyOf, pathOf } from "./objects.ts";
+import { isOlder } from "./versions.ts";
+import { Garbled, linesOf, parseEvent } from "./watch-lines.ts";
 
-export type Change =
-  | { readonly type: "added"; readonly object: KubeObject }
-  | { readonly type: "changed"; readonly object: KubeObject; readonly before: KubeObject }
-  | { readonly type: "deleted"; readonly object: KubeObject };
+export type { Change } from "./objects-held.ts";
 
 export type ReflectorOptions = {
   readonly client: KubeClient;
@@ -32,27 +36,54 @@ export type ReflectorOptions = {
   readonly pageCount?: number; // objects in a page of a list
   readonly watchSeconds?: number; // after which the server ends a watch; jittered upwards by as much again
   readonly silenceMs?: number; // without a byte, after which a connection is given up
+  readonly checkMs?: number; // between checks of the whole copy; left out: by the number of objects
+  readonly graceMs?: number; // for the watch to tell what a check has found
   readonly backOff?: { readonly leastMs: number; readonly mostMs: number };
 };
 
 /** A watch that lived this long was no failure, even if not a byte came. */
 const LIVED_MS = 1_000;
-const LINE_LENGTH_MAX = 32 << 20;
+const SILENCE_MS = 90_000; // the server's bookmarks come every 60 s, give or take one
+const PAGE_COUNT = 500;
+const CHECK_MS = 60_000; // for each page
+const CHECK_MS_MAX = 300_000;
+const GRACE_MS = 2_000;
+/** So many lists in a row that are older than what is known: the server was restored from a backup, and is right. */
+const BACKWARDS_COUNT_MAX = 5;
+/** Names and versions are all that a check needs; the server leaves the rest away. */
+const METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+
+/** For how long at most a reflector of `objectCount` objects misses a change, while lists are answered in `listMs`. */
+export function blindMsMax(
+  { checkMs, graceMs = GRACE_MS }: Pick<ReflectorOptions, "checkMs" | "graceMs">,
+  objectCount: number,
+  listMs: number,
+): number {
+  return (checkMs ?? checkMsOf(objectCount)) + graceMs + 2 * listMs;
+}
+
+const checkMsOf = (objectCount: number): number =>
+  Math.min(CHECK_MS_MAX, CHECK_MS * Math.max(1, Math.ceil(objectCount / PAGE_COUNT)));
+
+type Listed = { readonly objects: ReadonlyMap<string, KubeObject>; readonly version: string };
 
 export class Reflector {
   readonly #options: ReflectorOptions;
-  readonly #objects = new Map<string, KubeObject>();
-  readonly #index = new Map<string, Map<string, KubeObject>>();
+  readonly #held: ObjectsHeld;
   readonly #backOff: BackOff;
   readonly #firstList = Promise.withResolvers<void>();
   #resourceVersion: string | undefined; // undefined: a list is due
+  #newest: string | undefined; // the highest version heard of
+  #backwardsCount = 0;
   #synced = false;
   #lastContactMs: number;
-  /** Lists and watches started so far. */
-  readonly counts = { lists: 0, watches: 0 };
+  #distrusted: AbortController | undefined; // of the watch that runs
+  /** Lists and watches started so far, and checks that found something left out. */
+  readonly counts = { lists: 0, watches: 0, checks: 0, missed: 0 };
 
   constructor(options: ReflectorOptions) {
     this.#options = options;
+    this.#held = new ObjectsHeld(options.onChange, options.indexBy ?? (() => undefined));
     this.#backOff = new BackOff(options.backOff ?? { leastMs: 200, mostMs: 30_000 });
     this.#lastContactMs = options.clock.monotonicMs();
   }
@@ -76,20 +107,31 @@ export class Reflector {
   }
 
   get(key: string): KubeObject | undefined {
-    return this.#objects.get(key);
+    return this.#held.get(key);
   }
 
   all(): readonly KubeObject[] {
-    return [...this.#objects.values()];
+    return this.#held.all();
   }
 
   /** The objects for which `indexBy` says `value`. */
   indexed(value: string): readonly KubeObject[] {
-    return [...(this.#index.get(value)?.values() ?? [])];
+    return this.#held.indexed(value);
   }
 
   /** Lists and watches until `signal` aborts. Rejects only where `onChange` throws. */
   async run(signal: AbortSignal): Promise<void> {
+    const ended = new AbortController();
+    const checking = this.#keepChecking(AbortSignal.any([signal, ended.signal]));
+    try {
+      await this.#follow(signal);
+    } finally {
+      ended.abort();
+      await checking;
+    }
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
         if (this.#resourceVersion === undefined) await this.#list(signal);
@@ -98,6 +140,7 @@ export class Reflector {
         if (error instanceof HandlerFailed) throw error.cause;
         if (signal.aborted) return;
         this.#failed(error);
+        if (error instanceof LeftOut) continue;
         const { retryAfterMs = 0 } = error instanceof ApiError ? error : {};
         await this.#options.clock.sleep(Math.max(retryAfterMs, this.#backOff.nextMs()), signal).catch(() => undefined);
       }
@@ -105,77 +148,81 @@ export class Reflector {
   }
 
   #failed(error: unknown): void {
+    this.#trouble(error);
+    // What the server sent cannot be trusted to be complete: begin anew.
+    if (isStatus(error, 410) || error instanceof Garbled || error instanceof LeftOut) this.#resourceVersion = undefined;
+  }
+
+  #trouble(error: unknown): void {
     const detail = error instanceof Error ? error.message : String(error);
     this.#options.onTrouble?.(`${this.#options.resource.plural}: ${detail}`);
-    // What the server sent cannot be trusted to be complete: begin anew.
-    if (isStatus(error, 410) || error instanceof Garbled) this.#resourceVersion = undefined;
   }
 
   async #list(signal: AbortSignal): Promise<void> {
     this.counts.lists += 1;
-    const found = new Map<string, KubeObject>();
-    const { pageCount = 500 } = this.#options;
+    const { objects, version } = await this.#pages(signal);
+    if (isOlder(version, this.#newest) && (this.#backwardsCount += 1) < BACKWARDS_COUNT_MAX)
+      throw new Error(`a list as of ${version} is older than ${this.#newest}, which was seen already`);
+    this.#backwardsCount = 0;
+    this.#backOff.reset();
+    this.#held.replaceAll(objects);
+    this.#newest = version;
+    this.#resourceVersion = version;
+    this.#synced = true;
+    this.#firstList.resolve();
+  }
+
+  /** Everything there is, at one moment. `accept` may ask for less of each object. */
+  async #pages(signal: AbortSignal, accept?: string): Promise<Listed> {
+    const { client, resource, namespace, labelSelector, clock, pageCount = PAGE_COUNT } = this.#options;
+    const path = pathOf(resource, { namespace });
+    const objects = new Map<string, KubeObject>();
     let next: string | undefined;
-    let resourceVersion: unknown;
+    let version: unknown;
     do {
-      const page = await this.#request({ limit: pageCount, continue: next }, signal);
+      const query = { limit: pageCount, continue: next, labelSelector };
+      const how = accept === undefined ? {} : { accept };
+      const page = await client.request({ method: "GET", path, query, signal, ...how });
+      this.#lastContactMs = clock.monotonicMs();
       const metadata = isJsonObject(page) ? page["metadata"] : undefined;
       const items = isJsonObject(page) ? page["items"] : undefined;
       if (!isJsonObject(metadata) || !Array.isArray(items)) throw new Error(`a list came as ${shown(page)}`);
       for (const item of items) {
         const object = asKubeObject(item);
-        found.set(keyOf(object), object);
+        objects.set(keyOf(object), object);
       }
-      resourceVersion = metadata["resourceVersion"];
+      version = metadata["resourceVersion"];
       next = typeof metadata["continue"] === "string" && metadata["continue"] !== "" ? metadata["continue"] : undefined;
     } while (next !== undefined);
-    if (typeof resourceVersion !== "string") throw new Error("a list came without a resource version");
-    this.#backOff.reset();
-    for (const key of [...this.#objects.keys()]) if (!found.has(key)) this.#remove(key);
-    for (const object of found.values()) this.#put(object);
-    this.#resourceVersion = resourceVersion;
-    this.#synced = true;
-    this.#firstList.resolve();
-  }
-
-  async #request(query: Query, signal: AbortSignal): Promise<unknown> {
-    const { client, resource, namespace, labelSelector, clock } = this.#options;
-    const path = pathOf(resource, { namespace });
-    const answer = await client.request({ method: "GET", path, query: { ...query, labelSelector }, signal });
-    this.#lastContactMs = clock.monotonicMs();
-    return answer;
+    if (typeof version !== "string") throw new Error("a list came without a resource version");
+    return { objects, version };
   }
 
   async #watch(resourceVersion: string, signal: AbortSignal): Promise<void> {
     this.counts.watches += 1;
-    const {
-      client,
-      clock,
-      resource,
-      namespace,
-      labelSelector,
-      watchSeconds = 300,
-      silenceMs = 150_000,
-    } = this.#options;
+    const { client, clock, resource, namespace, labelSelector, watchSeconds = 300 } = this.#options;
+    const { silenceMs = SILENCE_MS } = this.#options;
     const startedAtMs = clock.monotonicMs();
-    const silence = new AbortController();
-    const timer = setTimeout(() => silence.abort(new Error(`not a byte for ${silenceMs} ms`)), silenceMs);
+    const givenUp = new AbortController();
+    this.#distrusted = givenUp;
+    const timer = setTimeout(() => givenUp.abort(new Error(`not a byte for ${silenceMs} ms`)), silenceMs);
     try {
       const timeoutSeconds = Math.ceil(watchSeconds * (1 + Math.random()));
       const query = { watch: true, allowWatchBookmarks: true, resourceVersion, timeoutSeconds, labelSelector };
       const path = pathOf(resource, { namespace });
-      const response = await client.open({
-        method: "GET",
-        path,
-        query,
-        signal: AbortSignal.any([signal, silence.signal]),
-      });
-      for await (const line of linesOf(response, () => this.#heard(timer))) this.#take(line);
+      const either = AbortSignal.any([signal, givenUp.signal]);
+      const response = await client.open({ method: "GET", path, query, signal: either });
+      for await (const line of linesOf(response, () => this.#heard(timer))) {
+        if (givenUp.signal.aborted) break;
+        this.#take(line);
+      }
+      givenUp.signal.throwIfAborted();
     } catch (error) {
       if (error instanceof HandlerFailed) throw error;
-      throw silence.signal.aborted ? silence.signal.reason : error;
+      throw givenUp.signal.aborted ? givenUp.signal.reason : error;
     } finally {
       clearTimeout(timer);
+      this.#distrusted = undefined;
       if (clock.monotonicMs() - startedAtMs >= LIVED_MS) this.#backOff.reset();
     }
     // Ended in good order, which is how every watch ends. Only one that ended at once, silent, is waited for.
@@ -191,104 +238,58 @@ export class Reflector {
   }
 
   #take(line: string): void {
-    const event = parseJson(line);
-    if (!isJsonObject(event) || !isJsonObject(event["object"])) throw new Garbled(`a watch sent ${shown(line)}`);
-    const { type, object } = event;
-    if (type === "ERROR") {
-      const status = isJsonObject(object) ? Number(object["code"] ?? 0) : 0;
-      throw new ApiError(status, "Watch", `the watch ended with ${shown(object)}`);
-    }
-    if (type === "BOOKMARK") {
-      this.#resourceVersion = versionOf(object);
-      return;
-    }
-    const read = objectIn(object);
-    if (type === "DELETED") this.#remove(keyOf(read), read);
-    else if (type === "ADDED" || type === "MODIFIED") this.#put(read);
-    else throw new Garbled(`a watch sent an event of the unknown type ${shown(type)}`);
-    this.#resourceVersion = versionOf(object);
+    const event = parseEvent(line);
+    const { version } = event;
+    // Events come in the order of their versions: what is not newer than the last was told before, or is a ghost.
+    if (version === this.#newest || isOlder(version, this.#newest)) return;
+    if (event.type === "DELETED") this.#held.remove(keyOf(event.object), event.object);
+    else if (event.type !== "BOOKMARK") this.#held.put(event.object);
+    this.#newest = version;
+    this.#resourceVersion = version;
   }
 
-  #put(object: KubeObject): void {
-    const key = keyOf(object);
-    const before = this.#objects.get(key);
-    if (before?.metadata.resourceVersion === object.metadata.resourceVersion && before !== undefined) return;
-    if (before !== undefined && before.metadata.uid !== object.metadata.uid) {
-      this.#remove(key); // deleted and made anew while nobody watched: two objects, two stories
-      this.#put(object);
-      return;
+  async #keepChecking(signal: AbortSignal): Promise<void> {
+    const { clock, checkMs } = this.#options;
+    let pauseMs: number | undefined;
+    for (;;) {
+      await clock.sleep(pauseMs ?? checkMs ?? checkMsOf(this.#held.size), signal).catch(() => undefined);
+      if (signal.aborted) return;
+      pauseMs = undefined;
+      if (this.#resourceVersion === undefined) continue; // a list is due anyway
+      try {
+        const detail = await this.#leftOut(signal);
+        if (detail !== undefined) this.#distrust(detail);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#trouble(error);
+        pauseMs = this.#options.backOff?.leastMs ?? LIVED_MS; // an unanswered check is no check
+      }
     }
-    this.#objects.set(key, object);
-    if (before !== undefined) this.#unindex(key, before);
-    const value = this.#options.indexBy?.(object);
-    if (value !== undefined) {
-      const entries = this.#index.get(value) ?? new Map<string, KubeObject>();
-      this.#index.set(value, entries.set(key, object));
-    }
-    this.#tell(before === undefined ? { type: "added", object } : { type: "changed", object, before });
   }
 
-  #remove(key: string, last?: KubeObject): void {
-    const before = this.#objects.get(key);
-    if (before === undefined) return;
-    this.#objects.delete(key);
-    this.#unindex(key, before);
-    this.#tell({ type: "deleted", object: last ?? before });
+  /** What the watch has not told although it is so, in words. */
+  async #leftOut(signal: AbortSignal): Promise<string | undefined> {
+    const { clock, graceMs = GRACE_MS } = this.#options;
+    this.counts.checks += 1;
+    const listCount = this.counts.lists;
+    return this.#held.whileNoting(async (removed) => {
+      const newest = this.#newest;
+      const { objects, version } = await this.#pages(signal, METADATA_ONLY);
+      if (isOlder(version, newest)) return `a list as of ${version} is older than ${newest}`;
+      await clock.sleep(graceMs, signal);
+      if (this.counts.lists !== listCount) return undefined; // all was listed anew meanwhile
+      return this.#held.behind([...objects.values()], version, removed);
+    });
   }
 
-  #unindex(key: string, object: KubeObject): void {
-    const value = this.#options.indexBy?.(object);
-    const entries = value === undefined ? undefined : this.#index.get(value);
-    entries?.delete(key);
-    if (value !== undefined && entries?.size === 0) this.#index.delete(value);
-  }
-
-  #tell(change: Change): void {
-    try {
-      this.#options.onChange(change);
-    } catch (cause) {
-      throw new HandlerFailed("a change handler threw", { cause });
-    }
+  #distrust(detail: string): void {
+    this.counts.missed += 1;
+    const reason = new LeftOut(`the watch left something out: ${detail}`);
+    if (this.#distrusted === undefined)
+      this.#failed(reason); // between two watches
+    else this.#distrusted.abort(reason);
   }
 }
 
-/** What came over the watch makes no sense, so what came before may have been incomplete. */
-class Garbled extends Error {}
-
-/** Our own handler threw: no weather, so not to be retried. */
-class HandlerFailed extends Error {}
-
-function objectIn(value: unknown): KubeObject {
-  try {
-    return asKubeObject(value);
-  } catch (cause) {
-    throw new Garbled(`a watch sent ${shown(value)}`, { cause });
-  }
-}
-
-function versionOf(object: unknown): string {
-  const metadata = isJsonObject(object) ? object["metadata"] : undefined;
-  const version = isJsonObject(metadata) ? metadata["resourceVersion"] : undefined;
-  if (typeof version !== "string") throw new Garbled("a watch sent an object without a resource version");
-  return version;
-}
-
-/** Complete lines of a stream; a last line without an end is half an event, and dropped. */
-async function* linesOf(stream: AsyncIterable<Buffer>, onBytes: () => void): AsyncGenerator<string> {
-  const decoder = new StringDecoder("utf8");
-  let rest = "";
-  for await (const chunk of stream) {
-    onBytes();
-    rest += decoder.write(chunk);
-    let end = rest.indexOf("\n");
-    let start = 0;
-    for (; end >= 0; end = rest.indexOf("\n", start)) {
-      const line = rest.slice(start, end);
-      start = end + 1;
-      if (line.trim() !== "") yield line;
-    }
-    rest = rest.slice(start);
-    if (rest.length > LINE_LENGTH_MAX)
-      throw new Garbled(`a watch sent a line longer than ${LINE_LENGTH_MAX} characters`);
-  }
-}
+/** A check found what the watch should have told. */
+class LeftOut extends Error {}

@@ -22,6 +22,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   plan: () => import("./plan.ts"),
   honest: () => import("./honest.ts"),
   judge: () => import("./judge.ts"),
+  operator: () => import("./operator.ts"),
 };
 
 /** Those beside a requirement. */
