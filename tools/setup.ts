@@ -17,8 +17,22 @@ const TOOLS: readonly Tool[] = [
   { name: "postgres", paths: ["/usr/lib/postgresql"], debianPackage: "postgresql" },
 ];
 
-export async function setUpPackages(): Promise<void> {
-  const missing = TOOLS.filter(({ paths }) => !paths.some((path) => existsSync(path)));
+/** What real nodes are made of, on Linux. */
+const NODE_TOOLS: readonly Tool[] = [
+  { name: "containerd", paths: ["/usr/bin/containerd"], debianPackage: "containerd" },
+  { name: "runc", paths: ["/usr/sbin/runc", "/usr/bin/runc"], debianPackage: "runc" },
+  { name: "CNI plugins", paths: ["/usr/lib/cni/ptp"], debianPackage: "containernetworking-plugins" },
+  { name: "nft", paths: ["/usr/sbin/nft"], debianPackage: "nftables" },
+  { name: "conntrack", paths: ["/usr/sbin/conntrack"], debianPackage: "conntrack" },
+  { name: "ip", paths: ["/usr/sbin/ip", "/sbin/ip"], debianPackage: "iproute2" },
+];
+
+export function setUpPackages(): Promise<void> {
+  return installMissing(TOOLS);
+}
+
+async function installMissing(tools: readonly Tool[]): Promise<void> {
+  const missing = tools.filter(({ paths }) => !paths.some((path) => existsSync(path)));
   if (missing.length > 0) await installPackages(missing);
 }
 
@@ -31,9 +45,13 @@ export async function setUpOperators(): Promise<void> {
   if (code !== 0) console.log(`• the engine's operators are not built: ${output}`);
 }
 
-export async function setUpKubernetes(): Promise<void> {
-  console.log("• Kubernetes binaries (built once, 10 minutes cold; then cached)");
-  const built = await runStep({ name: "build", command: ["node", "tools/kube/build.ts"] }, true);
+/** With `nodes`, what real nodes need as well; where there can be none, their tests say so. */
+export async function setUpKubernetes({ nodes }: { readonly nodes: boolean }): Promise<void> {
+  const canHaveNodes = nodes && process.platform === "linux" && process.getuid?.() === 0;
+  if (canHaveNodes) await installMissing(NODE_TOOLS);
+  console.log(`• Kubernetes binaries (built once, ${canHaveNodes ? 15 : 10} minutes cold; then cached)`);
+  const command = ["node", "tools/kube/build.ts", ...(canHaveNodes ? ["--nodes"] : [])] as const;
+  const built = await runStep({ name: "build", command: [...command] }, true);
   if (built.code !== 0) console.log("  could not be built: the cluster tests will say so");
 }
 

@@ -23,6 +23,7 @@ const TIERS: readonly Tier[] = [
   { name: "cluster", files: tests("test/{cluster,contract}/*.test.ts"), timeoutSeconds: 600 },
   { name: "chart", files: tests("test/chart/*.test.ts"), timeoutSeconds: 600 },
   { name: "e2e", files: tests("test/e2e/*.test.ts"), timeoutSeconds: 1200 },
+  { name: "nodes", files: tests("test/real-cluster/*.test.ts"), timeoutSeconds: 1200 },
 ];
 
 const wanted = process.argv.slice(2);
@@ -41,7 +42,7 @@ try {
     await setUpPackages();
     await setUpOperators();
   }
-  if (["cluster", "chart", "e2e"].some(chosen)) await setUpKubernetes();
+  if (["cluster", "chart", "e2e", "nodes"].some(chosen)) await setUpKubernetes({ nodes: chosen("nodes") });
   if (chosen("check")) tallies.push(...(await check()));
   for (const tier of TIERS.filter(({ name }) => chosen(name))) tallies.push(await run(tier));
 } finally {

@@ -26,6 +26,18 @@ export interface ControlPlaneOptions {
   readonly schedulerArgs?: readonly string[];
   /** Receives progress, line by line: building the binaries takes minutes the first time. Default: standard error. */
   readonly report?: (line: string) => void;
+  /** Left out, it runs on this machine's loopback. */
+  readonly place?: ControlPlanePlace;
+}
+
+/** Another network than this machine's for a control plane to run in. */
+export interface ControlPlanePlace {
+  /** The line that runs `line` there, with the same files. */
+  inside(line: readonly string[]): readonly string[];
+  /** Of the API server, for nodes and pods. */
+  readonly address: string;
+  /** A port on this machine's loopback that leads to one there. */
+  forward(host: string, port: number): Promise<number>;
 }
 
 export interface ControlPlane {
@@ -36,6 +48,8 @@ export interface ControlPlane {
   readonly port: number;
   /** A kubeconfig file of cluster-admin's. */
   readonly kubeconfig: string;
+  /** The API server's URL for nodes. */
+  readonly innerUrl: string;
   readonly binaries: KubeBinaries;
   readonly authority: Authority;
   /** As cluster-admin. */
@@ -95,13 +109,19 @@ interface Parts {
 
 async function start(options: ControlPlaneOptions, parts: Parts): Promise<ControlPlane> {
   const { binaries, directory, children } = parts;
-  const [etcdPort, etcdPeerPort, port] = await freePorts();
+  const { place } = options;
+  const [etcdPort, etcdPeerPort, innerPort] = await freePorts();
+  const innerUrl = `https://${place?.address ?? "127.0.0.1"}:${innerPort}`;
+  const port = (await place?.forward(place.address, innerPort)) ?? innerPort;
   const url = `https://127.0.0.1:${port}`;
-  const credentials = await writeCredentials(directory, url);
+  const credentials = await writeCredentials(directory, { url, innerUrl, address: place?.address });
   const api = createApiClient({ url, authority: credentials.authority.certificate, ...credentials.admin });
   const run = (name: string, path: string, args: readonly string[]) => {
     const logFile = join(directory, `${name}.log`);
-    const child = startChild({ path, args, environment: { HOME: directory }, logFile, folder: directory });
+    const line = [path, ...args];
+    const [program = path, ...rest] = place?.inside(line) ?? line;
+    const environment = { HOME: directory };
+    const child = startChild({ path: program, args: rest, environment, logFile, folder: directory });
     children.push(child);
     return { child, logFile, name };
   };
@@ -109,7 +129,8 @@ async function start(options: ControlPlaneOptions, parts: Parts): Promise<Contro
   run("etcd", binaries.etcd, etcdArgs(directory, etcdPort, etcdPeerPort));
   const startApiServer = async () => {
     const server = run("kube-apiserver", binaries.apiserver, [
-      ...apiServerArgs(directory, port, etcdPort),
+      ...apiServerArgs(directory, innerPort, etcdPort),
+      ...addressArgs(place?.address),
       ...(options.apiServerArgs ?? []),
     ]);
     await until(server, async () => (await api.get<string>("/readyz")) === "ok");
@@ -138,6 +159,7 @@ async function start(options: ControlPlaneOptions, parts: Parts): Promise<Contro
     directory,
     url,
     port,
+    innerUrl,
     kubeconfig,
     binaries,
     authority: credentials.authority,
@@ -164,13 +186,16 @@ interface ClusterCredentials {
   readonly admin: KeyPair;
 }
 
-async function writeCredentials(directory: string, url: string): Promise<ClusterCredentials> {
+async function writeCredentials(
+  directory: string,
+  { url, innerUrl, address }: { readonly url: string; readonly innerUrl: string; readonly address: string | undefined },
+): Promise<ClusterCredentials> {
   const authority = await createAuthority("tessellate-test-cluster");
   const [server, kubeletClient, admin, manager, scheduler] = await Promise.all([
     authority.issue({
       commonName: "kube-apiserver",
       dnsNames: ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"],
-      addresses: ["127.0.0.1", "10.96.0.1"],
+      addresses: ["127.0.0.1", "10.96.0.1", ...(address === undefined ? [] : [address])],
     }),
     authority.issue({ commonName: "kube-apiserver-kubelet-client", organizations: ["system:masters"] }),
     authority.issue({ commonName: "admin", organizations: ["system:masters"] }),
@@ -191,13 +216,15 @@ async function writeCredentials(directory: string, url: string): Promise<Cluster
     write(`${name}.crt`, pair.certificate);
     write(`${name}.key`, pair.key);
   }
-  for (const [name, pair] of Object.entries({ admin, manager, scheduler })) {
-    write(`${name}.kubeconfig`, kubeconfigText(url, authority.certificate, pair));
+  write("admin.kubeconfig", kubeconfigText(url, authority.certificate, admin));
+  for (const [name, pair] of Object.entries({ manager, scheduler })) {
+    write(`${name}.kubeconfig`, kubeconfigText(innerUrl, authority.certificate, pair));
   }
   return { authority, admin };
 }
 
-function kubeconfigText(url: string, authority: string, pair: KeyPair): string {
+/** A kubeconfig file's text for whoever `pair` says. */
+export function kubeconfigText(url: string, authority: string, pair: KeyPair): string {
   const base64 = (text: string) => Buffer.from(text).toString("base64");
   // JSON is YAML.
   return JSON.stringify({
@@ -233,10 +260,6 @@ function apiServerArgs(directory: string, port: number, etcdPort: number): reado
   const file = (name: string) => join(directory, name);
   return [
     `--etcd-servers=http://127.0.0.1:${etcdPort}`,
-    "--bind-address=127.0.0.1",
-    "--advertise-address=127.0.0.1",
-    // The Service `kubernetes` cannot have a loopback address as its endpoint, and nobody here goes through it.
-    "--endpoint-reconciler-type=none",
     `--secure-port=${port}`,
     `--tls-cert-file=${file("server.crt")}`,
     `--tls-private-key-file=${file("server.key")}`,
@@ -251,6 +274,16 @@ function apiServerArgs(directory: string, port: number, etcdPort: number): reado
     "--service-cluster-ip-range=10.96.0.0/16",
     "--authorization-mode=Node,RBAC",
     "--allow-privileged=true",
+  ];
+}
+
+function addressArgs(address: string | undefined): readonly string[] {
+  if (address !== undefined) return ["--bind-address=0.0.0.0", `--advertise-address=${address}`];
+  return [
+    "--bind-address=127.0.0.1",
+    "--advertise-address=127.0.0.1",
+    // The Service `kubernetes` cannot have a loopback address as its endpoint, and nobody here goes through it.
+    "--endpoint-reconciler-type=none",
   ];
 }
 

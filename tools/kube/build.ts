@@ -1,15 +1,16 @@
 /**
- * The real Kubernetes control plane for tests: built once from the pinned go.mod files beside this file.
+ * The real Kubernetes for tests, control plane and nodes: built once from the pinned go.mod files beside this file.
  *
  * Why from source: the project reaches npm and the Go module proxy and nothing else, and a fake API server has fooled
  * others. On two cores a cold build takes about nine minutes, so the results are kept outside the tree, in a folder
  * named by a digest of everything that decides their bytes; a bump of one module leaves the others' results alone.
  *
- * `node tools/kube/build.ts` builds what is missing and prints the paths as JSON.
+ * `node tools/kube/build.ts` builds what is missing of the control plane, with `--nodes` what nodes need as well, and
+ * prints the paths as JSON.
  */
 import { execFile, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { access, constants as fsConstants, mkdir, readFile, rename, rm } from "node:fs/promises";
+import { access, constants as fsConstants, mkdir, readFile, readdir, rename, rm } from "node:fs/promises";
 import { homedir, constants as osConstants } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -27,7 +28,17 @@ export interface KubeBinaries {
   readonly helm: string;
 }
 
-type Name = keyof KubeBinaries;
+/** What runs on nodes, besides what comes from Debian. */
+export interface NodeBinaries {
+  readonly kubelet: string;
+  readonly kubeProxy: string;
+  /** Static, like all of them: an image of it needs nothing else. */
+  readonly coredns: string;
+  readonly pause: string;
+  readonly echo: string;
+}
+
+type Name = keyof KubeBinaries | keyof NodeBinaries;
 type Report = (line: string) => void;
 
 interface Source {
@@ -65,25 +76,40 @@ const SOURCES: Readonly<Record<Name, Source>> = {
     goPackage: "helm.sh/helm/v3/cmd/helm",
     variables: { "helm.sh/helm/v3/internal/version.version": "v3.22.0" },
   },
+  kubelet: { ...KUBERNETES, fileName: "kubelet", goPackage: "k8s.io/kubernetes/cmd/kubelet" },
+  kubeProxy: { ...KUBERNETES, fileName: "kube-proxy", goPackage: "k8s.io/kubernetes/cmd/kube-proxy" },
+  coredns: { module: "coredns", fileName: "coredns", goPackage: ".", variables: {} },
+  pause: { module: "pause", fileName: "pause", goPackage: ".", variables: {} },
+  echo: { module: "echo", fileName: "echo", goPackage: ".", variables: {} },
 };
 
-const NAMES = Object.keys(SOURCES) as Name[];
+const CONTROL_PLANE = ["etcd", "apiserver", "controllerManager", "scheduler", "kubectl", "helm"] as const;
+const ON_NODES = ["kubelet", "kubeProxy", "coredns", "pause", "echo"] as const;
 const HERE = dirname(fileURLToPath(import.meta.url));
 const HEARTBEAT_MS = 15_000;
 
 /**
- * Paths of the six executables; those that are missing are built first, which `report` hears about line by line.
+ * Paths of the control plane's executables; those that are missing are built first, which `report` hears about line by line.
  * A binary of the right name in `KUBEBUILDER_ASSETS` is used as it is; the rest come from `TESSELLATE_CACHE`
  * (default `~/.cache/tessellate`). Throws, naming the binary and the end of Go's output, when a build fails.
  */
-export async function kubeBinaries(report: Report = reportToStderr): Promise<KubeBinaries> {
-  const paths = await locate();
-  if ((await missing(paths)).length > 0) {
+export function kubeBinaries(report: Report = reportToStderr): Promise<KubeBinaries> {
+  return binaries(CONTROL_PLANE, report);
+}
+
+/** The same for what runs on real nodes. */
+export function nodeBinaries(report: Report = reportToStderr): Promise<NodeBinaries> {
+  return binaries(ON_NODES, report);
+}
+
+async function binaries<N extends Name>(names: readonly N[], report: Report): Promise<Record<N, string>> {
+  const paths = await locate(names);
+  if ((await missing(names, paths)).length > 0) {
     await mkdir(cacheFolder(), { recursive: true });
     await withLock(join(cacheFolder(), "lock"), report, async () => {
-      const toBuild = await missing(paths);
+      const toBuild = await missing(names, paths);
       if (toBuild.length === 0) return;
-      report(`building ${toBuild.length} of ${NAMES.length} control-plane binaries, once (minutes when cold)`);
+      report(`building ${toBuild.length} of ${names.length} Kubernetes binaries, once (minutes when cold)`);
       const go = await goToolchain(report);
       for (const [index, name] of toBuild.entries()) {
         const label = `${SOURCES[name].fileName} (${index + 1} of ${toBuild.length})`;
@@ -94,9 +120,9 @@ export async function kubeBinaries(report: Report = reportToStderr): Promise<Kub
   return paths;
 }
 
-async function locate(): Promise<KubeBinaries> {
-  const entries = NAMES.map(async (name) => [name, await locateOne(SOURCES[name])] as const);
-  return Object.fromEntries(await Promise.all(entries)) as Record<Name, string>;
+async function locate<N extends Name>(names: readonly N[]): Promise<Record<N, string>> {
+  const entries = names.map(async (name) => [name, await locateOne(SOURCES[name])] as const);
+  return Object.fromEntries(await Promise.all(entries)) as Record<N, string>;
 }
 
 async function locateOne(source: Source): Promise<string> {
@@ -104,17 +130,23 @@ async function locateOne(source: Source): Promise<string> {
   const given = assets ? join(assets, source.fileName) : undefined;
   if (given !== undefined && (await isExecutable(given))) return given;
   const digest = createHash("sha256").update(JSON.stringify([source.variables, process.platform, process.arch]));
-  for (const file of ["go.mod", "go.sum"]) digest.update(await readFile(join(HERE, source.module, file)));
+  for (const file of await inputsOf(source.module)) digest.update(await readFile(join(HERE, source.module, file)));
   return join(cacheFolder(), `${source.module}-${digest.digest("hex").slice(0, 16)}`, source.fileName);
+}
+
+/** What decides the bytes that come of a module: its pins, and its own program where it has one. */
+async function inputsOf(module: string): Promise<readonly string[]> {
+  const program = (await readdir(join(HERE, module))).filter((name) => name.endsWith(".go") && name !== "tools.go");
+  return ["go.mod", "go.sum", ...program.sort()];
 }
 
 function cacheFolder(): string {
   return join(process.env["TESSELLATE_CACHE"] || join(homedir(), ".cache", "tessellate"), "kube");
 }
 
-async function missing(paths: KubeBinaries): Promise<readonly Name[]> {
-  const present = await Promise.all(NAMES.map((name) => isExecutable(paths[name])));
-  return NAMES.filter((_, index) => !present[index]);
+async function missing<N extends Name>(names: readonly N[], paths: Record<N, string>): Promise<readonly N[]> {
+  const present = await Promise.all(names.map((name) => isExecutable(paths[name])));
+  return names.filter((_, index) => !present[index]);
 }
 
 async function isExecutable(path: string): Promise<boolean> {
@@ -182,4 +214,7 @@ function reportToStderr(line: string): void {
   process.stderr.write(`kube: ${line}\n`);
 }
 
-if (import.meta.main) console.log(JSON.stringify(await kubeBinaries(), undefined, 2));
+if (import.meta.main) {
+  const all = { ...(await kubeBinaries()), ...(process.argv.includes("--nodes") ? await nodeBinaries() : {}) };
+  console.log(JSON.stringify(all, undefined, 2));
+}
