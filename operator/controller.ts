@@ -26,7 +26,8 @@ import { type Component, House } from "./control/house.ts";
 import { reconcileSettlement } from "./control/settlement.ts";
 import type { KubeClient } from "./kube/client.ts";
 import { EventRecorder } from "./kube/events.ts";
-import { acquireLease } from "./kube/lease.ts";
+import { raiseFence } from "./kube/fence.ts";
+import { type LeaseTimes, acquireLease } from "./kube/lease.ts";
 import type { KubeObject } from "./kube/objects.ts";
 import { WorkQueue } from "./kube/queue.ts";
 import { Metrics } from "./metrics.ts";
@@ -40,6 +41,9 @@ export type ControllerOptions = {
   readonly identity: string; // of this process
   readonly image: string; // of ranks
   readonly imagePullPolicy?: string | undefined;
+  /** As whom we write, where the API server is to deny the writes of deposed leaders: see kube/fence.ts. */
+  readonly fenceAs?: string | undefined;
+  readonly leaseTimes?: LeaseTimes;
   readonly log: (event: string, fields?: Readonly<Record<string, unknown>>) => void;
 };
 
@@ -95,20 +99,44 @@ export class Controller {
   }
 
   async #leadWhenTime(signal: AbortSignal): Promise<void> {
-    const { client, clock, namespace, identity, log } = this.#options;
+    const { client, clock, namespace, identity, leaseTimes, log } = this.#options;
     try {
       await untilAborted(this.#stores.firstLists(), signal);
       log("synced");
-      const lease = await acquireLease({ client, clock, namespace, name: LEASE_NAME, identity }, signal);
-      log("leads", { fence: lease.fence });
-      this.#leads = true;
-      await this.#lead(lease.fence, AbortSignal.any([signal, lease.lost]));
+      const named = { client, clock, namespace, name: LEASE_NAME, identity };
+      const lease = await acquireLease({ ...named, ...leaseTimes }, signal);
+      const either = AbortSignal.any([signal, lease.lost]);
+      if (await this.#fenceRaised(lease.fence, either)) {
+        log("leads", { fence: lease.fence });
+        this.#leads = true;
+        await this.#lead(lease.fence, either);
+      }
       if (lease.lost.aborted) throw new Error(`lost the lease: ${lease.lost.reason.message}`);
       await lease.release();
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {
       this.#leads = false;
+    }
+  }
+
+  /**
+   * Before this resolves nothing is written; once it has, nobody of an epoch before writes either. False where `signal`
+   * aborted first.
+   */
+  async #fenceRaised(epoch: number, signal: AbortSignal): Promise<boolean> {
+    const { client, clock, namespace, fenceAs: user, log } = this.#options;
+    if (user === undefined) {
+      log("unfenced", { detail: "--fence-as is not given: a deposed leader's writes are not denied" });
+      return true;
+    }
+    const onTrouble = (detail: string) => log("fence-trouble", { detail });
+    try {
+      await raiseFence({ client, clock, namespace, onTrouble }, { user, epoch }, signal);
+      return true;
+    } catch (error) {
+      if (signal.aborted) return false;
+      throw error;
     }
   }
 
@@ -146,7 +174,7 @@ export class Controller {
       onTrouble: (detail) => log("house-trouble", { detail }),
     });
     const probe: Prober = async (model, chain) => {
-      const outcome = await house.probe(model, chain);
+      const outcome = await untilAborted(house.probe(model, chain), signal); // it may take a minute: who leads next must not wait
       log("probe", { model: `${model.namespace}/${model.name}`, chain, ...outcome });
       if (outcome.passed) this.#queue.add(`model/${model.namespace}/${model.name}`);
       return outcome;
@@ -300,13 +328,13 @@ export async function askRank(metricsAddress: string): Promise<RankWords | undef
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
-async function untilAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted();
   const { promise, reject } = Promise.withResolvers<never>();
   const abort = () => reject(signal.reason);
   signal.addEventListener("abort", abort, { once: true });
   try {
-    await Promise.race([work, promise]);
+    return await Promise.race([work, promise]);
   } finally {
     signal.removeEventListener("abort", abort);
   }

@@ -12,6 +12,9 @@ const USAGE = `node operator/main.ts --namespace NAME --identity NAME --image IM
   --image              of rank pods
   --image-pull-policy  of rank pods (default: IfNotPresent)
   --watch-namespace    serve ShardedModels of this namespace only (default: all)
+  --fence-as           service account to write as, system:serviceaccount:NAMESPACE:NAME, so that the API server's policy
+                       tessellate-fence can deny a deposed leader's writes; with it nothing is written until that
+                       policy is in force (default: writes are not fenced)
   --metrics            where /healthz, /readyz and /metrics answer
   --kubeconfig         file (default: KUBECONFIG, the pod's service account, ~/.kube/config)`;
 
@@ -27,6 +30,7 @@ async function main(): Promise<void> {
       image: { type: "string" },
       "image-pull-policy": { type: "string" },
       "watch-namespace": { type: "string" },
+      "fence-as": { type: "string" },
       metrics: { type: "string" },
       kubeconfig: { type: "string" },
     },
@@ -47,6 +51,7 @@ async function main(): Promise<void> {
     identity,
     image,
     imagePullPolicy: values["image-pull-policy"],
+    fenceAs: values["fence-as"],
     log,
   });
   const status = await openStatusServer({

@@ -2,11 +2,12 @@
  * Requests to the API server in raw JSON, so that no field is lost on the way. Failures are weather: thrown as ApiError
  * where the server answered, as whatever Node says where it did not.
  */
-import { type IncomingMessage, request as httpRequest } from "node:http";
+import { type IncomingMessage, type OutgoingHttpHeaders, request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { isJsonObject, parseJson } from "../../core/json.ts";
 import type { Access } from "./access.ts";
-import { type KubeObject, type Place, type Resource, apiVersionOf, asKubeObject, pathOf } from "./objects.ts";
+import { type Fence, fenceHeaders } from "./fence.ts";
+import { LEASES, type KubeObject, type Place, type Resource, apiVersionOf, asKubeObject, pathOf } from "./objects.ts";
 
 /** The server answered, and not with what was asked for. */
 export class ApiError extends Error {
@@ -35,6 +36,8 @@ type Call = {
   readonly body?: unknown;
   readonly contentType?: string;
   readonly accept?: string;
+  /** Left out: the fence that the client bears. */
+  readonly fence?: Fence | "none";
   readonly signal?: AbortSignal | undefined;
 };
 
@@ -52,6 +55,7 @@ const USER_AGENT = "tessellate-operator";
 
 export class KubeClient {
   readonly #access: Access;
+  #fence: Fence | undefined;
   /** Name under which fields are owned in server-side apply. */
   readonly fieldManager: string;
   /** Within which an answer must be complete; watches apart. */
@@ -61,6 +65,11 @@ export class KubeClient {
     this.#access = access;
     this.fieldManager = fieldManager;
     this.timeoutMs = timeoutMs;
+  }
+
+  /** From now on every write, leases apart, says in whose epoch it is made. */
+  bear(fence: Fence): void {
+    this.#fence = fence;
   }
 
   /** The answer's JSON. Throws {@link ApiError} for any status from 400 on. */
@@ -78,7 +87,8 @@ export class KubeClient {
     const url = new URL(call.path, this.#access.server);
     for (const [name, value] of Object.entries(call.query ?? {}))
       if (value !== undefined) url.searchParams.set(name, String(value));
-    const response = await send(this.#access, url, call);
+    const fence = call.method === "GET" || call.fence === "none" ? undefined : (call.fence ?? this.#fence);
+    const response = await send(this.#access, url, call, fence === undefined ? {} : fenceHeaders(fence));
     const status = response.statusCode ?? 0;
     if (status < 400) return response;
     throw apiError(`${call.method} ${url.pathname}`, status, response.headers["retry-after"], await textOf(response));
@@ -98,7 +108,9 @@ export class KubeClient {
 
   async create(resource: Resource, object: KubeObject): Promise<KubeObject> {
     const path = pathOf(resource, { namespace: object.metadata.namespace });
-    return asKubeObject(await this.request({ method: "POST", path, body: withKind(resource, object) }));
+    return asKubeObject(
+      await this.request({ method: "POST", path, body: withKind(resource, object), ...unfenced(resource) }),
+    );
   }
 
   /** Replaces an object; throws a 409 where it has changed since `object` was read. */
@@ -109,6 +121,7 @@ export class KubeClient {
         method: "PUT",
         path: pathOf(resource, { namespace, name }),
         body: withKind(resource, object),
+        ...unfenced(resource),
       }),
     );
   }
@@ -160,17 +173,21 @@ export class KubeClient {
   }
 }
 
+/** Who leads is what leases say: taking one is no act of the leader before. */
+const unfenced = (resource: Resource): Pick<Call, "fence"> => (resource === LEASES ? { fence: "none" } : {});
+
 const withKind = (resource: Resource, object: KubeObject): KubeObject => ({
   ...object,
   apiVersion: apiVersionOf(resource),
   kind: resource.kind,
 });
 
-async function send(access: Access, url: URL, call: Call): Promise<IncomingMessage> {
+async function send(access: Access, url: URL, call: Call, extra: OutgoingHttpHeaders): Promise<IncomingMessage> {
   const options = await access.options();
   const body = call.body === undefined ? undefined : JSON.stringify(call.body);
   const headers = {
     ...options.headers,
+    ...extra,
     accept: call.accept ?? "application/json",
     "user-agent": USER_AGENT,
     ...(body === undefined

@@ -86,7 +86,7 @@ describe("acquireLease", () => {
     expect(lost.aborted).to.equal(false);
     expect(lease.spec).to.include({
       holderIdentity: "a",
-      leaseDurationSeconds: 15,
+      leaseDurationSeconds: 10,
       acquireTime: "2026-01-01T00:00:00.000000Z",
     });
   });
@@ -103,12 +103,30 @@ describe("acquireLease", () => {
   it("takes over from a holder that fell silent, with a higher fence, which ends the old one", async () => {
     const first = await contend("a");
     lease.down = true;
-    await pass(14);
+    await pass(9);
     expect(first.lost.aborted, "the old holder gave up before anybody else may take it").to.equal(true);
     lease.down = false;
     const second = contend("b");
     await pass(20);
     expect((await second).fence).to.equal(2);
+  });
+
+  it("leads within twelve seconds of the last that was heard of a leader", async () => {
+    await contend("a");
+    const second = contend("b");
+    await pass(6);
+    const replace = lease.replace;
+    lease.replace = (_: unknown, object: KubeObject) =>
+      (object["spec"] as Record<string, unknown>)["holderIdentity"] === "b"
+        ? replace(_, object)
+        : Promise.reject(new Error("crashed"));
+    await pass(12);
+    expect((await second).fence).to.equal(2);
+  });
+
+  it("begins with an epoch that no lease before can have had, should somebody delete it", async () => {
+    clock.advance(3_600_000);
+    expect((await contend("a")).fence).to.equal(3600);
   });
 
   it("judges silence by its own clock, whatever the lease says about time", async () => {
@@ -152,7 +170,7 @@ describe("acquireLease", () => {
   it("survives that the server is away for a few seconds", async () => {
     const first = await contend("a");
     lease.down = true;
-    await pass(7);
+    await pass(5);
     lease.down = false;
     await pass(10);
     expect(first.lost.aborted).to.equal(false);
@@ -163,7 +181,7 @@ describe("acquireLease", () => {
     const second = contend("b");
     await pass(2);
     await first.release();
-    await pass(4);
+    await pass(1);
     expect((await second).fence).to.equal(2);
     expect(first.lost.aborted).to.equal(false);
   });

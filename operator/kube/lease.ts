@@ -3,8 +3,12 @@
  * their own clocks (clocks of machines disagree, so the times written in it are for people only). Losing the lease is
  * told once and is final: the process must end, since somebody else may write by then.
  *
- * The number of times the lease changed hands is the fence: it stands in everything a leader tells gateways and ledger,
- * and they refuse whoever bears a lower one.
+ * The number of times the lease changed hands is the fence, or epoch: it stands in everything a leader tells gateways
+ * and ledger, and they refuse whoever bears a lower one; the API server does the same (fence.ts). It never goes back: a
+ * lease that somebody deleted begins anew at the seconds since 2026, which no number of hand-overs catches up with.
+ *
+ * With the times below another leads at most 12 s after a crash: its last renewal was seen within `retryMs`, then comes
+ * the duration, then at most another `retryMs`. A leader that ends in good order hands over within one `retryMs`.
  */
 import { isJsonObject } from "../../core/json.ts";
 import type { WallClock } from "../clock.ts";
@@ -17,10 +21,20 @@ export type LeaseOptions = {
   readonly namespace: string;
   readonly name: string;
   readonly identity: string; // of this process, unlike any other's
+} & LeaseTimes;
+
+export type LeaseTimes = {
   readonly durationSeconds?: number; // without renewal, after which another may take it
   readonly renewDeadlineMs?: number; // without success, after which the holder gives up; less than the duration
-  readonly retryMs?: number;
+  readonly renewMs?: number; // between renewals
+  readonly retryMs?: number; // between looks of those that wait, and after a renewal that failed
 };
+
+const DURATION_SECONDS = 10;
+const RENEW_DEADLINE_MS = 7_000;
+const RENEW_MS = 2_500;
+const RETRY_MS = 1_000;
+const FIRST_EPOCH_MS = Date.UTC(2026, 0, 1);
 
 export type Leadership = {
   /** How often the lease had changed hands when this process took it. */
@@ -36,7 +50,7 @@ export const microTime = (wallMs: number): string => new Date(wallMs).toISOStrin
 
 /** Waits until this process leads; rejects with the signal's reason. */
 export async function acquireLease(options: LeaseOptions, signal: AbortSignal): Promise<Leadership> {
-  const { clock, retryMs = 2_000 } = options;
+  const { clock, retryMs = RETRY_MS } = options;
   let seen: { readonly resourceVersion: string | undefined; readonly atMs: number } | undefined;
   for (;;) {
     signal.throwIfAborted();
@@ -61,11 +75,13 @@ async function take(
   found: KubeObject | undefined,
   silentMs: number,
 ): Promise<KubeObject | undefined> {
-  const { client, clock, namespace, name, identity, durationSeconds = 15 } = options;
+  const { client, clock, namespace, name, identity, durationSeconds = DURATION_SECONDS } = options;
   const now = microTime(clock.wallMs());
   const held = { holderIdentity: identity, leaseDurationSeconds: durationSeconds, acquireTime: now, renewTime: now };
-  if (found === undefined)
-    return client.create(LEASES, { metadata: { name, namespace }, spec: { ...held, leaseTransitions: 1 } });
+  if (found === undefined) {
+    const leaseTransitions = Math.max(1, Math.floor((clock.wallMs() - FIRST_EPOCH_MS) / 1000));
+    return client.create(LEASES, { metadata: { name, namespace }, spec: { ...held, leaseTransitions } });
+  }
   const spec = specOf(found);
   const holder = String(spec["holderIdentity"] ?? "");
   const expired = silentMs >= Number(spec["leaseDurationSeconds"] ?? durationSeconds) * 1000;
@@ -74,7 +90,8 @@ async function take(
 }
 
 function lead(options: LeaseOptions, taken: KubeObject): Leadership {
-  const { client, clock, namespace, name, identity, renewDeadlineMs = 10_000, retryMs = 2_000 } = options;
+  const { client, clock, namespace, name, identity } = options;
+  const { renewDeadlineMs = RENEW_DEADLINE_MS, renewMs = RENEW_MS, retryMs = RETRY_MS } = options;
   const lost = new AbortController();
   const stop = new AbortController();
   let lease = taken;
@@ -97,12 +114,16 @@ function lead(options: LeaseOptions, taken: KubeObject): Leadership {
   };
   const loop = async () => {
     let renewedAtMs = clock.monotonicMs();
+    let pauseMs = renewMs;
     while (!stop.signal.aborted) {
-      await clock.sleep(retryMs, stop.signal);
+      await clock.sleep(pauseMs, stop.signal);
       try {
-        await withDeadline(renewOnce(), renewedAtMs + renewDeadlineMs - clock.monotonicMs(), clock);
-        renewedAtMs = clock.monotonicMs();
+        const startedAtMs = clock.monotonicMs(); // whoever waits counts from when it was written, not from our answer
+        await withDeadline(renewOnce(), renewedAtMs + renewDeadlineMs - startedAtMs, clock);
+        renewedAtMs = startedAtMs;
+        pauseMs = renewMs;
       } catch (error) {
+        pauseMs = Math.min(retryMs, renewMs);
         if (error instanceof LeaseTaken) return lost.abort(new Error(`the lease is held by ${error.message}`));
         if (clock.monotonicMs() - renewedAtMs < renewDeadlineMs) continue;
         return lost.abort(new Error(`the lease could not be renewed for ${renewDeadlineMs} ms`, { cause: error }));

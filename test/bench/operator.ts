@@ -3,7 +3,8 @@
  * With `--soak` only the reflector is looked at, for that long, with a fault every 5 s.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { startControlPlane } from "../cluster/control-plane.ts";
+import { type ControlPlane, startControlPlane } from "../cluster/control-plane.ts";
+import { changeLeaders, installFence, takeOverTimes } from "../cluster/leader-changes.ts";
 import { soak } from "../cluster/soak.ts";
 import { type BenchResult, atMost, rounded } from "./figures.ts";
 import { machineFacts } from "./machine.ts";
@@ -15,12 +16,21 @@ const say = (line: string) => console.error(line);
 export async function run(args: readonly string[]): Promise<BenchResult> {
   const at = args.indexOf("--soak");
   const minutes = at < 0 ? 1 : Number(args[at + 1]);
+  const only = at < 0 ? undefined : soaked;
   if (!(minutes > 0)) throw new Error("--soak wants minutes, such as 60");
   const facts = machineFacts();
   const cluster = await startControlPlane();
   try {
     await sleep(1_000); // whatever starts up beside it
-    return { bench: "operator", ...facts, ...(await soaked(cluster, minutes)) };
+    const found: Found[] = [];
+    for (const part of only === undefined ? [soaked, led] : [only]) found.push(await part(cluster, minutes));
+    return {
+      bench: "operator",
+      ...facts,
+      requirements: found.flatMap(({ requirements }) => requirements),
+      table: [["what", "figure"], ...found.flatMap(({ table }) => table)],
+      notes: found.flatMap(({ notes }) => notes),
+    };
   } finally {
     await cluster.stop();
   }
@@ -28,7 +38,35 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
 
 type Found = Pick<BenchResult, "requirements" | "table" | "notes">;
 
-async function soaked(cluster: Parameters<typeof soak>[0], minutes: number): Promise<Found> {
+const LEADER_CHANGES = 1_000;
+
+async function led(cluster: ControlPlane): Promise<Found> {
+  const access = await installFence(cluster);
+  try {
+    const startMs = performance.now();
+    const { wrong, pausedCount, deniedCount } = await changeLeaders(access, LEADER_CHANGES, SEED);
+    const eachMs = (performance.now() - startMs) / LEADER_CHANGES;
+    for (const each of wrong) say(`WRONG: ${each}`);
+    const { crashMs, releaseMs } = await takeOverTimes(access);
+    return {
+      requirements: [
+        atMost(`writes of deposed leaders that took effect, ${LEADER_CHANGES} leader changes`, wrong.length, 0, ""),
+        atMost("another leads after a crash", crashMs / 1000, 15, "s"),
+        atMost("another leads after a good end", releaseMs / 1000, 2, "s"),
+      ],
+      table: [
+        ["leaders paused, then resumed", String(pausedCount)],
+        ["their writes that the API server denied", String(deniedCount)],
+        ["a leader change with all its writes", `${rounded(eachMs)} ms`],
+      ],
+      notes: [],
+    };
+  } finally {
+    access.close();
+  }
+}
+
+async function soaked(cluster: ControlPlane, minutes: number): Promise<Found> {
   const options = { checkMs: 10_000, graceMs: 1_000, silenceMs: 15_000, timeoutMs: 5_000 };
   const outcome = await soak(cluster, {
     ...options,

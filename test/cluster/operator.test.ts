@@ -233,7 +233,7 @@ describe("the operator on a real API server", function () {
     expect(told?.gateways[0]?.publicKey).to.equal(house.gatewayKey.publicKey.spki);
     expect(told?.providers.map(({ name }) => name).sort()).to.deep.equal([...PROVIDERS].sort());
     expect(house.told.gateway?.ledgerAddress).to.equal(house.ledger.address);
-    expect(told?.fence).to.equal(1);
+    expect(told?.fence).to.be.greaterThan(0);
   });
 
   it("rests: looked at again, nothing is written", async () => {
@@ -305,12 +305,13 @@ describe("the operator on a real API server", function () {
   it("changes nothing when another operator takes over, which bears a higher fence", async () => {
     const before = await ranks("tiny");
     const generation = (await json("get", "sp", "tiny")).metadata.generation;
+    const fence = house.told.gateway?.fence ?? 0;
     await operator.stop();
     await rm(join(modelDirectory, "tessellate-manifest.json")); // the source is away, too
     operator = await startOperator(cluster, "second");
     await until(
       async () => house.told.gateway?.fence,
-      (fence) => fence === 2,
+      (now) => now === fence + 1,
       "the second operator's fence",
     );
     await until(
