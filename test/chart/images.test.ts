@@ -13,7 +13,7 @@ const BYTES_MAX: Readonly<Record<ImageName, number>> = {
   operator: 62e6,
   gateway: 58e6,
   ledger: 66e6,
-  "shard-runtime": 80e6,
+  "shard-runtime": 88e6,
   cli: 80e6,
 };
 

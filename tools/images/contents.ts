@@ -6,6 +6,8 @@ export type Contents = {
   readonly entry: string;
   /** Folders of ours that are read at run time, not imported. */
   readonly folders: readonly string[];
+  /** Files that are read at run time, taken as they are. */
+  readonly files: readonly string[];
   /** Whether tensors are computed in it: ONNX Runtime's library, and our own operators compiled beforehand. */
   readonly hasEngine: boolean;
 };
@@ -15,12 +17,25 @@ export type ImageName = (typeof IMAGE_NAMES)[number];
 
 const NATIVE_SOURCES = "shard-runtime/engine/native";
 
+/** So that examples/demo/ is served in any cluster with nothing fetched: operators read the manifest, ranks the rest. */
+const DEMO_MANIFEST = "models/demo/tessellate-manifest.json";
+const DEMO_MODEL = [
+  DEMO_MANIFEST,
+  "models/demo/config.json",
+  "models/demo/generation_config.json",
+  "models/demo/tokenizer.json",
+  "models/demo/tokenizer_config.json",
+  "models/demo/model.safetensors",
+  "models/demo/tessellate-leaves.bin",
+];
+
 export const CONTENTS: readonly Contents[] = [
   {
     name: "operator",
     description: "Tessellate's Kubernetes operator: plans ShardedModels and makes their ranks.",
     entry: "operator/main.ts",
     folders: ["proto"],
+    files: [DEMO_MANIFEST],
     hasEngine: false,
   },
   {
@@ -28,6 +43,7 @@ export const CONTENTS: readonly Contents[] = [
     description: "Tessellate's gateway: the OpenAI API in front of chains of ranks.",
     entry: "gateway/main.ts",
     folders: ["proto"],
+    files: [],
     hasEngine: false,
   },
   {
@@ -35,6 +51,7 @@ export const CONTENTS: readonly Contents[] = [
     description: "Tessellate's ledger: judges receipts and settles epochs.",
     entry: "ledger/main.ts",
     folders: ["proto"],
+    files: [],
     hasEngine: false,
   },
   {
@@ -42,6 +59,7 @@ export const CONTENTS: readonly Contents[] = [
     description: "Tessellate's shard runtime: one rank of a model.",
     entry: "shard-runtime/main.ts",
     folders: ["proto", NATIVE_SOURCES],
+    files: DEMO_MODEL,
     hasEngine: true,
   },
   {
@@ -49,6 +67,7 @@ export const CONTENTS: readonly Contents[] = [
     description: "The tessellate command: the node agent, verify, plan, pack, chat.",
     entry: "cli/main.ts",
     folders: ["proto", NATIVE_SOURCES],
+    files: [],
     hasEngine: true,
   },
 ];

@@ -18,7 +18,8 @@ export function gather(root: string, contents: Contents, folder: string, library
       .filter((entry) => entry.isFile() && isOurs(entry.name))
       .map((entry) => join(entry.parentPath, entry.name).slice(root.length + 1)),
   );
-  for (const file of new Set([...files, ...whole])) copy(join(root, file), join(folder, "app", file));
+  for (const file of new Set([...files, ...whole, ...contents.files]))
+    copy(join(root, file), join(folder, "app", file));
   copy(join(root, "LICENSE"), join(folder, "app", "LICENSE"));
   const { name, version, type } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   writeFileSync(join(folder, "app", "package.json"), `${JSON.stringify({ name, version, type, private: true })}\n`);
