@@ -11,17 +11,32 @@ import type { Assignment, NodeFacts, Objective, Placement, Route } from "./types
 export type Estimated = { readonly routes: readonly Route[]; readonly estimate: Placement["estimate"] };
 
 type Limit = { readonly name: string; readonly tokensPerSecond: number };
-type Way = { readonly route: Route; readonly seconds: number; readonly limits: readonly Limit[] };
+/** A route's time and what bounds it. */
+export type Way = {
+  readonly route: Route;
+  readonly seconds: number;
+  readonly limits: readonly Limit[];
+  readonly isEstimated: boolean;
+};
 
 /**
  * Ranks on nodes that are not among the grounds' count as lost: their routes carry nothing. `figures`: of the nodes that
- * take part, so that a plan is worth the same whoever else there is; left out, worked out here.
+ * take part, so that a plan is worth the same whoever else there is; left out, worked out here. `known`: ways of routes
+ * whose ranks are what they were when it was last asked; what is new is added.
  */
-export function estimated(grounds: Grounds, routed: Routed, figures = figuresFor(grounds, routed)): Estimated {
+export function estimated(
+  grounds: Grounds,
+  routed: Routed,
+  figures = figuresFor(grounds, routed),
+  known: Map<Route, Way> = new Map(),
+): Estimated {
   const groups = segmentsOf(routed.assignments);
-  const marks = { isEstimated: false };
-  const known = { ...grounds, costs: figures };
-  const ways = routesOf(routed).map((route) => wayOf(known, route, ranksOn(route, groups), marks));
+  const own = { ...grounds, costs: figures };
+  const ways = routesOf(routed).map((route) => {
+    const way = known.get(route) ?? wayOf(own, route, ranksOn(route, groups));
+    known.set(route, way);
+    return way;
+  });
   const { flows: passing, bottleneck } = dealOut(ways);
   const flows = passing.map((flow) => flow * generatedShare(grounds));
   const routes = ways.map(({ route, seconds }, index) => ({
@@ -37,7 +52,7 @@ export function estimated(grounds: Grounds, routed: Routed, figures = figuresFor
       bottleneck,
       tokensPerSecond: flows.reduce((sum, flow) => sum + flow, 0),
       pricePerHour: priceOf(grounds, routed.assignments),
-      isEstimated: marks.isEstimated,
+      isEstimated: ways.some((way) => way.isEstimated),
     },
   };
 }
@@ -86,16 +101,12 @@ export function gainOf(objective: Objective | undefined, before: Estimated, afte
 
 const isDead = ({ routes }: Estimated): boolean => routes.some(({ tokensPerSecond }) => tokensPerSecond <= 0);
 
-function wayOf(
-  grounds: Grounds,
-  route: Route,
-  segments: readonly (readonly Assignment[])[],
-  marks: { isEstimated: boolean },
-): Way {
+function wayOf(grounds: Grounds, route: Route, segments: readonly (readonly Assignment[])[]): Way {
   const { costs: figures, facts } = grounds;
   const { layerCount } = facts.config;
   const limits: Limit[] = [];
   let seconds = 0;
+  let isEstimated = false;
   let before: NodeFacts | undefined;
   for (const group of segments) {
     const nodes = group.flatMap(({ node }) => grounds.nodes.get(node) ?? []);
@@ -105,7 +116,7 @@ function wayOf(
     const site = figures.site(nodes, first.sliceWeights);
     const isLast = first.layers.end === layerCount;
     const count = lengthOf(first.layers);
-    const rates = site.rates(layerCount);
+    const rates = site.rates(count);
     const link = before === undefined ? figures.entry(leader) : figures.link(before, leader);
     const from = before === undefined ? "gateway" : before.name;
     limits.push({ name: `${from} → ${leader.name}`, tokensPerSecond: link.tokensPerSecond });
@@ -114,51 +125,66 @@ function wayOf(
       tokensPerSecond: (isLast ? rates.last : rates).tokensPerSecond[count - 1] ?? 0,
     });
     seconds += link.seconds + site.tokenSeconds(count, isLast);
-    if (site.estimated.length > 0 || link.isEstimated) marks.isEstimated = true;
+    if (site.estimated.length > 0 || link.isEstimated) isEstimated = true;
     before = leader;
   }
   if (before === undefined) return lost(route);
   const exit = figures.exit(before);
   limits.push({ name: `${before.name} → gateway`, tokensPerSecond: exit.tokensPerSecond });
-  return { route, seconds: seconds + exit.seconds, limits };
+  return { route, seconds: seconds + exit.seconds, limits, isEstimated };
 }
 
 const lost = (route: Route): Way => ({
   route,
   seconds: Number.POSITIVE_INFINITY,
   limits: [{ name: "a lost node", tokensPerSecond: 0 }],
+  isEstimated: false,
 });
 
 /** All routes rise together until a limit is reached; those through it stay, the others go on. */
 function dealOut(ways: readonly Way[]): { readonly flows: readonly number[]; readonly bottleneck: string } {
   const flows = ways.map(() => 0);
-  const limits = new Map<string, { left: number; readonly users: Set<number> }>();
-  ways.forEach((way, index) => {
-    for (const { name, tokensPerSecond } of way.limits) {
-      const limit = limits.get(name) ?? { left: tokensPerSecond, users: new Set<number>() };
-      limit.users.add(index);
-      limits.set(name, limit);
-    }
-  });
+  const limits = decisiveLimits(ways);
   const rising = new Set(ways.keys());
   let bottleneck = "";
   while (rising.size > 0) {
     let step = Number.POSITIVE_INFINITY;
     let full: ReadonlySet<number> = new Set();
     let name = "";
-    for (const [key, limit] of limits) {
-      const users = [...limit.users].filter((index) => rising.has(index));
+    for (const limit of limits) {
+      const users = limit.users.filter((index) => rising.has(index));
       if (users.length === 0 || limit.left / users.length >= step) continue;
       step = limit.left / users.length;
       full = new Set(users);
-      name = key;
+      name = limit.name;
     }
     if (full.size === 0) break;
     if (bottleneck === "") bottleneck = name;
     for (const index of rising) flows[index] = (flows[index] ?? 0) + step;
-    for (const limit of limits.values())
-      limit.left = Math.max(0, limit.left - step * [...limit.users].filter((index) => rising.has(index)).length);
+    for (const limit of limits)
+      limit.left = Math.max(0, limit.left - step * limit.users.filter((index) => rising.has(index)).length);
     for (const index of full) rising.delete(index);
   }
   return { flows, bottleneck: bottleneck.replace(/^\d+[.]\d+ /, "") };
+}
+
+type Decisive = { readonly name: string; left: number; readonly users: readonly number[] };
+
+/** Of the limits that only one route meets, its lowest: the others never bind. Those that several share stay. */
+function decisiveLimits(ways: readonly Way[]): readonly Decisive[] {
+  const limits = new Map<string, { readonly name: string; left: number; readonly users: number[] }>();
+  ways.forEach((way, index) => {
+    for (const { name, tokensPerSecond } of way.limits) {
+      const limit = limits.get(name) ?? { name, left: tokensPerSecond, users: [] };
+      if (limit.users.at(-1) !== index) limit.users.push(index);
+      limits.set(name, limit);
+    }
+  });
+  const lowest = new Map<number, Decisive>();
+  for (const limit of limits.values()) {
+    const [user = 0, ...others] = limit.users;
+    if (others.length === 0 && limit.left < (lowest.get(user)?.left ?? Number.POSITIVE_INFINITY))
+      lowest.set(user, limit);
+  }
+  return [...limits.values()].filter((limit) => limit.users.length > 1 || lowest.get(limit.users[0] ?? 0) === limit);
 }

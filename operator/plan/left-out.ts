@@ -4,7 +4,7 @@
  */
 import { lengthOf } from "../../core/ranges.ts";
 import type { Costs } from "./cost/costs.ts";
-import { type Estimated, estimated, figuresFor, gainOf } from "./estimate.ts";
+import { type Estimated, type Way, estimated, figuresFor, gainOf } from "./estimate.ts";
 import { holderOf, maySeeText } from "./holders.ts";
 import { assignmentsOf } from "./homes.ts";
 import { type Routed, keysOf, routesOf, segmentKey, segmentsOf } from "./routes.ts";
@@ -18,25 +18,44 @@ const SEGMENT_COUNT_MAX = 4;
 /** A chain that no plan has: where the node would be at home. */
 const TRIAL_CHAIN = 100_000;
 
+/** Figures of the nodes that the plan takes, its slowest segments, and ways of routes that a trial leaves alone. */
+type Trials = {
+  readonly costs: Costs;
+  readonly slowest: readonly (readonly Assignment[])[];
+  readonly ways: Map<Route, Way>;
+};
+
 export function leftOutOf(grounds: Grounds, routed: Routed & Estimated): readonly LeftOut[] {
-  const figures = figuresFor(grounds, routed);
+  const costs = figuresFor(grounds, routed);
+  const trials: Trials = { costs, slowest: slowest({ ...grounds, costs }, routed), ways: new Map() };
+  estimated(grounds, routed, costs, trials.ways);
+  const hasMiddles = hasMiddle(grounds, routed);
   const used = new Set(routed.assignments.map(({ node }) => node));
   const unused = [...grounds.nodes.values()].filter(({ name }) => !used.has(name));
-  return unused.map((node, index) => whyUnused(grounds, routed, node, index < WEIGHED_COUNT_MAX ? figures : undefined));
+  return unused.map((node, index) =>
+    whyUnused(grounds, routed, node, hasMiddles, index < WEIGHED_COUNT_MAX ? trials : undefined),
+  );
 }
 
-function whyUnused(grounds: Grounds, routed: Routed & Estimated, node: NodeFacts, figures: Costs | undefined): LeftOut {
+function whyUnused(
+  grounds: Grounds,
+  routed: Routed & Estimated,
+  node: NodeFacts,
+  hasMiddles: boolean,
+  trials: Trials | undefined,
+): LeftOut {
   const room = grounds.sizes.layersMax({ nodes: [node], provider: node.provider, sliceWeights: [1] });
   if (room.inner === 0) {
     return { node: node.name, code: "NoMemory", why: "not one layer fits into its free memory" };
   }
-  if (!maySeeText(grounds.model, [node]) && !hasMiddle(grounds, routed))
+  if (!maySeeText(grounds.model, [node]) && !hasMiddles)
     return {
       node: node.name,
       code: "EdgesElsewhere",
       why: "spec.placement.edges keeps text from it, and every segment of the plan is at an end of a chain",
     };
-  const best = figures === undefined ? undefined : bestTrial({ ...grounds, costs: figures }, routed, node, room);
+  const best =
+    trials === undefined ? undefined : bestTrial({ ...grounds, costs: trials.costs }, routed, node, room, trials);
   if (best === undefined) return { node: node.name, code: "NotNeeded", why: "the plan is as good without it" };
   return { node: node.name, ...inWords(grounds, routed, best) };
 }
@@ -50,11 +69,12 @@ function bestTrial(
   routed: Routed & Estimated,
   node: NodeFacts,
   room: { readonly inner: number; readonly first: number; readonly last: number },
+  { slowest, ways }: Trials,
 ): Estimated | undefined {
   let best: Estimated | undefined;
-  for (const group of slowest(grounds, routed)) {
+  for (const group of slowest) {
     for (const trial of trialsIn(grounds, routed, group, node, room)) {
-      const worth = estimated(grounds, trial, grounds.costs);
+      const worth = estimated(grounds, trial, grounds.costs, new Map(ways));
       if (best === undefined || gainOf(grounds.model.objective, best, worth) > 0) best = worth;
     }
   }

@@ -49,10 +49,11 @@ export function sitesOf(grounds: Grounds, standing: readonly Holder[] = []): Sit
   return { sites, holderAt: all, links: linksOf(grounds, sites, all) };
 }
 
-function siteOf({ model, facts, costs: figures, sizes }: Grounds, holder: Holder): Site {
+function siteOf({ model, costs: figures, sizes }: Grounds, holder: Holder): Site {
   const layersMax = sizes.layersMax(holder);
   const site = figures.site(holder.nodes, holder.sliceWeights);
-  const { tokensPerSecond, secondsPerToken, last } = site.rates(facts.config.layerCount);
+  const { inner, first, last: atEnd, whole } = layersMax;
+  const { tokensPerSecond, secondsPerToken, last } = site.rates(Math.max(1, inner, first, atEnd, whole));
   return {
     name: holderName(holder),
     provider: holder.provider,

@@ -7,6 +7,8 @@ import { pack } from "./simplex.ts";
 
 /** Beyond so many paths, the widest at each fork are taken and the rest are not looked at. */
 const PATHS_MAX = 96;
+/** Chains beyond which choices are not bettered by exchanging one: each costs a programme as large as all of them. */
+const EXCHANGED_MAX = 8;
 /** So many choices of chains are all tried; beyond, chains are taken one by one. */
 const CHOICES_MAX = 220;
 
@@ -30,6 +32,7 @@ export function pathsOf(field: Field, state: State): readonly Path[] {
   for (const list of starting.values()) list.sort((a, b) => rateOf(b) - rateOf(a) || a - b);
   const leads = leadsToEnd(field, state, starting);
   const found: Path[] = [];
+  const pathsMax = Math.max(PATHS_MAX, 2 * (field.problem.chainCount ?? 0));
   let steps = 0;
   const walk = (sites: readonly number[], width: number, seconds: number): void => {
     const last = sites.at(-1);
@@ -42,7 +45,7 @@ export function pathsOf(field: Field, state: State): readonly Path[] {
     }
     for (const site of starting.get(position) ?? []) {
       steps += 1;
-      if (found.length >= PATHS_MAX || steps > PATHS_MAX * 200) return;
+      if (found.length >= pathsMax || steps > pathsMax * 200) return;
       if (!leads.has(endAt(state, site))) continue;
       const link = last === undefined ? field.problem.links.entry(siteAt(field, site)) : linkBetween(field, last, site);
       const own = secondsAt(field, site, position, endAt(state, site));
@@ -51,6 +54,30 @@ export function pathsOf(field: Field, state: State): readonly Path[] {
   };
   if (leads.has(0)) walk([], Number.POSITIVE_INFINITY, 0);
   return found;
+}
+
+/** The chains that a state was built of, if there are as many as asked for and all keep the rules. */
+export function builtOf(field: Field, state: State): Chosen | undefined {
+  const { chains = [] } = state;
+  const paths = chains.flatMap((sites) => pathThrough(field, state, sites) ?? []);
+  if (paths.length === 0 || paths.length !== (field.problem.chainCount ?? chains.length)) return undefined;
+  return survives(field, paths) ? { paths, flows: flowsOf(field, state, paths) } : undefined;
+}
+
+/** Undefined where it breaks a rule. */
+function pathThrough(field: Field, state: State, sites: readonly number[]): Path | undefined {
+  const { links } = field.problem;
+  let [width, seconds] = [Number.POSITIVE_INFINITY, 0];
+  sites.forEach((site, index) => {
+    const before = sites[index - 1];
+    const link = before === undefined ? links.entry(siteAt(field, site)) : linkBetween(field, before, site);
+    const [start, end] = [startAt(state, site), endAt(state, site)];
+    width = Math.min(width, micro(link.tokensPerSecond), rateAt(field, site, start, end));
+    seconds += link.seconds + secondsAt(field, site, start, end);
+  });
+  const exit = links.exit(siteAt(field, sites.at(-1) ?? 0));
+  const path = pathWith(field, sites, Math.min(width, micro(exit.tokensPerSecond)), seconds + exit.seconds);
+  return keepsRules(field, state, path) ? path : undefined;
 }
 
 /** Positions from which holdings lead to the last layer. */
@@ -208,6 +235,7 @@ function* likely(field: Field, state: State, paths: readonly Path[], chainCount:
   ]) {
     const first = list.slice(0, chainCount);
     yield first;
+    if (chainCount > EXCHANGED_MAX) continue;
     for (let index = 0; index < chainCount; index += 1)
       for (const other of list.slice(chainCount, chainCount + 4)) yield first.with(index, other);
   }
@@ -224,4 +252,20 @@ function apart(paths: readonly Path[], count: number): readonly Path[] {
     lone.push(path);
   }
   return [...lone, ...paths.filter((path) => !lone.includes(path))];
+}
+
+/** The sites and links that let no more through a chain than it carries, each once. */
+export function narrowest(field: Field, state: State, { paths, flows }: Chosen): readonly string[] {
+  const names = new Set<string>();
+  paths.forEach(({ sites, width }, index) => {
+    if ((flows[index] ?? 0) < width) return; // others share what bounds it, and name it
+    sites.forEach((site, at) => {
+      const { name } = siteAt(field, site);
+      const before = sites[at - 1];
+      if (rateAt(field, site, startAt(state, site), endAt(state, site)) <= width) names.add(name);
+      if (before !== undefined && micro(linkBetween(field, before, site).tokensPerSecond) <= width)
+        names.add(`${siteAt(field, before).name} → ${name}`);
+    });
+  });
+  return [...names];
 }

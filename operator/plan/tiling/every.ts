@@ -7,8 +7,14 @@ type Option = readonly [start: number, end: number];
 /** The best of all states; undefined where there are more than `most` of them. */
 export function bestOfEvery(judge: Judge, most: number): Found | undefined {
   const { field } = judge;
-  const options = field.sites.map((_, site) => optionsOf(field, site));
-  if (options.reduce((product, each) => product * (each.length + 1), 1) > most) return undefined;
+  const options: (readonly Option[])[] = [];
+  let count = 1;
+  for (const site of field.sites.keys()) {
+    const own = optionsOf(field, site);
+    count *= own.length + 1;
+    if (count > most) return undefined;
+    options.push(own);
+  }
   const state = emptyState(field);
   let best: Found = { state: copyState(state), worth: judge.worth(state) };
   const from = (site: number): void => {

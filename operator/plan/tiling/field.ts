@@ -23,6 +23,7 @@ export type Field = {
   readonly lastSeconds: readonly Float64Array[];
   readonly longest: readonly number[]; // most layers that a site may hold anywhere
   readonly rivals: readonly (readonly number[])[]; // sites that share a node with it
+  readonly pairs: Map<number, Link>; // links that were asked for, by from × sites + to
 };
 
 export function fieldOf(problem: TilingProblem): Field {
@@ -42,6 +43,7 @@ export function fieldOf(problem: TilingProblem): Field {
     lastSeconds: sites.map((site) => Float64Array.from([0, ...(site.last ?? site).secondsPerToken])),
     longest: sites.map((site) => longestOf(site, problem.layerCount)),
     rivals: rivalsOf(sites),
+    pairs: new Map(),
   };
 }
 
@@ -95,11 +97,24 @@ export const siteAt = (field: Field, index: number): Site => {
   return site;
 };
 
-export const linkBetween = (field: Field, from: number, to: number): Link =>
-  field.problem.links.between(siteAt(field, from), siteAt(field, to));
+/** Asked again and again: what was answered is kept, while pairs are not too many. */
+export function linkBetween(field: Field, from: number, to: number): Link {
+  const pair = from * field.sites.length + to;
+  const known = field.pairs.get(pair);
+  if (known !== undefined) return known;
+  const link = field.problem.links.between(siteAt(field, from), siteAt(field, to));
+  if (field.pairs.size < PAIRS_KEPT_MAX) field.pairs.set(pair, link);
+  return link;
+}
+
+const PAIRS_KEPT_MAX = 500_000;
 
 /** Who holds what while we search: [starts[i], ends[i]) at site i, or nothing where starts[i] is −1. */
-export type State = { readonly starts: Int32Array; readonly ends: Int32Array };
+export type State = {
+  readonly starts: Int32Array;
+  readonly ends: Int32Array;
+  readonly chains?: readonly (readonly number[])[]; // that it was built of, as sites; a copy, to be changed, forgets them
+};
 
 export const emptyState = (field: Field): State => ({
   starts: new Int32Array(field.sites.length).fill(-1),

@@ -3,7 +3,7 @@
  * flow answers; where rules, bounds on time or a number of chains tell paths apart, paths are listed and chosen.
  */
 import { flowBound } from "./bound.ts";
-import { type Chosen, choose, pathsOf, slowest } from "./chains.ts";
+import { type Chosen, builtOf, choose, narrowest, pathsOf, slowest } from "./chains.ts";
 import { type Field, MICRO, type State, endAt, holdingsOf, linkBetween, secondsAt, siteAt, startAt } from "./field.ts";
 import { FlowJudge } from "./flow.ts";
 import type { Tiling, TilingProblem } from "./problem.ts";
@@ -31,19 +31,27 @@ export const isBetter = (a: Worth, b: Worth): boolean =>
 
 const NEVER_LESS = 1e-12;
 
+/** Sites beyond which what bounds chains is said chain by chain, not as a minimum cut of all that is held. */
+const CUT_MAX = 250;
+
 export class Judge {
   readonly field: Field;
   readonly bound: number; // micro-tokens a second
   readonly isFlowOnly: boolean;
-  readonly flows: FlowJudge;
+  #flows: FlowJudge | undefined;
   readonly #priceAll: number;
 
   constructor(field: Field) {
     this.field = field;
-    this.flows = new FlowJudge(field);
     this.bound = flowBound(field);
     this.isFlowOnly = isFlowOnly(field.problem);
     this.#priceAll = field.sites.reduce((sum, { pricePerHour }) => sum + pricePerHour, 0) || 1;
+  }
+
+  /** Made when it is first asked for: it looks at all pairs of sites. */
+  get flows(): FlowJudge {
+    this.#flows ??= new FlowJudge(this.field);
+    return this.#flows;
   }
 
   /** Of what is held, with all that no chain passes through counted as not held. */
@@ -67,6 +75,8 @@ export class Judge {
 
   #worthOfChains(state: State): Worth {
     const { field } = this;
+    const built = builtOf(field, state);
+    if (built !== undefined) return this.#worthOfChosen(state, built);
     const paths = pathsOf(field, state);
     const chosen = choose(field, state, paths);
     if (chosen === undefined) {
@@ -129,9 +139,12 @@ export class Judge {
   /** The answer that these holdings make; undefined where they make none that keeps the rules. */
   tiling(state: State): Tiling | undefined {
     const { field } = this;
-    const chosen = this.isFlowOnly ? undefined : choose(field, state, pathsOf(field, state));
+    const chosen = this.isFlowOnly ? undefined : (builtOf(field, state) ?? choose(field, state, pathsOf(field, state)));
     if (!this.isFlowOnly && chosen === undefined) return undefined;
-    const { paths, bottleneck } = this.flows.paths(state);
+    const isMany = chosen !== undefined && field.sites.length > CUT_MAX;
+    const { paths, bottleneck } = isMany
+      ? { paths: [], bottleneck: narrowest(field, state, chosen) }
+      : this.flows.paths(state);
     const chains = chosen ? chosen.paths.map(({ sites }, index) => ({ sites, flow: chosen.flows[index] ?? 0 })) : paths;
     if (chains.length === 0) return undefined;
     const used = new Set(chains.flatMap(({ sites }) => sites));

@@ -3,7 +3,7 @@
  * as any way is found that leaves it alone: first only sites that hold nothing take something up; then, one after the
  * other, a single site that stands may change its layers too, then two, those beside the gap first.
  */
-import { type Beam, type ChainCost, withChain } from "./chain-start.ts";
+import { type Beam, type ChainCost, reachOf, withChain } from "./chain-start.ts";
 import { type Field, type State, copyState, endAt, fits, hold, startAt } from "./field.ts";
 import { type Judge, isBetter } from "./judge.ts";
 import { type Kinds, kindsOf } from "./kinds.ts";
@@ -55,9 +55,10 @@ function mendedWithout(judge: Judge, kinds: Kinds, state: State, freed: readonly
   const rates = aim.kind === "latency" ? [1] : [bound, bound / 2, bound / 4, bound / 16, 1];
   const found: State[] = [];
   for (const rate of rates) {
+    const reach = reachOf(field, kinds, rate);
     let held = from;
     for (let chain = 0; chain < (chainCount ?? 1) + 1; chain += 1) {
-      const next = withChain(field, kinds, held, rate, cost, true, BEAM);
+      const next = withChain(reach, held, cost, true, BEAM)?.state;
       if (next === undefined) break;
       held = next;
       if (judge.worth(held).broken > 0) continue;

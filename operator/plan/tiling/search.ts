@@ -5,6 +5,7 @@
  */
 import { present } from "../../../core/assert.ts";
 import { anneal } from "./anneal.ts";
+import { apart } from "./apart.ts";
 import { type Beam, type ChainCost, chainsAt } from "./chain-start.ts";
 import { bestOfEvery } from "./every.ts";
 import { type State, emptyState } from "./field.ts";
@@ -38,7 +39,9 @@ export function search(judge: Judge, from: readonly State[]): Found {
     .map((state): Found => ({ state, worth: judge.worth(state) }))
     .sort((a, b) => (isBetter(a.worth, b.worth) ? -1 : isBetter(b.worth, a.worth) ? 1 : 0));
   if (found.length === 0) found.push({ state: emptyState(field), worth: judge.worth(emptyState(field)) });
-  if (judge.isFlowOnly && field.sites.length > CLIMBERS_MAX) return present(found[0], "a search begins somewhere");
+  const begun = present(found[0], "a search begins somewhere");
+  const climbersMax = judge.isFlowOnly ? CLIMBERS_MAX : FEW_SITES;
+  if (field.sites.length > climbersMax && (judge.isFlowOnly || begun.worth.broken === 0)) return begun;
   return isMostFlow && field.problem.rules.pricePerHourMax === undefined
     ? climbFrom(judge, found, seeded, evaluationCount)
     : annealFrom(judge, found, seeded, evaluationCount);
@@ -117,6 +120,10 @@ function chainStarts(judge: Judge, kinds: Kinds, isQuick: boolean): readonly Sta
   const costs: readonly ChainCost[] = isLarge
     ? [aim.kind === "price" ? "price" : "seconds"]
     : ["seconds", "price", "sites"];
+  if (isLarge || (count > 1 && !isQuick)) {
+    states.push(...apart(judge, kinds, costs[0] ?? "seconds", beam));
+    if (isLarge && states.some((state) => judge.worth(state).broken === 0)) return states;
+  }
   for (const cost of costs) {
     const loose = chainsAt(field, kinds, count, 1, cost, beam);
     if (loose === undefined) continue;
