@@ -23,6 +23,8 @@ export interface RealNodeOptions extends SandboxNode {
 export interface RealNode {
   readonly name: string;
   readonly address: string;
+  /** Of its network and mounts; see Sandbox.start. */
+  readonly namespace: string;
   /** Loads docker archives into its containerd. */
   load(archives: readonly string[]): Promise<void>;
   /** Runs ctr against its containerd, in the namespace of Kubernetes' containers. */
@@ -58,6 +60,7 @@ export async function startRealNode(sandbox: Sandbox, options: RealNodeOptions):
   return {
     name,
     address,
+    namespace: options.namespace,
     ctr,
     load: async (archives) => {
       for (const archive of archives) await ctr("images", "import", archive);

@@ -7,7 +7,8 @@
 #   INIT     a program that reaps orphans until it is told to end
 #   ADDRESS  of the API server
 #   NODES    a file with a line per node: NAME ADDRESS PODS, the name of its namespaces (network and mounts), its own
-#            address and the network of its pods. Each hangs on a cable of its own; nothing leads anywhere else.
+#            address and the network of its pods. Each hangs on a cable of its own; nothing leads anywhere else. Beside
+#            it, NODES.NAME gets the number of a process that is in the node's namespaces.
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 init=$1 address=$2 nodes=$3
@@ -22,7 +23,6 @@ done'
 
 mount -t proc proc /proc
 mount -t tmpfs -o mode=755 tessellate-run /run
-mkdir /run/mounts
 
 ip link set lo up
 ip address add "$address/32" dev lo
@@ -37,9 +37,16 @@ while read -r name nodeAddress pods; do
   ip -n "$name" route add "$address" dev eth0
   ip -n "$name" route add default via "$address"
   ip netns exec "$name" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
-  # Kubelets meet their plugins at places that cannot be chosen, so each sees others of its own.
-  touch "/run/mounts/$name"
-  unshare --mount="/run/mounts/$name" --propagation private sh -euc "$ownPlaces"
+  # Kubelets meet their plugins at places that cannot be chosen, so each sees others of its own; a process holds them.
+  nsenter --net="/run/netns/$name" unshare --mount --propagation private \
+    sh -euc "$ownPlaces
+      echo \$\$ >'$nodes.$name.unfinished'
+      mv '$nodes.$name.unfinished' '$nodes.$name'
+      exec '$init'" 3>&- &
+  until [ -e "$nodes.$name" ]; do
+    kill -0 $!
+    sleep 0.02
+  done
   ip route add "$nodeAddress" dev "$name" src "$address"
   ip route add "$pods" via "$nodeAddress" dev "$name" src "$address" onlink
 done <"$nodes"

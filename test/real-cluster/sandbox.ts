@@ -65,11 +65,13 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const folder = await temporaryFolder();
   const logOf = (name: string) => readFileSync(join(folder, `${name}.log`), "utf8");
   const { init, process1 } = await startInit(folder, options);
+  // A process in the namespaces of each node, as it is numbered inside.
+  const holders = new Map(
+    options.nodes.map(({ namespace }) => [namespace, readFileSync(join(folder, `nodes.${namespace}`), "utf8").trim()]),
+  );
   const inside = (line: readonly string[], node?: string) => [
     ...["/usr/bin/nsenter", "--target", String(process1), ...NAMESPACES, "--"],
-    ...(node === undefined
-      ? []
-      : ["/usr/bin/nsenter", `--net=/run/netns/${node}`, `--mount=/run/mounts/${node}`, "--"]),
+    ...(node === undefined ? [] : ["/usr/bin/nsenter", "--target", holders.get(node) ?? "", "--net", "--mount", "--"]),
     ...line,
   ];
   const servers: Server[] = [];
