@@ -5,18 +5,19 @@
  */
 import { basisOf } from "./digests.ts";
 import { type Estimated, estimated, gainOf } from "./estimate.ts";
-import { eligible, paceOf } from "./holders.ts";
+import { banOf, eligible, paceOf } from "./holders.ts";
 import { leftOutOf } from "./left-out.ts";
 import { plannedModel } from "./model-spec.ts";
-import { missingChains, withChains } from "./more-chains.ts";
-import { SPARE_CHAIN_FIRST } from "./names.ts";
-import { type Known, type PlaceOptions, place } from "./place.ts";
+import { chainsApart, missingChains, withChains } from "./more-chains.ts";
+import { SPARE_CHAIN_FIRST, rankName } from "./names.ts";
+import { type PlaceOptions, place } from "./place.ts";
 import { repaired } from "./repair.ts";
 import { type Routed, type Standing, isWhole, keysOf, routesOf, segmentKey, segmentsOf, sparesIn } from "./routes.ts";
 import { type Grounds, groundsOf } from "./sites.ts";
 import { type Judged, brokenWishes } from "./soundness.ts";
 import { withSpares } from "./spares.ts";
-import type { NodeFacts, Placement, StandingPlan } from "./types.ts";
+import { isSameShard, touchedBy } from "./touched.ts";
+import type { Assignment, Known, LeftOut, NodeFacts, Placement, StandingPlan } from "./types.ts";
 
 /**
  * A plan is left for a better one only where that gains more than this share of what the model wants. Every rank that
@@ -24,7 +25,10 @@ import type { NodeFacts, Placement, StandingPlan } from "./types.ts";
  */
 export const GAIN_MIN = 0.5;
 
-export type Wanted = { readonly placement: Placement; readonly why: string };
+/** The basis of a plan that was forced: whether there is a better one has not been looked for yet. */
+const UNSEEN = "unseen";
+
+export type Wanted = { readonly placement: Placement; readonly why: string; readonly isForced?: true };
 /** How long to search, where a search is needed. */
 export type Effort = Pick<PlaceOptions, "evaluationCount" | "isDraft"> & {
   readonly remedyPlanCountMax?: number; // plans that are tried for a way out where nothing fits; 0: none is said
@@ -36,9 +40,10 @@ export function decide(world: Known, inForce: StandingPlan | undefined, effort: 
   const steady = inForce === undefined ? world : { ...world, nodes: asHeld(world.nodes, inForce) };
   const basis = basisOf(steady);
   const drafting = { ...effort, isDraft: true } as const; // reasons are found for the plan that is taken, see finished
-  const wanted = inForce === undefined ? afresh(world, "", drafting) : goingOn(steady, inForce, basis, drafting);
+  const wanted = inForce === undefined ? afresh(world, "", drafting) : goingOn(world, inForce, basis, drafting);
   if ("code" in wanted) return wanted;
-  return finished({ ...world, model: plannedModel(world.model, wanted.placement) }, wanted, basis);
+  const known = { ...world, model: plannedModel(world.model, wanted.placement) };
+  return finished(known, wanted, wanted.isForced === true ? (inForce?.basis ?? UNSEEN) : basis);
 }
 
 /** A node that holds a part and only does not answer goes on holding it: what runs there may serve on. */
@@ -56,14 +61,16 @@ function afresh(world: Known, why: string, effort: Effort): Wanted | NotWanted {
 /** Nodes that are tried as places for spares, slowest first: each is a search. */
 const SPARE_TRIAL_COUNT_MAX = 4;
 
+/** Spares that find no room beside the placement. */
+function lackOf(world: Known, placement: Placement): number {
+  const grounds = groundsNow({ ...world, model: plannedModel(world.model, placement) });
+  return withSpares(grounds, { ...placement, routes: routesOf(placement) }).lackCount;
+}
+
 /** Every node has its use, so none would be left for spares: the plan does without the slowest that will do as one. */
 function withRoomForSpares(world: Known, placed: Placement, effort: Effort): Placement {
-  const lackOf = (placement: Placement): number => {
-    const grounds = groundsNow({ ...world, model: plannedModel(world.model, placement) });
-    return withSpares(grounds, { ...placement, routes: routesOf(placement) }).lackCount;
-  };
   let best = placed;
-  let lack = lackOf(placed);
+  let lack = lackOf(world, placed);
   let kept = new Set<string>();
   for (let round = 0; lack > 0 && round < (world.model.spares ?? 0); round++) {
     const used = nodesHeld(best);
@@ -73,36 +80,95 @@ function withRoomForSpares(world: Known, placed: Placement, effort: Effort): Pla
     const found = inTurn.slice(0, SPARE_TRIAL_COUNT_MAX).flatMap(({ name }) => {
       const without = new Set([...kept, name]);
       const trial = place({ ...world, nodes: world.nodes.filter((node) => !without.has(node.name)) }, effort);
-      return trial.ok && lackOf(trial.value) < lack ? [{ without, placement: trial.value }] : [];
+      return trial.ok && lackOf(world, trial.value) < lack ? [{ without, placement: trial.value }] : [];
     })[0];
     if (found === undefined) break;
     best = found.placement;
     kept = found.without;
-    lack = lackOf(best);
+    lack = lackOf(world, best);
   }
   return best;
 }
 
+/**
+ * As little as the rules force: single shards, else the chains that they belonged to, else whatever it takes. Better
+ * plans come after, once everything stands.
+ */
 function goingOn(world: Known, inForce: StandingPlan, basis: string, effort: Effort): Wanted | NotWanted {
-  const judged: Judged = { ...world, nodes: new Map(world.nodes.map((node) => [node.name, node])) };
+  const gone = bannedNodes(world, inForce);
+  const nodes = asHeld(world.nodes, inForce).filter(({ name }) => !gone.has(name));
+  const judged: Judged = { ...world, nodes: new Map(nodes.map((node) => [node.name, node])) };
+  const steady = { ...world, nodes };
+  const why = [...gone.values()].map((ban) => `node ${ban.node}: ${ban.why}; `).join("");
   const kept = keptOf(world, inForce);
+  // What is made anew goes to nodes that answer.
   const fixed = repaired(world, judged, kept);
-  if (fixed === undefined)
-    return (
-      anew(world, kept, "a node is gone and no single node can take its shard; ", effort) ?? afresh(world, "", effort)
-    );
+  if (fixed === undefined) return forced(around(steady, world, judged, kept, why, effort));
   const missing = missingChains(world.model, fixed.routes);
   const whole = missing.length === 0 ? fixed : withChains(world, fixed, missing, effort);
   const broken = whole === undefined ? ["more chains are asked for"] : brokenWishes(judged, whole);
   if (whole === undefined || broken.length > 0) {
-    const why = whole === undefined ? "" : `${broken[0]}; `;
-    return anew(world, fixed, why, effort) ?? afresh(world, why, effort);
+    const reason = whole === undefined ? why : `${why}${broken[0]}; `;
+    return forced(anew(steady, world, fixed, reason, effort) ?? afresh(world, reason, effort));
   }
   const moved = fixed.moved.length === 0 ? "" : `moved ${fixed.moved.join(", ")}; `;
-  const stays: Wanted = { placement: asPlacement(whole, inForce.slotCount), why: moved };
-  // Repairs come first: what is better is looked for once everything stands again.
-  if (moved !== "" || missing.length > 0 || inForce.basis === undefined || inForce.basis === basis) return stays;
-  return better(world, whole, effort) ?? stays;
+  const stays: Wanted = { placement: asPlacement(whole, inForce.slotCount), why: `${why}${moved}` };
+  if (moved !== "" || missing.length > 0) return forced(stays);
+  if (inForce.basis === undefined || inForce.basis === basis) return stays;
+  if (!isSettled(world, inForce)) return forced(stays);
+  return better(steady, world, whole, effort) ?? stays;
+}
+
+/** Nodes that hold a part and must not any more, with why. */
+function bannedNodes({ model, nodes }: Known, inForce: StandingPlan): ReadonlyMap<string, LeftOut> {
+  const held = nodesHeld(inForce);
+  const bans = nodes.flatMap((node) => (held.has(node.name) ? (banOf(model, node) ?? []) : []));
+  return new Map(bans.sort((a, b) => (a.node < b.node ? -1 : 1)).map((ban) => [ban.node, ban]));
+}
+
+const forced = (wanted: Wanted | NotWanted): Wanted | NotWanted =>
+  "code" in wanted ? wanted : { ...wanted, isForced: true };
+
+/** Whether all ranks are ready, or have failed for reasons of their own; a world without ranks is one on paper. */
+function isSettled({ ranks, model }: Known, { assignments }: StandingPlan): boolean {
+  if (ranks.length === 0) return true;
+  const phases = new Map(ranks.map(({ name, phase }) => [name, phase]));
+  return assignments.every((each) => ["Ready", "Failed"].includes(phases.get(rankName(model, each)) ?? "Missing"));
+}
+
+/**
+ * A shard of a node that is gone finds no single place. What stands is mended, or the chains that ran through the node
+ * are placed again beside the others: the better of the two, as long as it touches no rank of another chain.
+ */
+function around(
+  steady: Known,
+  world: Known,
+  judged: Judged,
+  kept: Standing,
+  reason: string,
+  effort: Effort,
+): Wanted | NotWanted {
+  const why = `${reason}a node is gone and no single node can take its shard; `;
+  const mended = anew(steady, world, kept, why, effort);
+  const apart = chainsApart(world, judged, kept, effort);
+  const beside: Wanted | undefined = apart && { placement: asPlacement(apart, world.model.slotCount), why };
+  const within = mended !== undefined && isWithinItsChains(world, judged, kept, mended.placement) ? mended : undefined;
+  if (within === undefined || beside === undefined) return within ?? beside ?? mended ?? afresh(world, why, effort);
+  return gainBy(steady, within.placement, beside.placement) > 0 ? beside : within;
+}
+
+/** How much better the second is, by the yardstick of what the model wants. */
+function gainBy(world: Known, before: Routed, after: Routed): number {
+  const grounds = groundsNow(world);
+  return gainOf(world.model.objective, estimated(grounds, before), estimated(grounds, after));
+}
+
+/** Whether all that is touched belongs to chains through nodes that are gone. */
+function isWithinItsChains(world: Known, judged: Judged, kept: Standing, after: Routed): boolean {
+  const groups = segmentsOf(kept.assignments);
+  const isLost = (key: string) => (groups.get(key) ?? []).some(({ node }) => !judged.nodes.has(node));
+  const own = new Set(kept.routes.map(keysOf).flatMap((keys) => (keys.some(isLost) ? keys : [])));
+  return touchedBy(world, withoutSpares(kept), after).every((each) => own.has(segmentKey(each)));
 }
 
 /** The routes that are still asked for, as far as they were whole, with the ranks on them and the spares. */
@@ -117,32 +183,50 @@ function keptOf({ model, facts }: Known, inForce: StandingPlan): Standing {
   return { assignments, routes };
 }
 
-/** Placed again around what stands; undefined where that cannot be. */
-function anew(world: Known, standing: Standing, why: string, effort: Effort): Wanted | undefined {
+/**
+ * Placed again around what stands, with as few moves as can be; undefined where that cannot be. `steady`: with nodes that
+ * only do not answer taking part, since they hold what they hold; nothing new goes there.
+ */
+function anew(
+  steady: Known,
+  world: Known,
+  standing: Standing,
+  why: string,
+  effort: Effort,
+  gainMin = Number.POSITIVE_INFINITY,
+): Wanted | undefined {
   const { slotsByPlanner: _, ...model } = world.model;
-  const placed = place(
-    { ...world, model },
-    {
-      ...effort,
-      standing: { ...withoutSpares(standing), gainMin: GAIN_MIN },
-    },
-  );
-  return placed.ok ? { placement: { ...placed.value, slotCount: model.slotCount }, why } : undefined;
+  const own = withoutSpares(standing);
+  const options = { ...effort, standing: { ...own, gainMin } };
+  const silent = new Set(world.nodes.flatMap(({ name, ready }) => (ready ? [] : [name])));
+  const trust = (routed: Routed) =>
+    routed.assignments.every((each) => !silent.has(each.node) || own.assignments.some((old) => isSameRank(old, each)));
+  for (const known of [steady, world]) {
+    const placed = place({ ...known, model }, options);
+    if (placed.ok && trust(placed.value)) return { placement: { ...placed.value, slotCount: model.slotCount }, why };
+  }
+  return undefined;
 }
 
-/** A plan that gains enough to be worth the moving, or undefined. */
-function better(world: Known, whole: Standing, effort: Effort): Wanted | undefined {
-  const found = anew(world, whole, "", effort);
+const isSameRank = (a: Assignment, b: Assignment): boolean => segmentKey(a) === segmentKey(b) && isSameShard(a, b);
+
+/** A plan that gains enough to be worth the moving, or undefined. Spares are asked for, too: their nodes are not taken. */
+function better(steady: Known, world: Known, whole: Standing, effort: Effort): Wanted | undefined {
+  const reserved = nodesOfSparesAlone(whole, world.model.spares ?? 0);
+  const less = (known: Known) => ({ ...known, nodes: known.nodes.filter(({ name }) => !reserved.has(name)) });
+  const found = anew(less(steady), less(world), whole, "", effort, GAIN_MIN);
   if (found === undefined) return undefined;
-  const grounds = groundsNow(world);
-  const gain = gainOf(
-    world.model.objective,
-    estimated(grounds, withoutSpares(whole)),
-    estimated(grounds, found.placement),
-  );
+  const gain = gainBy(steady, withoutSpares(whole), found.placement);
   if (gain <= GAIN_MIN) return undefined;
+  if (lackOf(steady, found.placement) > lackOf(steady, asPlacement(whole, undefined))) return undefined;
   const share = Number.isFinite(gain) ? `gains ${Math.round(100 * gain)} %` : "keeps a bound that the last one did not";
   return { ...found, why: `a better plan ${share}; ` };
+}
+
+function nodesOfSparesAlone(standing: Standing, spareCount: number): ReadonlySet<string> {
+  const serving = nodesHeld(withoutSpares(standing));
+  const spares = sparesIn(standing).slice(0, spareCount);
+  return new Set(spares.flatMap(({ node }) => (serving.has(node) ? [] : [node])));
 }
 
 const withoutSpares = (standing: Standing): Standing => {

@@ -2,9 +2,8 @@
 import { digestOf } from "../../core/digest.ts";
 import { eligible } from "./holders.ts";
 import { inNameOrder } from "./homes.ts";
-import type { Known } from "./place.ts";
 import { keysOf, routesOf } from "./routes.ts";
-import type { StandingPlan } from "./types.ts";
+import type { Known, StandingPlan } from "./types.ts";
 
 const BASIS_LENGTH = 16;
 const APPROVAL_LENGTH = 12;

@@ -75,16 +75,18 @@ export const maySeeText = ({ placement }: ModelSpec, nodes: readonly Pick<NodeFa
 
 /**
  * Every node alone, and groups for tensor parallelism: neighbours in pace among the nodes of one provider and one kind of
- * device (of any provider, if the model allows that), so that a group is of nodes as alike as there are. Where the model
+ * device (of any provider, if the model allows that and no wish counts what one of them holds), so that a group is of
+ * nodes as alike as there are. Where the model
  * asks for groups always, each node is in one group and offered in no other way.
  */
 export function holders(model: ModelSpec, config: ModelConfig, nodes: readonly NodeFacts[]): readonly Holder[] {
-  const { tensorParallelAcrossProviders, tensorParallelAlways } = model.placement;
+  const { tensorParallelAlways } = model.placement;
+  const across = mayGroupAcross(model);
   const degreeMax = Math.min(model.placement.tensorParallelMax, rankCountMax(config));
   if (degreeMax === 1) return nodes.map((node) => holderOf([node]));
   const pools = new Map<string, NodeFacts[]>();
   for (const node of nodes) {
-    const key = tensorParallelAcrossProviders ? node.device : `${node.provider} ${node.device}`;
+    const key = across ? node.device : `${node.provider} ${node.device}`;
     const pool = pools.get(key);
     if (pool === undefined) pools.set(key, [node]);
     else pool.push(node);
@@ -96,6 +98,12 @@ export function holders(model: ModelSpec, config: ModelConfig, nodes: readonly N
     return degrees.flatMap((degree) => inGroups(sorted, degree, degree));
   });
 }
+
+/** The search counts a group as its first node's: where owners are counted, a group is of one of them. */
+export const mayGroupAcross = ({ placement }: ModelSpec): boolean =>
+  placement.tensorParallelAcrossProviders &&
+  placement.providersMaxSharePercent >= 100 &&
+  (placement.surviveProviders ?? 0) === 0;
 
 /** Nodes by `degree`, in order; a last group of fewer than `least` is left out. */
 function inGroups(nodes: readonly NodeFacts[], degree: number, least: number): readonly Holder[] {

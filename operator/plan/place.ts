@@ -15,7 +15,7 @@ import { type Routed, segmentsOf } from "./routes.ts";
 import { type Grounds, type Sites, groundsOf, sitesOf, standingHolder } from "./sites.ts";
 import type { Aim, Holding, TilingProblem } from "./tiling/problem.ts";
 import { tile } from "./tiling/tile.ts";
-import type { ModelFacts, ModelSpec, NodeFacts, Placement, World } from "./types.ts";
+import type { Known, ModelFacts, ModelSpec, NodeFacts, Placement } from "./types.ts";
 
 /** Which wish stands in the way. */
 export type PlaceCode =
@@ -34,9 +34,6 @@ export type PlaceOptions = {
   readonly isDraft?: true; // nobody will read why nodes are left out
   readonly standing?: Routed & { readonly gainMin: number }; // see TilingProblem
 };
-
-/** Of nodes with what the model knows: the world whose facts are readable. */
-export type Known = World & { readonly facts: ModelFacts };
 
 const EVALUATIONS = 3_000;
 /** More sites have more to gain: so many evaluations a site. */

@@ -5,13 +5,13 @@
  */
 import { hasPassed, readiness, weightsReady } from "./conditions.ts";
 import { type Effort, type NotWanted, type Wanted, decide } from "./decide.ts";
-import { approvalOf, basisOf } from "./digests.ts";
+import { approvalOf } from "./digests.ts";
 import { plannedModel } from "./model-spec.ts";
 import { rankName } from "./names.ts";
-import { neighboursIn } from "./neighbours.ts";
-import type { Known } from "./place.ts";
+import { neededIn } from "./neighbours.ts";
 import { ranksOn, routesOf, segmentsOf } from "./routes.ts";
 import { isSound } from "./soundness.ts";
+import { isSameShard } from "./touched.ts";
 import { proposalWords } from "./words/approval.ts";
 import { plannedSentence } from "./words/plan-words.ts";
 import { refusalWords } from "./words/remedies.ts";
@@ -19,6 +19,7 @@ import type {
   Action,
   Assignment,
   Condition,
+  Known,
   ModelFacts,
   ModelSpec,
   Placement,
@@ -105,7 +106,7 @@ function approved(world: Known, inForce: StandingPlan | undefined, wanted: Wante
   const { proposed } = world;
   const stays = proposed !== undefined && proposed.revision === revision && isSound(world, proposed);
   const approval = approvalOf(stays ? proposed : fresh);
-  const placement = stays ? asPlacement(wanted.placement, proposed, basisOf(world)) : wanted.placement;
+  const placement = stays ? asPlacement(wanted.placement, proposed, wanted.placement.basis) : wanted.placement;
   if (world.approved === approval) return carriedOut(world, placement, plannedSentence(placement));
   const proposal = { revision, placement, approval };
   const waits = proposalWords(model, inForce?.assignments ?? [], proposal, wanted.why);
@@ -156,7 +157,7 @@ function diff(
   ranks: readonly RankState[],
 ): readonly Action[] {
   const wanted = placement.assignments;
-  const neighboursOf = neighboursIn(model, placement);
+  const neededBy = neededIn(model, placement);
   const byName = new Map(ranks.map((rank) => [rank.name, rank]));
   const wantedNames = new Set(wanted.map((assignment) => rankName(model, assignment)));
   const gone = ranks.filter(({ name, phase }) => !wantedNames.has(name) && phase !== "Leaving");
@@ -171,22 +172,16 @@ function diff(
         return [{ do: "delete-rank", name, why: `${rank.phase}: ${rank.detail}` }];
       if (rank.revision !== revision)
         return [{ do: "delete-rank", name, why: `runs revision ${rank.revision}, wanted is ${revision}` }];
-      if (!sameShard(rank.assignment, assignment))
+      if (!isSameShard(rank.assignment, assignment))
         return [{ do: "delete-rank", name, why: "the plan gives it another shard or node" }];
       // Who was let in once may come in still: only a neighbour that it does not know is reason to make it anew.
       const told = rank.neighbours;
-      if (told !== undefined && neighboursOf(assignment).some((neighbour) => !told.includes(neighbour)))
+      if (told !== undefined && neededBy(assignment).some((neighbour) => !told.includes(neighbour)))
         return [{ do: "delete-rank", name, why: "the plan gives it other neighbours" }];
       return [];
     }),
   ];
 }
-
-const sameShard = (a: Assignment, b: Assignment): boolean =>
-  a.node === b.node &&
-  a.layers.start === b.layers.start &&
-  a.layers.end === b.layers.end &&
-  a.sliceWeights.join() === b.sliceWeights.join();
 
 /** Chains of which every rank on the route is Ready with what the plan gives it. */
 function readyChains(
@@ -198,7 +193,7 @@ function readyChains(
   const byName = new Map(ranks.map((rank) => [rank.name, rank]));
   const isReady = (assignment: Assignment) => {
     const rank = byName.get(rankName(model, assignment));
-    return rank?.phase === "Ready" && rank.revision === revision && sameShard(rank.assignment, assignment);
+    return rank?.phase === "Ready" && rank.revision === revision && isSameShard(rank.assignment, assignment);
   };
   const groups = segmentsOf(placement.assignments);
   return routesOf(placement)

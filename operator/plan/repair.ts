@@ -2,10 +2,9 @@
 import { SPARE_CHAIN_FIRST, rankName } from "./names.ts";
 import { bytesOfRank, bytesOn } from "./footprint.ts";
 import { eligible, paceOf } from "./holders.ts";
-import type { Known } from "./place.ts";
 import { type Standing, keysOf, segmentKey, segmentsOf, sparesIn } from "./routes.ts";
 import { type Judged, brokenWishes } from "./soundness.ts";
-import type { Assignment, NodeFacts, Route } from "./types.ts";
+import type { Assignment, Known, NodeFacts, Route } from "./types.ts";
 
 export type Repaired = {
   readonly assignments: readonly Assignment[];
@@ -13,7 +12,7 @@ export type Repaired = {
   readonly moved: readonly string[];
 };
 
-/** Undefined where a shard has nowhere to go. At most the ranks on lost nodes move. */
+/** Undefined where a shard has nowhere to go. At most the ranks on nodes that `judged` does not know move. */
 export function repaired(world: Known, judged: Judged, { assignments, routes }: Standing): Repaired | undefined {
   let now = { assignments, routes };
   const moved: string[] = [];
@@ -76,21 +75,20 @@ function newlyBroken(judged: Judged, before: Standing, after: Standing): readonl
 }
 
 /**
- * The same shard on another node that may serve the model, has the room and holds nothing of its chains yet: on the same
- * kind of device first, then the quickest; of the same provider where the segment is tensor parallel (its ranks must stay
+ * The same shard on another node that may serve the model, has the room and serves no chain yet (two ranks on one node
+ * would halve each other): on the same kind of device first, then the quickest; of the same provider where the segment is tensor parallel (its ranks must stay
  * close). Undefined where there is none.
  */
 function replacementFor(world: Known, judged: Judged, lost: Assignment, now: Standing): Assignment | undefined {
   const { model } = world;
   const others = now.assignments.filter((assignment) => assignment !== lost && judged.nodes.has(assignment.node));
-  const chains = new Set(
-    now.routes.filter(({ segments }) => segments.some((each) => segmentKey(each) === segmentKey(lost))).flatMap(keysOf),
-  );
+  const onRoute = new Set(now.routes.flatMap(keysOf));
+  const serving = new Set(others.filter((each) => onRoute.has(segmentKey(each))).map(({ node }) => node));
   const groupMustStay = lost.sliceWeights.length > 1 && !model.placement.tensorParallelAcrossProviders;
   const device = deviceNear(judged, lost, now);
   const isKin = (node: NodeFacts) => device === undefined || node.device === device;
   const candidates = eligible(model, world.nodes)
-    .nodes.filter((node) => !others.some((each) => each.node === node.name && chains.has(segmentKey(each))))
+    .nodes.filter(({ name }) => !serving.has(name))
     .filter((node) => !groupMustStay || node.provider === lost.provider)
     .filter((node) => model.placement.replacement !== "SameDevice" || isKin(node))
     .filter((node) => bytesOn(node.name, others) + bytesOfRank(lost) <= node.freeBytes)

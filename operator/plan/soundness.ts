@@ -4,9 +4,8 @@ import { formatCredits } from "../../core/units.ts";
 import { priceOf } from "./estimate.ts";
 import { bytesOfRank } from "./footprint.ts";
 import { banOf, maySeeText, providerLayerLimit } from "./holders.ts";
-import type { Known } from "./place.ts";
 import { type Routed, isWhole, ranksOn, routesOf, segmentsOf } from "./routes.ts";
-import type { Assignment, ModelFacts, ModelSpec, NodeFacts, StandingPlan } from "./types.ts";
+import type { Assignment, Known, ModelFacts, ModelSpec, NodeFacts, StandingPlan } from "./types.ts";
 
 export type Judged = {
   readonly model: ModelSpec;
@@ -61,8 +60,9 @@ function brokenOn(
     broken.push(`spec.placement.providers.min is ${placement.providersMin}, and chain ${chain} has ${providers.size}`);
   const limit = providerLayerLimit(model, layerCount);
   const held = new Map<string, number>();
-  for (const [leader] of groups)
-    if (leader !== undefined) held.set(leader.provider, (held.get(leader.provider) ?? 0) + lengthOf(leader.layers));
+  for (const group of groups)
+    for (const provider of new Set(group.map(providerOf)))
+      held.set(provider, (held.get(provider) ?? 0) + (group[0] === undefined ? 0 : lengthOf(group[0].layers)));
   for (const [provider, count] of held) {
     if (count > limit)
       broken.push(

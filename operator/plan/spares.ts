@@ -93,7 +93,7 @@ function candidates(grounds: Grounds, now: Standing, group: readonly Assignment[
   const held = new Set(now.assignments.map(({ node }) => node));
   const own = new Set(group.map(({ node }) => node));
   return [...nodes.values()]
-    .filter(({ name }) => !own.has(name))
+    .filter(({ name, ready }) => ready && !own.has(name))
     .filter((node) => !atEnd || maySeeText(model, [node]))
     .filter((node) => model.placement.replacement !== "SameDevice" || node.device === device)
     .sort(

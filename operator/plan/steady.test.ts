@@ -4,9 +4,9 @@ import fc from "fast-check";
 import { aModel, aNode, aWorld, roomForLayers } from "./builders.ts";
 import { approvalOf } from "./digests.ts";
 import { SPARE_CHAIN_FIRST, rankName } from "./names.ts";
-import { neighboursIn } from "./neighbours.ts";
-import { plan as planned, revisionOf, standingPlanOf } from "./plan.ts";
+import { plan as planned, standingPlanOf } from "./plan.ts";
 import { keysOf, routesOf, segmentKey, sparesIn } from "./routes.ts";
+import { inForce, without } from "./standing-world.ts";
 import { someNode, someWorld, nodeOf, worldOf } from "./some-world.ts";
 import { brokenWishes, overfullNode } from "./soundness.ts";
 import type { Assignment, NodeFacts, Placement, Plan, World } from "./types.ts";
@@ -18,28 +18,7 @@ const placementIn = ({ placement }: Plan): Placement => {
   if (placement === undefined) throw new Error("no placement");
   return placement;
 };
-/** The world once a plan stands: every rank ready, told of its neighbours. */
-const standing = (world: Known, decided: Plan = plan(world)): Known => {
-  const placement = placementIn(decided);
-  const neighboursOf = neighboursIn(world.model, placement);
-  return {
-    ...world,
-    ranks: placement.assignments.map((assignment) => ({
-      name: rankName(world.model, assignment),
-      assignment,
-      revision: revisionOf(world.model, world.facts),
-      phase: "Ready",
-      neighbours: neighboursOf(assignment),
-      detail: "",
-    })),
-    previous: standingPlanOf(decided.revision, placement, world.model),
-  };
-};
-const without = (world: Known, name: string): Known => ({
-  ...world,
-  nodes: world.nodes.filter((node) => node.name !== name),
-  ranks: world.ranks.map((rank) => (rank.assignment.node === name ? { ...rank, phase: "Lost" } : rank)),
-});
+const standing = (world: Known, decided: Plan = plan(world)): Known => inForce(world, decided);
 const room = (layers: number): Partial<NodeFacts> => ({ freeBytes: roomForLayers(layers) });
 const shown = (assignments: readonly Assignment[]) =>
   assignments.map(({ chain, segment, node, layers }) => `${chain}.${segment} ${node} ${layers.start}-${layers.end}`);
@@ -83,6 +62,65 @@ describe("a plan in force", () => {
   });
 });
 
+describe("the loss of a node", () => {
+  const named = (decided: Plan) => touched(decided).filter((name) => !name.includes("-256-"));
+
+  it("moves its rank alone to a node that answers", () => {
+    const before = standing(aWorld([aNode("a", room(6)), aNode("b", room(6))]));
+    const joining = [aNode("c", { ...room(6), ready: false }), aNode("d", room(6))];
+    const left = without({ ...before, nodes: [...before.nodes, ...joining] }, "b");
+    const after = plan(left);
+    expect(placementIn(after).assignments.map(({ node }) => node)).to.have.members(["a", "d"]);
+    expect(named(after)).to.have.length(1);
+  });
+
+  it("touches no other chain where its own can be made of what that leaves alone", () => {
+    const before = standing(aWorld([aNode("a"), aNode("b")], aModel({ replicas: 2 })));
+    const smaller = ["c", "d", "e"].map((name) => aNode(name, room(5)));
+    const lost = before.previous?.assignments.find(({ chain }) => chain === 0)?.node ?? "";
+    const after = plan({ ...without({ ...before, nodes: [...before.nodes, ...smaller] }, lost) });
+    expect(named(after)).to.not.include("tiny-1-0-0");
+    expect(placementIn(after).assignments.filter(({ chain }) => chain === 0).length).to.be.above(1);
+  });
+
+  it("is not followed by a better plan before all is ready, and is then", () => {
+    const before = standing(aWorld([aNode("a", { ...room(12), memoryBytesPerSecond: 1e9 })]));
+    const quick = aNode("b", { memoryBytesPerSecond: 100e9 });
+    const joined = { ...before, nodes: [...before.nodes, quick] };
+    const loading = { ...joined, ranks: joined.ranks.map((rank) => ({ ...rank, phase: "Starting" }) as const) };
+    expect(touched(plan(loading))).to.deep.equal([]);
+    const waiting = {
+      ...loading,
+      previous: standingPlanOf(plan(loading).revision, placementIn(plan(loading)), joined.model),
+    };
+    expect(touched(plan({ ...waiting, ranks: joined.ranks }))).to.not.deep.equal([]);
+  });
+
+  it("is what a refused owner amounts to: only what he held moves", () => {
+    const before = standing(aWorld([aNode("a", room(6)), aNode("b", room(6))]));
+    const [first, second] = before.previous?.assignments ?? [];
+    const model = aModel({}, { providersDeny: [first?.provider ?? ""] });
+    const after = plan({ ...before, model, nodes: [...before.nodes, aNode("c", room(6))] });
+    expect(after.conditions[0]?.message).to.match(/^node \w: spec.placement.providers.deny names \w-owner; moved /);
+    expect(placementIn(after).assignments).to.deep.include(second);
+    expect(named(after)).to.deep.equal([rankName(model, first ?? { chain: 0, segment: 0, rank: 0 })]);
+  });
+});
+
+describe("groups of several owners", () => {
+  const nodes = ["a", "b", "c", "d"].map((name) => aNode(name));
+  const asked = { tensorParallelMax: 2, tensorParallelAcrossProviders: true, tensorParallelAlways: true } as const;
+  const groupsIn = (set: Partial<Known["model"]["placement"]>) =>
+    placementIn(plan(aWorld(nodes, aModel({ replicas: 2 }, { ...asked, ...set })))).assignments.filter(
+      ({ sliceWeights }) => sliceWeights.length > 1,
+    );
+
+  it("are made where nobody counts what an owner holds, and not where somebody does", () => {
+    expect(groupsIn({})).to.have.length(4);
+    expect(groupsIn({ surviveProviders: 1 })).to.deep.equal([]);
+  });
+});
+
 describe("spares", () => {
   const nodes = [aNode("a", room(7)), aNode("b", room(7)), aNode("c", room(7))];
   const world = aWorld(nodes, aModel({ spares: 1 }));
@@ -106,6 +144,46 @@ describe("spares", () => {
     expect(routesOf(placement).flatMap(keysOf)).to.include(segmentKey(spare ?? { chain: 0, segment: 0 }));
     expect(touched(decided)).to.deep.equal([rankName(world.model, twin ?? { chain: 0, segment: 0, rank: 0 })]);
     expect(decided.conditions[0]?.message).to.match(/tiny-256-0-0 stands in for \w; .*1 of 1 spares find no room/);
+  });
+
+  it("touch nobody when they find room at last: ranks were told their names from the start", () => {
+    const before = standing(aWorld(nodes.slice(0, 2), aModel({ spares: 1 })));
+    const joined = plan({ ...before, nodes });
+    expect(touched(joined)).to.deep.equal(["tiny-256-0-0"]);
+    const served = standing({ ...before, nodes }, joined);
+    const twin = sparesIn(served.previous ?? { assignments: [] })[0];
+    const lost = served.previous?.assignments.find(
+      ({ chain, layers }) => chain === 0 && layers.start === twin?.layers.start,
+    );
+    const after = plan({
+      ...without(served, lost?.node ?? ""),
+      ranks: without({ ...served, ranks: before.ranks }, "").ranks,
+    });
+    expect(touched(after)).to.not.include(
+      served.previous?.assignments
+        .filter(({ chain }) => chain === 0)
+        .map((each) => rankName(world.model, each))
+        .find((name) => name !== rankName(world.model, lost ?? { chain: 0, segment: 0, rank: 0 })),
+    );
+  });
+
+  it("are not given up for a plan that is better without them", () => {
+    const quick = aNode("c", { ...room(7), memoryBytesPerSecond: 30e9 });
+    const slow = [
+      aNode("a", { ...room(7), memoryBytesPerSecond: 2e9 }),
+      aNode("b", { ...room(7), memoryBytesPerSecond: 2e9 }),
+    ];
+    const before = standing(aWorld([...slow, quick], aModel({ spares: 1, replicas: 1 })));
+    const noisy = {
+      ...before,
+      nodes: before.nodes.map((node) => ({ ...node, memoryBytesPerSecond: node.memoryBytesPerSecond * 1.3 })),
+    };
+    expect(touched(plan(noisy))).to.deep.equal([]);
+  });
+
+  it("are not made on a node that does not answer", () => {
+    const silent = nodes.map((node) => (node.name === "c" ? { ...node, ready: false } : node));
+    expect(placementIn(plan({ ...world, nodes: silent })).assignments.some(({ node }) => node === "c")).to.equal(false);
   });
 
   it("are said to be missing where they find no room", () => {
@@ -166,7 +244,7 @@ describe("any plan", () => {
         const world = worldOf(drawn);
         const before = plan(world);
         fc.pre(before.placement !== undefined);
-        const joined = { ...standing(world, before), nodes: [...world.nodes, nodeOf(joining, 6)] };
+        const joined = { ...standing(world, before), nodes: [...world.nodes, nodeOf(joining, drawn.nodes.length)] };
         const after = plan(joined);
         soundIn(joined, after);
         const rate = (decided: Plan) => decided.placement?.estimate.tokensPerSecond ?? 0;

@@ -143,6 +143,9 @@ export type World = {
   readonly probes: readonly Probe[]; // of the processes that run now; at most one for each chain
 };
 
+/** A world whose model could be read. */
+export type Known = World & { readonly facts: ModelFacts };
+
 /** A plan as it was written down. */
 export type StandingPlan = {
   readonly revision: string;

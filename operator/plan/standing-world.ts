@@ -1,0 +1,34 @@
+/** Worlds in which a plan stands, for tests of what happens to it: every rank ready, and told of its neighbours. */
+import { plannedModel } from "./model-spec.ts";
+import { rankName } from "./names.ts";
+import { neighboursIn } from "./neighbours.ts";
+import { standingPlanOf } from "./plan.ts";
+import type { Action, Known, Plan } from "./types.ts";
+
+/** The world once `decided` has been carried out. */
+export function inForce(world: Known, { placement, revision }: Plan): Known {
+  if (placement === undefined) throw new Error("no placement");
+  const neighboursOf = neighboursIn(world.model, placement);
+  return {
+    ...world,
+    ranks: placement.assignments.map((assignment) => ({
+      name: rankName(world.model, assignment),
+      assignment,
+      revision,
+      phase: "Ready",
+      neighbours: neighboursOf(assignment),
+      detail: "",
+    })),
+    previous: standingPlanOf(revision, placement, plannedModel(world.model, placement)),
+  };
+}
+
+/** Once a node is gone, with what it held. */
+export const without = (world: Known, name: string): Known => ({
+  ...world,
+  nodes: world.nodes.filter((node) => node.name !== name),
+  ranks: world.ranks.map((rank) => (rank.assignment.node === name ? { ...rank, phase: "Lost" } : rank)),
+});
+
+/** What touches a rank: all but questions. */
+export const isTouched = (action: Action): action is Exclude<Action, { readonly do: "probe" }> => action.do !== "probe";
