@@ -21,6 +21,7 @@ export type Taken = { readonly index: number; readonly rowCount: number };
 export type Budget = {
   readonly rowsMax: number; // of one batch; no indivisible step may be longer
   readonly prefillRowsBesideDecode: number; // 1..rowsMax
+  readonly decodeRowsMax?: number; // ≥ 1, see pace.ts; left out: rowsMax
 };
 
 /**
@@ -43,7 +44,7 @@ export function nextBatch(waiting: readonly Waiting[], budget: Budget): readonly
   const prefills = heads.filter((head) => head.rowCount > 1);
   const prefillMax = decodes.length === 0 ? budget.rowsMax : budget.prefillRowsBesideDecode;
   const reserved = oldest.rowCount > 1 ? partOf(oldest, prefillMax, true) : 0;
-  for (const head of decodes) if (left > reserved) take(head, 1);
+  for (const head of decodes.slice(0, budget.decodeRowsMax)) if (left > reserved) take(head, 1);
 
   let prefillLeft = Math.min(left, prefillMax);
   for (const head of prefills) {

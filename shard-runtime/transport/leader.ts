@@ -15,6 +15,7 @@ import { sampleToken } from "../../core/sampler.ts";
 import type { Receipt } from "../../core/statement.ts";
 import type { EngineThread } from "../engine/engine-thread.ts";
 import { lingerMs } from "../schedule/linger.ts";
+import { Pace } from "../schedule/pace.ts";
 import type { Budget } from "../schedule/next-batch.ts";
 import { type DialRank, type HandOffLink, HandOffLinks } from "./hand-off-link.ts";
 import { LeaderEngine } from "./leader-engine.ts";
@@ -59,6 +60,7 @@ export class Leader implements Role {
   #paused = false;
   #running = false;
   #pumping = false;
+  readonly #pace = new Pace();
   #batchMs = 0; // what the last batch took
   #lingerUntilMs: number | undefined; // for sessions that are about to come back
   #lingering: NodeJS.Timeout | undefined;
@@ -201,7 +203,8 @@ export class Leader implements Role {
 
   #pump(): void {
     if (this.#running || this.#waiting.isEmpty || this.#lingers()) return;
-    const parts = this.#waiting.take(this.#budget);
+    const decodeRowsMax = this.#pace.rowsMax(this.#sessions.size);
+    const parts = this.#waiting.take({ ...this.#budget, decodeRowsMax });
     if (parts.length === 0) return;
     this.#running = true;
     this.#lingerUntilMs = undefined;
@@ -211,6 +214,7 @@ export class Leader implements Role {
       (output) => {
         const rowCount = parts.reduce((sum, part) => sum + part.rowCount, 0);
         this.#batchMs = this.#nowMs() - startedMs;
+        this.#pace.ran(this.#batchMs);
         this.#meters.batch(parts.length, rowCount, this.#batchMs / 1000);
         this.#deliver(parts, output.hidden, output.logits);
       },
@@ -222,8 +226,8 @@ export class Leader implements Role {
   #lingers(): boolean {
     const nowMs = this.#nowMs();
     if (this.#lingerUntilMs !== undefined && nowMs >= this.#lingerUntilMs) return false;
-    const waitingCount = this.#waiting.decodingCount;
-    if (waitingCount === undefined || this.#sessions.size <= waitingCount) return false;
+    const waitingCount = this.#waiting.sessionCount;
+    if (this.#sessions.size <= waitingCount) return false;
     let segmentCount = 1;
     const returnsAtMs: number[] = [];
     for (const session of this.#sessions.values()) {
@@ -256,7 +260,10 @@ export class Leader implements Role {
     }
     this.#running = false;
     const nowMs = this.#nowMs();
-    for (const { session } of parts) session.leftMs = nowMs;
+    for (const { session } of parts) {
+      if (session.lastLeftMs !== undefined) this.#pace.left(nowMs - session.lastLeftMs);
+      session.leave(nowMs);
+    }
     this.#breathe();
     this.#pump();
     for (const part of parts) {

@@ -29,6 +29,7 @@ export class Session {
   /** When its last step left this segment, and how long its next usually takes to come. */
   leftMs: number | undefined;
   awayMs: number | undefined;
+  lastLeftMs: number | undefined; // whether or not its next has come
   /** Steps that wait or run. */
   pendingCount = 0;
   failure: Failure | undefined;
@@ -45,6 +46,11 @@ export class Session {
     this.plan = plan;
     this.log = new SessionLog(facts, plan);
     this.lastSeenMs = nowMs;
+  }
+
+  leave(nowMs: number): void {
+    this.leftMs = nowMs;
+    this.lastLeftMs = nowMs;
   }
 
   /** Its next step has come: remembers how long it was away, recent times counting most. */

@@ -27,9 +27,9 @@ export class WaitingSteps {
     return this.#parts.length === 0;
   }
 
-  /** Sessions with decoded tokens to run; undefined where a prompt waits as well. */
-  get decodingCount(): number | undefined {
-    return this.#parts.some((part) => part.rowCount > 1) ? undefined : this.#parts.length;
+  /** Sessions that have something to run. */
+  get sessionCount(): number {
+    return new Set(this.#parts.map(({ session }) => session)).size;
   }
 
   add(part: Part): void {

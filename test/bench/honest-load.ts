@@ -1,13 +1,16 @@
 /** Clients that ask the gateway over HTTP, each again as soon as it is answered, and what they saw. */
 import { isJsonObject, parseJson } from "../../core/json.ts";
+import { seededBy } from "../../operator/plan/seeded.ts";
 import { median } from "./figures.ts";
 
 export type Asking = {
   readonly url: string;
   readonly model: string;
   readonly clientCount: number;
-  readonly promptTokens: number;
-  readonly generatedTokens: number;
+  readonly promptTokens: number; // on average
+  readonly generatedTokens: number; // on average
+  /** Lengths are drawn evenly from (1 ± spread) times these: clients that all end at once would go on in step. */
+  readonly spread: number;
   readonly warmUpSeconds: number;
   readonly seconds: number; // counted
 };
@@ -27,11 +30,16 @@ export async function askForAWhile(asking: Asking): Promise<Seen> {
   const end = begin + 1000 * asking.seconds;
   const answers: Answer[] = [];
   const client = async (index: number): Promise<void> => {
-    for (let round = 0; performance.now() < end; round += 1) answers.push(await ask(asking, index * 1000 + round));
+    const { unit } = seededBy(`client ${index}`);
+    const drawn = (mean: number): number => Math.max(1, Math.round(mean * (1 + asking.spread * (2 * unit() - 1))));
+    for (let round = 0; performance.now() < end; round += 1) {
+      const [promptTokens, generatedTokens] = [drawn(asking.promptTokens), drawn(asking.generatedTokens)];
+      answers.push(await ask({ ...asking, promptTokens, generatedTokens }, index * 1000 + round));
+    }
   };
   await Promise.all(Array.from({ length: asking.clientCount }, (_, index) => client(index)));
   const counted = answers.flatMap(({ tokenTimes }) => tokenTimes).filter((at) => at >= begin && at < end);
-  // A mean for each answer: the gateway may write two tokens in one piece, which says nothing of their times.
+  // Whole answers: the gateway may write two tokens in one piece, which says nothing of their times.
   const whole = answers.filter(
     ({ askedAt, tokenTimes }) => askedAt >= begin - 1000 && (tokenTimes.at(-1) ?? 0) <= end + 1000,
   );
@@ -39,14 +47,16 @@ export async function askForAWhile(asking: Asking): Promise<Seen> {
   return {
     generatedPerSecond: counted.length / asking.seconds,
     // Mean, as it is simulated: where chains are unlike, a median says which of them answered more.
-    msPerToken: used.reduce((sum, { tokenTimes }) => sum + meanGap(tokenTimes), 0) / used.length,
+    msPerToken:
+      sumOf(used, ({ tokenTimes }) => lasted(tokenTimes)) / sumOf(used, ({ tokenTimes }) => tokenTimes.length - 1),
     firstTokenMs: median(used.map(({ askedAt, tokenTimes }) => (tokenTimes[0] ?? askedAt) - askedAt)),
     answerCount: used.length,
   };
 }
 
-const meanGap = (times: readonly number[]): number =>
-  ((times.at(-1) ?? 0) - (times[0] ?? 0)) / Math.max(1, times.length - 1);
+const lasted = (times: readonly number[]): number => (times.at(-1) ?? 0) - (times[0] ?? 0);
+const sumOf = (answers: readonly Answer[], figure: (answer: Answer) => number): number =>
+  answers.reduce((sum, answer) => sum + figure(answer), 0);
 
 async function ask({ url, model, promptTokens, generatedTokens }: Asking, number: number): Promise<Answer> {
   const askedAt = performance.now();

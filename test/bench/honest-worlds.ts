@@ -1,6 +1,7 @@
 /**
- * Worlds that the bench `honest` rehearses: unlike nodes of several owners, near and far, in tensor-parallel groups and
- * chains beside each other. Each of them is played by this machine, see docs/simulation.md.
+ * Worlds that the bench `honest` rehearses: unlike nodes of several owners, near and far, in tensor-parallel groups,
+ * chains beside each other and across each other, few and many sessions, long prompts. Each of them is played by this
+ * machine, see docs/simulation.md.
  */
 import type { Provider } from "../../core/gen/crds/provider.ts";
 import type { ShardedModel } from "../../core/gen/crds/shardedmodel.ts";
@@ -14,7 +15,7 @@ export type Kind = { readonly bytesPerSecond: number; readonly rowBytesPerSecond
 
 /** Slow enough that what else this machine does for a token (gateway, gRPC, other ranks) weighs little beside. */
 export const KINDS = {
-  quick: { bytesPerSecond: 260e6, rowBytesPerSecond: 13e9 },
+  quick: { bytesPerSecond: 260e6, rowBytesPerSecond: 9e9 },
   middling: { bytesPerSecond: 130e6, rowBytesPerSecond: 5.2e9 },
   slow: { bytesPerSecond: 65e6, rowBytesPerSecond: 3.3e9 },
 } as const satisfies Readonly<Record<string, Kind>>;
@@ -26,13 +27,19 @@ export type HonestNode = {
   readonly delayMs: number; // of all that it sends
 };
 
+/** What each client asks for, again and again. */
+export type Asked = { readonly promptTokens: number; readonly generatedTokens: number };
+
 export type HonestWorld = {
   readonly name: string;
+  readonly what: string;
   readonly nodes: readonly HonestNode[];
   readonly replicas: number;
   readonly providersMin: number;
   readonly tensorParallelMax: number;
-  readonly slots: number; // a chain
+  readonly slots: number; // a chain; the bench takes all of them
+  readonly contextLength: number;
+  readonly asked: Asked;
 };
 
 const node = (name: string, provider: string, kind: HonestNode["kind"], delayMs = 0): HonestNode => ({
@@ -41,33 +48,50 @@ const node = (name: string, provider: string, kind: HonestNode["kind"], delayMs 
   kind,
   delayMs,
 });
-const world = (name: string, nodes: readonly HonestNode[], set: Partial<HonestWorld> = {}): HonestWorld => ({
+const world = (
+  name: string,
+  what: string,
+  nodes: readonly HonestNode[],
+  set: Partial<HonestWorld> = {},
+): HonestWorld => ({
   name,
+  what,
   nodes,
   replicas: 1,
   providersMin: new Set(nodes.map(({ provider }) => provider)).size,
   tensorParallelMax: 1,
   slots: 4,
+  contextLength: 128,
+  asked: { promptTokens: 40, generatedTokens: 40 },
   ...set,
 });
 
 export const WORLDS: readonly HonestWorld[] = [
-  world("one node", [node("a1", "ann", "middling")]),
-  world("a quick and a slow one", [node("a1", "ann", "quick"), node("b1", "bob", "slow")]),
-  world("three owners, far apart", [
+  world("one", "one node", [node("a1", "ann", "middling")]),
+  world("unlike", "a quick and a slow node", [node("a1", "ann", "quick"), node("b1", "bob", "slow")]),
+  world("far", "three owners, far apart", [
     node("a1", "ann", "quick", 10),
     node("b1", "bob", "middling", 25),
     node("c1", "cat", "quick", 10),
   ]),
   world(
+    "group",
     "two ranks side by side, and one node",
     [node("a1", "ann", "slow"), node("a2", "ann", "slow"), node("b1", "bob", "middling")],
-    {
-      tensorParallelMax: 2,
-    },
+    { tensorParallelMax: 2 },
   ),
-  world("two chains", [node("a1", "ann", "quick"), node("b1", "bob", "quick")], { replicas: 2, providersMin: 1 }),
+  world("chains", "two chains", [node("a1", "ann", "quick"), node("b1", "bob", "quick")], {
+    replicas: 2,
+    providersMin: 1,
+  }),
   world(
+    "crossing",
+    "two chains that share a node",
+    [node("a1", "ann", "quick", 2), node("b1", "bob", "slow", 2), node("c1", "cat", "slow", 5)],
+    { replicas: 2, providersMin: 2 },
+  ),
+  world(
+    "four",
     "two chains over four unlike nodes",
     [
       node("a1", "ann", "quick"),
@@ -78,6 +102,7 @@ export const WORLDS: readonly HonestWorld[] = [
     { replicas: 2, providersMin: 2 },
   ),
   world(
+    "eight",
     "eight sessions through four segments",
     [
       node("a1", "ann", "quick", 2),
@@ -87,10 +112,28 @@ export const WORLDS: readonly HonestWorld[] = [
     ],
     { slots: 8 },
   ),
+  world("many", "32 sessions through two segments", [node("a1", "ann", "middling", 3), node("b1", "bob", "slow", 3)], {
+    slots: 32,
+  }),
+  world(
+    "prompts",
+    "prompts twelve times as long as answers",
+    [node("a1", "ann", "quick", 5), node("b1", "bob", "middling")],
+    {
+      contextLength: 512,
+      asked: { promptTokens: 288, generatedTokens: 24 },
+    },
+  ),
 ];
 
 /** The YAML's objects, schema defaults filled in. */
-export function modelOf({ replicas, providersMin, tensorParallelMax, slots }: HonestWorld): ShardedModel {
+export function modelOf({
+  replicas,
+  providersMin,
+  tensorParallelMax,
+  slots,
+  contextLength,
+}: HonestWorld): ShardedModel {
   return withDefaults(shardedModelSchema, {
     apiVersion: "tessellate.dev/v1alpha1",
     kind: "ShardedModel",
@@ -98,7 +141,7 @@ export function modelOf({ replicas, providersMin, tensorParallelMax, slots }: Ho
     spec: {
       model: { source: { path: "models/demo" } },
       quantization: "f32",
-      contextLength: 128,
+      contextLength,
       replicas,
       slots,
       placement: { providers: { min: providersMin }, tensorParallel: { max: tensorParallelMax, when: "Always" } },
@@ -120,7 +163,7 @@ type Measured = Pick<ShardNodeStatusMeasured, "layerTimes">;
 /** `roundTripMicros`: between two processes of this machine, as measured; the played delays come on top. */
 export function nodesOf(
   { nodes }: HonestWorld,
-  measured: Readonly<Record<keyof typeof KINDS, Measured>>,
+  measured: Readonly<Partial<Record<keyof typeof KINDS, Measured>>>,
   roundTripMicros: number,
 ): readonly ShardNode[] {
   const link = (to: string, delayMs: number) => ({

@@ -7,11 +7,10 @@
  * known to read and multiply a second, its size is such that the very mix runs at the very rate.
  */
 import { present } from "../../core/assert.ts";
-import type { House, Load, Outcome, Path, Run, Station } from "../../operator/plan/simulate/house.ts";
-import { simulate } from "../../operator/plan/simulate/simulate.ts";
-import { type Field, fieldOf, stateOf } from "../../operator/plan/tiling/field.ts";
-import { FlowJudge } from "../../operator/plan/tiling/flow.ts";
-import type { Holding, TilingProblem } from "../../operator/plan/tiling/problem.ts";
+import { lengthOf } from "../../core/ranges.ts";
+import type { House, Load, Path, Station } from "../../operator/plan/simulate/house.ts";
+import { servedBest } from "../../operator/plan/simulate/served.ts";
+import type { Tiling, TilingProblem } from "../../operator/plan/tiling/problem.ts";
 import type { PlanCase } from "./plan-case.ts";
 
 export type SimulatedCase = Omit<PlanCase, "nodes" | "model"> & {
@@ -48,52 +47,30 @@ const KV_BYTES: readonly (readonly [name: RegExp, byteCount: number])[] = [
 /** One layer of a device, before it is made to fit the case's rates. */
 type Shape = { readonly read: number; readonly row: number; readonly position: number };
 
-export type Judged = {
-  readonly flow: number; // tokens a second, prompts and answers
-  readonly pathCount: number;
-  readonly outcome: Outcome;
-};
+/** What is simulated: a house, and who comes. */
+export type HouseUnderLoad = { readonly house: House; readonly load: Load };
 
-/** Sessions that ask all the time, as many as the case's slots hold; undefined where no whole path exists. */
-export function judgeCase(
-  read: SimulatedCase,
-  problem: TilingProblem,
-  holdings: readonly Holding[],
-  run: Run = RUN,
-): Judged | undefined {
-  const field = fieldOf(problem);
-  const state = stateOf(field, holdings);
-  const { paths } = new FlowJudge(field).paths(state);
-  if (paths.length === 0) return undefined;
-  const used = [...new Set(paths.flatMap(({ sites }) => sites))].sort((a, b) => a - b);
-  const indexOf = new Map(used.map((site, index) => [site, index]));
-  const layersOf = (site: number) => (state.ends[site] ?? 0) - (state.starts[site] ?? 0);
-  const stations = used.map((site) => stationOf(read, nameOf(field, site), layersOf(site)));
-  const house = houseOf(
-    read,
-    stations,
-    paths.map(({ sites, flow }) => ({
-      stations: sites.map((site) => present(indexOf.get(site), "a used site")),
-      weight: flow,
-    })),
-  );
-  const firsts = new Set(house.paths.map((path) => path.stations[0]));
-  const clientCount = [...firsts].reduce<number>((sum, first) => sum + (stations[first ?? 0]?.slotCount ?? 0), 0);
-  const load: Load = {
-    kind: "closed",
-    clientCount,
-    promptTokens: PROMPT_TOKENS,
-    generatedTokens: GENERATED_TOKENS,
-    spread: 0.5,
-    underWay: true,
-  };
-  const flow = paths.reduce((sum, path) => sum + path.flow, 0) / 1e6;
-  return { flow, pathCount: paths.length, outcome: simulate(house, load, run) };
+/** A tiling of the case as a house, with sessions in every slot of those who hold the first layer. */
+export function caseHouse(read: SimulatedCase, tiling: Pick<Tiling, "holdings" | "chains">): HouseUnderLoad {
+  const stations = tiling.holdings.map(({ site, layers }) => stationOf(read, site, lengthOf(layers)));
+  const paths = tiling.chains.map(({ holdings, tokensPerSecond }) => ({ stations: holdings, weight: tokensPerSecond }));
+  const house = houseOf(read, stations, paths);
+  const firsts = new Set(paths.flatMap((path) => path.stations.slice(0, 1)));
+  const clientCount = [...firsts].reduce((sum, first) => sum + (stations[first]?.slotCount ?? 0), 0);
+  return { house, load: { kind: "closed", clientCount, underWay: true, ...REQUESTS } };
 }
 
-const RUN: Run = { seed: "planner-bench", warmUpTokens: 15_000, tokens: 30_000 };
+const REQUESTS = { promptTokens: PROMPT_TOKENS, generatedTokens: GENERATED_TOKENS, spread: 0.5 } as const;
 
-const nameOf = (field: Field, site: number): string => present(field.sites[site], "a site of the field").name;
+/** Sessions of the case that come at random, so many a second. */
+export const online = (sessionsPerSecond: number): Load => ({ kind: "open", sessionsPerSecond, ...REQUESTS });
+
+/** How long the search for a case may look, in evaluations. */
+export const CASE_EVALUATIONS = 15_000;
+
+/** What the planner chooses for the case; undefined where it finds no whole path. */
+export const servedCase = (read: SimulatedCase, problem: TilingProblem): Tiling | undefined =>
+  servedBest(problem, (tiling) => caseHouse(read, tiling));
 
 function houseOf(read: SimulatedCase, stations: readonly Station[], paths: readonly Path[]): House {
   const rowBits = 8 * read.model.activationBytesPerToken;
@@ -111,8 +88,10 @@ function houseOf(read: SimulatedCase, stations: readonly Station[], paths: reado
     entry: (to) => present(entries.get(name(to)), "a link from the coordinator"),
     exit: (from) => present(exits.get(name(from)), "a link to the coordinator"),
     gatewaySeconds: 0,
+    openSeconds: 0,
     budget: { rowsMax: 2048, prefillRowsBesideDecode: 512 }, // of GPUs: larger than ours on a CPU
     lingers: false,
+    keepsPace: true,
   };
 }
 

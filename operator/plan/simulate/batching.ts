@@ -16,17 +16,17 @@ export type SimulatedStep<Owner> = {
 /** Takes the next batch out of what waits, in order of arrival. Empty only where nothing waits. */
 export function takeBatch<Owner, Step extends SimulatedStep<Owner>>(
   waiting: Step[],
-  { rowsMax, prefillRowsBesideDecode }: Budget,
+  { rowsMax, prefillRowsBesideDecode, decodeRowsMax = rowsMax }: Budget,
 ): readonly Step[] {
   // PERF: nearly always. A session that decodes has one row at most, so nobody is here twice.
-  if (waiting.every(({ rowCount }) => rowCount === 1)) return waiting.splice(0, rowsMax);
+  if (waiting.every(({ rowCount }) => rowCount === 1)) return waiting.splice(0, Math.min(rowsMax, decodeRowsMax));
   const heads = firstOfEach(waiting);
   const oldest = heads[0];
   if (oldest === undefined) return [];
   const decodeCount = heads.filter(({ rowCount }) => rowCount === 1).length;
   const prefillMax = decodeCount === 0 ? rowsMax : prefillRowsBesideDecode;
   const reserved = oldest.rowCount > 1 ? rowsWithin(oldest, prefillMax, true) : 0;
-  const decodes = Math.min(decodeCount, rowsMax - reserved);
+  const decodes = Math.min(decodeCount, rowsMax - reserved, decodeRowsMax);
   let [decodeLeft, left] = [decodes, rowsMax - decodes];
   let prefillLeft = Math.min(left, prefillMax);
   const rows = new Map<Step, number>();
@@ -100,4 +100,31 @@ export function lingerSeconds({ now, waitingCount, returnsAt, segmentCount, batc
   const inTime = expected.filter((at) => at <= now + room).sort((a, b) => a - b);
   const last = inTime[Math.min(wanted, inTime.length) - 1];
   return last === undefined ? 0 : Math.min(room, Math.max(LINGER_SECONDS_MIN, 1.5 * (last - now)));
+}
+
+const SLACK = 2;
+const ROUNDS_REMEMBERED = 32;
+const BATCHES_REMEMBERED = 8;
+
+/** How many decoded rows a batch takes at most: see the runtime's schedule/pace.ts. */
+export class Pace {
+  #roundSeconds = 0;
+  #batchSeconds = 0;
+  #lastSeconds = 0;
+
+  /** A session's step has left, so long after its step before. */
+  left(seconds: number): void {
+    this.#roundSeconds += (seconds - this.#roundSeconds) / (this.#roundSeconds === 0 ? 1 : ROUNDS_REMEMBERED);
+  }
+
+  ran(seconds: number): void {
+    this.#batchSeconds += (seconds - this.#batchSeconds) / (this.#batchSeconds === 0 ? 1 : BATCHES_REMEMBERED);
+    this.#lastSeconds = seconds;
+  }
+
+  rowsMax(sessionCount: number): number {
+    if (this.#roundSeconds === 0) return Number.POSITIVE_INFINITY;
+    const share = Math.max(this.#batchSeconds, this.#lastSeconds) / this.#roundSeconds;
+    return Math.max(1, Math.ceil(SLACK * sessionCount * share));
+  }
 }

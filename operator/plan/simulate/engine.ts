@@ -1,7 +1,7 @@
 /** One segment's engine while it is simulated: what waits, what runs, who is away, and the devices it shares. */
 import type { EventQueue } from "./event-queue.ts";
 import type { Budget, House, Outcome, Station } from "./house.ts";
-import { lingerSeconds } from "./batching.ts";
+import { Pace, lingerSeconds } from "./batching.ts";
 import type { Step, Visit } from "./session.ts";
 
 /** A node that several stations may share: one batch at a time, in order of asking. */
@@ -15,7 +15,7 @@ type TakeBatch = (waiting: Step[], budget: Budget) => readonly Step[];
 export class Engine {
   readonly #station: Station;
   readonly #devices: readonly Device[];
-  readonly #house: Pick<House, "budget" | "lingers">;
+  readonly #house: Pick<House, "budget" | "lingers" | "keepsPace">;
   readonly #events: EventQueue;
   readonly #takeBatch: TakeBatch;
   readonly #ran: (engine: Engine, steps: readonly Step[]) => void;
@@ -24,10 +24,12 @@ export class Engine {
   #segmentCount = 1;
   #isRunning = false;
   #batchSeconds = 0;
+  readonly #pace = new Pace();
   #lingerUntil: number | undefined;
   #lingerId = 0;
   #busySeconds = 0;
   #startedAt = 0;
+  #blockedAt: number | undefined; // since when a device is busy with another station
   #batchCount = 0;
   #rowCount = 0;
   #stepCount = 0;
@@ -35,7 +37,7 @@ export class Engine {
   constructor(
     station: Station,
     devices: readonly Device[],
-    house: Pick<House, "budget" | "lingers">,
+    house: Pick<House, "budget" | "lingers" | "keepsPace">,
     events: EventQueue,
     takeBatch: TakeBatch,
     ran: (engine: Engine, steps: readonly Step[]) => void,
@@ -53,7 +55,7 @@ export class Engine {
   }
 
   admit(segmentCount: number): Visit {
-    const visit: Visit = { leftAt: undefined, away: undefined };
+    const visit: Visit = { leftAt: undefined, away: undefined, roundAt: undefined };
     this.#visits.add(visit);
     this.#segmentCount = segmentCount;
     return visit;
@@ -74,13 +76,14 @@ export class Engine {
     const busy = this.#devices.find((device) => device.isBusy);
     if (busy !== undefined) {
       if (!busy.waiting.includes(this)) busy.waiting.push(this);
+      this.#blockedAt ??= this.#events.now;
       return;
     }
     this.#start();
   }
 
   #start(): void {
-    const steps = this.#takeBatch(this.#waiting, this.#house.budget);
+    const steps = this.#takeBatch(this.#waiting, this.#budget());
     for (const device of this.#devices) device.isBusy = true;
     this.#isRunning = true;
     this.#lingerUntil = undefined;
@@ -96,10 +99,27 @@ export class Engine {
     const seconds = this.#station.stepSeconds({ rowCount, promptRowCount, positionCount, sampleCount });
     this.#startedAt = now;
     this.#batchSeconds = seconds;
+    // Two ranks on one node run at once, each slower: waiting for a turn is part of what a batch takes there.
+    this.#pace.ran(now - (this.#blockedAt ?? now) + seconds);
+    this.#blockedAt = undefined;
     this.#batchCount += 1;
     this.#rowCount += rowCount;
     this.#stepCount += steps.length;
     this.#events.put(now + seconds, () => this.#end(steps));
+  }
+
+  #budget(): Budget {
+    const { budget, keepsPace } = this.#house;
+    if (!keepsPace) return budget;
+    return { ...budget, decodeRowsMax: this.#pace.rowsMax(this.#visits.size) };
+  }
+
+  /** A session's step has left. */
+  leave(visit: Visit): void {
+    const { now } = this.#events;
+    if (visit.roundAt !== undefined) this.#pace.left(now - visit.roundAt);
+    visit.roundAt = now;
+    visit.leftAt = now;
   }
 
   #end(steps: readonly Step[]): void {
@@ -113,12 +133,19 @@ export class Engine {
     this.pump();
   }
 
+  /** Sessions that have something to run. */
+  #waitingCount(): number {
+    // PERF: nearly always nobody waits with more than one step.
+    if (this.#waiting.every(({ rowCount }) => rowCount === 1)) return this.#waiting.length;
+    return new Set(this.#waiting.map(({ owner }) => owner)).size;
+  }
+
   #lingers(): boolean {
     if (!this.#house.lingers) return false;
     const { now } = this.#events;
     if (this.#lingerUntil !== undefined && now >= this.#lingerUntil) return false;
-    const waitingCount = this.#waiting.length;
-    if (this.#visits.size <= waitingCount || this.#waiting.some(({ rowCount }) => rowCount > 1)) return false;
+    const waitingCount = this.#waitingCount();
+    if (this.#visits.size <= waitingCount) return false;
     const returnsAt: number[] = [];
     for (const { leftAt, away } of this.#visits)
       if (leftAt !== undefined && away !== undefined) returnsAt.push(leftAt + away);
@@ -151,6 +178,7 @@ export class Engine {
     return {
       name: this.#station.name,
       utilisation: seconds === 0 ? 0 : (this.#busySeconds + running) / seconds,
+      batchCount: this.#batchCount,
       rowsPerBatch: this.#batchCount === 0 ? 0 : this.#rowCount / this.#batchCount,
       sessionsPerBatch: this.#batchCount === 0 ? 0 : this.#stepCount / this.#batchCount,
     };

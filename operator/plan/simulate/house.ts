@@ -31,12 +31,18 @@ export type House = {
   readonly entry: (to: number) => Way; // from the gateway
   readonly exit: (from: number) => Way; // to the gateway
   readonly gatewaySeconds: number; // from a token's arrival there to the next step's departure
+  readonly openSeconds: number; // of a session: from a request's arrival to its first step, and as long to close it
   readonly budget: Budget;
+  readonly keepsPace: boolean; // engines leave waiting what is far more than comes in the time of a batch
   readonly lingers: boolean; // engines wait a moment for sessions that are about to come back
 };
 
 /** Rows of a batch, and of prompts beside decoded ones; see docs/simulation.md. */
-export type Budget = { readonly rowsMax: number; readonly prefillRowsBesideDecode: number };
+export type Budget = {
+  readonly rowsMax: number;
+  readonly prefillRowsBesideDecode: number;
+  readonly decodeRowsMax?: number; // left out: rowsMax
+};
 
 /** As ranks and gateway have it: engine/ort-engine.ts, rank.ts and session/rank-session.ts. */
 export const RUNTIME_BUDGET: Budget = { rowsMax: 512, prefillRowsBesideDecode: 64 };
@@ -74,6 +80,7 @@ export type Outcome = {
   readonly stations: readonly {
     readonly name: string;
     readonly utilisation: number;
+    readonly batchCount: number;
     readonly rowsPerBatch: number;
     readonly sessionsPerBatch: number;
   }[];

@@ -15,4 +15,4 @@ export type Session = {
 export type Step = SimulatedStep<Session>;
 
 /** A session as one engine holds it: when its last step left, and how long its next usually takes to come. */
-export type Visit = { leftAt: number | undefined; away: number | undefined };
+export type Visit = { leftAt: number | undefined; away: number | undefined; roundAt: number | undefined };

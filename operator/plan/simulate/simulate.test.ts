@@ -19,8 +19,10 @@ const aHouse = (stations: readonly Station[], set: Partial<House> = {}): House =
   entry: () => NOTHING,
   exit: () => NOTHING,
   gatewaySeconds: 0,
+  openSeconds: 0,
   budget: RUNTIME_BUDGET,
   lingers: true,
+  keepsPace: true,
   ...set,
 });
 const clients = (clientCount: number, set: Partial<Load> = {}): Load =>

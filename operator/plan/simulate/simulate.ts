@@ -136,9 +136,9 @@ class Simulation {
   #enter(step: Step): void {
     const first = present(this.#house.paths[step.owner.path]?.stations[0], "a path has a first station");
     const way = this.#house.entry(first);
-    this.#travel(-1 - first, way, step.rowCount, this.#house.gatewaySeconds, () =>
-      this.#engine(first).take([step], step.owner.visits[0]),
-    );
+    const isFirst = step.position < step.owner.promptTokens;
+    const after = isFirst ? this.#house.openSeconds : this.#house.gatewaySeconds;
+    this.#travel(-1 - first, way, step.rowCount, after, () => this.#engine(first).take([step], step.owner.visits[0]));
   }
 
   /** A batch was run: its rows go on, those that go the same way together. */
@@ -150,7 +150,7 @@ class Simulation {
       const hop = stations.indexOf(from);
       const next = stations[hop + 1];
       const visit = present(step.owner.visits[hop], "a visit for each hop");
-      visit.leftAt = this.#events.now;
+      engine.leave(visit);
       if (next === undefined) this.#sampled(from, step);
       else {
         const together = onward.get(next) ?? [];
@@ -194,11 +194,18 @@ class Simulation {
     session.lastTokenAt = now;
     if (session.generated < session.generatedTokens) return this.#askNext(session);
     this.#tally.sessionCount += 1;
-    this.#sessionCounts[session.path] = (this.#sessionCounts[session.path] ?? 1) - 1;
-    const { stations } = present(this.#house.paths[session.path], "a path of the house");
-    for (const [hop, station] of stations.entries()) this.#engine(station).dismiss(session.visits[hop]);
+    // Closing calls every rank, as opening does: whoever asks meanwhile still finds the session there.
+    const { openSeconds } = this.#house;
+    if (openSeconds === 0) this.#close(session);
+    else this.#events.put(now + openSeconds, () => this.#close(session));
     if (this.#load.kind === "closed") this.#ask(false);
-    else this.#serveLine();
+  }
+
+  #close({ path, visits }: Session): void {
+    this.#sessionCounts[path] = (this.#sessionCounts[path] ?? 1) - 1;
+    const { stations } = present(this.#house.paths[path], "a path of the house");
+    for (const [hop, station] of stations.entries()) this.#engine(station).dismiss(visits[hop]);
+    this.#serveLine();
   }
 
   #engine(station: number): Engine {
