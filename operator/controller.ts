@@ -43,7 +43,10 @@ export type ControllerOptions = {
   readonly imagePullPolicy?: string | undefined;
   /** As whom we write, where the API server is to deny the writes of deposed leaders: see kube/fence.ts. */
   readonly fenceAs?: string | undefined;
+  readonly leaseName?: string;
   readonly leaseTimes?: LeaseTimes;
+  /** Between two looks at what is settled. */
+  readonly settledMs?: number;
   readonly log: (event: string, fields?: Readonly<Record<string, unknown>>) => void;
 };
 
@@ -99,11 +102,11 @@ export class Controller {
   }
 
   async #leadWhenTime(signal: AbortSignal): Promise<void> {
-    const { client, clock, namespace, identity, leaseTimes, log } = this.#options;
+    const { client, clock, namespace, identity, leaseName = LEASE_NAME, leaseTimes, log } = this.#options;
     try {
       await untilAborted(this.#stores.firstLists(), signal);
       log("synced");
-      const named = { client, clock, namespace, name: LEASE_NAME, identity };
+      const named = { client, clock, namespace, name: leaseName, identity };
       const lease = await acquireLease({ ...named, ...leaseTimes }, signal);
       const either = AbortSignal.any([signal, lease.lost]);
       if (await this.#fenceRaised(lease.fence, either)) {
@@ -242,7 +245,7 @@ export class Controller {
       case "model": {
         const decided = await reconcile(cluster, name);
         house.changed();
-        return decided === undefined ? undefined : nextLookMs(decided);
+        return decided === undefined ? undefined : nextLookMs(decided, this.#options.settledMs ?? SETTLED_MS);
       }
       case "provider":
         await reportProvider({ client, clock, stores }, name);
@@ -262,11 +265,11 @@ export class Controller {
   }
 }
 
-function nextLookMs({ conditions }: Plan): number {
+function nextLookMs({ conditions }: Plan, settledMs: number): number {
   const holds = (type: string) =>
     conditions.some((condition) => condition.type === type && condition.status === "True");
   // Whatever is still loading is looked at while it does, also beside chains that serve.
-  if (holds("Ready") && holds("WeightsReady")) return SETTLED_MS;
+  if (holds("Ready") && holds("WeightsReady")) return settledMs;
   return holds("Planned") ? STARTING_MS : UNPLANNED_MS;
 }
 

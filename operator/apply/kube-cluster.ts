@@ -288,9 +288,11 @@ export class KubeCluster implements Cluster {
     const pod = stores.pods.get(key) ?? this.#madePods.get(key);
     // The machine is gone: nobody is left to end the process in good order, and its name is needed elsewhere.
     const grace = rank?.phase === "Lost" ? { graceSeconds: 0 } : {};
+    // The Secret first: after a crash between the two it is the pod that says what is still to be done. What runs has
+    // its files already.
+    await client.delete(SECRETS, { namespace, name });
     await client.delete(PODS, { namespace, name }, { uid: pod?.metadata.uid, ...grace });
     this.#madePods.delete(key);
-    await client.delete(SECRETS, { namespace, name });
     const type = rank?.phase === "Failed" || rank?.phase === "Lost" ? "Warning" : "Normal";
     await events.record(shardedModelResource, asObject(object), {
       type,

@@ -1,6 +1,7 @@
 /**
- * `npm run bench -- operator [--soak MINUTES]`: the operator's foundations against a real API server on this machine.
- * With `--soak` only the reflector is looked at, for that long, with a fault every 5 s.
+ * `npm run bench -- operator [--soak MINUTES | --crashes]`: the operator's foundations against a real API server on this
+ * machine. With `--soak` only the reflector is looked at, for that long, with a fault every 5 s; with `--crashes` only
+ * what becomes of a model when the operator crashes after any of its writes, which takes ten minutes.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ControlPlane, startControlPlane } from "../cluster/control-plane.ts";
@@ -8,6 +9,7 @@ import { changeLeaders, installFence, takeOverTimes } from "../cluster/leader-ch
 import { soak } from "../cluster/soak.ts";
 import { type BenchResult, atMost, rounded } from "./figures.ts";
 import { machineFacts } from "./machine.ts";
+import { crashed } from "./operator-crash.ts";
 
 const FAULT_EVERY_MS = 5_000;
 const SEED = 11;
@@ -19,22 +21,25 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   const only = at < 0 ? undefined : soaked;
   if (!(minutes > 0)) throw new Error("--soak wants minutes, such as 60");
   const facts = machineFacts();
+  if (args.includes("--crashes")) return resultOf(facts, [await crashed()]);
   const cluster = await startControlPlane();
   try {
     await sleep(1_000); // whatever starts up beside it
     const found: Found[] = [];
     for (const part of only === undefined ? [soaked, led] : [only]) found.push(await part(cluster, minutes));
-    return {
-      bench: "operator",
-      ...facts,
-      requirements: found.flatMap(({ requirements }) => requirements),
-      table: [["what", "figure"], ...found.flatMap(({ table }) => table)],
-      notes: found.flatMap(({ notes }) => notes),
-    };
+    return resultOf(facts, found);
   } finally {
     await cluster.stop();
   }
 }
+
+const resultOf = (facts: ReturnType<typeof machineFacts>, found: readonly Found[]): BenchResult => ({
+  bench: "operator",
+  ...facts,
+  requirements: found.flatMap(({ requirements }) => requirements),
+  table: [["what", "figure"], ...found.flatMap(({ table }) => table)],
+  notes: found.flatMap(({ notes }) => notes),
+});
 
 type Found = Pick<BenchResult, "requirements" | "table" | "notes">;
 

@@ -16,10 +16,11 @@ export class FakeMachines {
   /** Whether pods become ready as soon as they run. */
   autoReady = true;
 
-  /** Reports on the pods of `namespace` until {@link stop}. */
-  constructor(api: ApiClient, namespace: string) {
+  /** Reports on the pods of `namespace`, or of all, until {@link stop}. */
+  constructor(api: ApiClient, namespace?: string) {
     this.#api = api;
-    const path = `/api/v1/namespaces/${namespace}/pods?labelSelector=app.kubernetes.io%2Fcomponent%3Drank`;
+    const place = namespace === undefined ? "" : `/namespaces/${namespace}`;
+    const path = `/api/v1${place}/pods?labelSelector=app.kubernetes.io%2Fcomponent%3Drank`;
     void api.follow<Pod>(path, ({ type, object }) => this.#seen(type, object), this.#stop.signal);
   }
 
@@ -79,9 +80,14 @@ export class FakeMachines {
     }
   }
 
+  #nextAddress(): string {
+    this.#addressCount += 1;
+    return `127.77.${Math.floor(this.#addressCount / 250) % 250}.${1 + (this.#addressCount % 250)}`;
+  }
+
   async #report({ metadata, status: before }: Pod, ready: boolean, restartCount: number): Promise<void> {
     const value = ready ? "True" : "False";
-    const podIP = before?.podIP || `127.77.0.${(this.#addressCount += 1)}`;
+    const podIP = before?.podIP || this.#nextAddress();
     const state = { running: { startedAt: now() } };
     const status = {
       phase: "Running",

@@ -1,0 +1,330 @@
+/**
+ * An operator that is killed again and again, right after a write of its own has taken effect. It lives in this process:
+ * its client throws from then on, so that nothing it knew and nothing it was about to do is left. Another takes over.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { isJsonObject, parseJson } from "../../core/json.ts";
+import { systemClock } from "../../operator/clock.ts";
+import { Controller } from "../../operator/controller.ts";
+import { clusterAccess } from "../../operator/kube/access.ts";
+import { KubeClient } from "../../operator/kube/client.ts";
+import type { ControlPlane } from "./control-plane.ts";
+import type { KubeObject } from "../../operator/kube/objects.ts";
+import type { KubeObject as ApiObject } from "./kube-types.ts";
+import type { ModelWorld } from "./model-world.ts";
+
+/** After how many writes an operator dies; undefined: never. Asked once for each that is started. */
+export type Fates = () => number | undefined;
+
+class MortalClient extends KubeClient {
+  writeCount = 0;
+  #isDead = false;
+  readonly #diesAfter: number | undefined;
+  readonly #onDeath: () => void;
+
+  constructor(cluster: ControlPlane, diesAfter: number | undefined, onDeath: () => void) {
+    super(clusterAccess(cluster.kubeconfig));
+    this.#diesAfter = diesAfter;
+    this.#onDeath = onDeath;
+  }
+
+  override async open(call: Parameters<KubeClient["open"]>[0]): ReturnType<KubeClient["open"]> {
+    if (this.#isDead) throw new Error("crashed");
+    const response = await super.open(call);
+    if (call.method === "GET" || call.path.includes("/leases")) return response;
+    this.writeCount += 1;
+    if (this.writeCount !== this.#diesAfter && !this.#isDead) return response;
+    this.#isDead = true;
+    response.destroy(); // it has taken effect, and nobody hears of it
+    this.#onDeath();
+    throw new Error("crashed");
+  }
+}
+
+/** Keeps an operator running for the models of one namespace, until stopped. */
+export class Succession {
+  crashCount = 0;
+  readonly #world: ModelWorld;
+  readonly #namespace: string;
+  readonly #fates: Fates;
+  readonly #stop = new AbortController();
+  readonly #ended: Promise<void>;
+  #writeCount = 0;
+  #current: MortalClient | undefined;
+
+  constructor(world: ModelWorld, namespace: string, fates: Fates) {
+    this.#world = world;
+    this.#namespace = namespace;
+    this.#fates = fates;
+    this.#ended = this.#follow();
+  }
+
+  /** Writes so far, leases apart. */
+  get writeCount(): number {
+    return this.#writeCount + (this.#current?.writeCount ?? 0);
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort(new Error("the test is over"));
+    await this.#ended;
+  }
+
+  async #follow(): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      const death = new AbortController();
+      const client = new MortalClient(this.#world.cluster, this.#fates(), () => death.abort(new Error("crashed")));
+      this.#current = client;
+      const identity = `${this.#namespace}-${this.crashCount}`;
+      const controller = new Controller({
+        client,
+        clock: systemClock(),
+        namespace: "tessellate",
+        watchNamespace: this.#namespace,
+        identity,
+        leaseName: identity, // who leads is not the question here
+        image: "tessellate:test",
+        log: () => undefined,
+      });
+      await controller.run(AbortSignal.any([this.#stop.signal, death.signal])).catch(() => undefined);
+      client.close();
+      this.#writeCount += client.writeCount;
+      this.#current = undefined;
+      if (death.signal.aborted) this.crashCount += 1;
+    }
+  }
+}
+
+/** One thing that a person or the world does, and when it is over as far as can be seen. */
+type Step = {
+  readonly name: string;
+  readonly begin: (life: Life) => Promise<unknown>;
+  readonly settled: (seen: Seen) => boolean;
+};
+type Life = { readonly world: ModelWorld; readonly namespace: string };
+/** All there is of a model, without names of objects' versions, addresses and times. */
+type Seen = {
+  readonly pods: readonly string[];
+  readonly readyCount: number;
+  readonly ready: string;
+  readonly rest: string;
+};
+
+const MERGE = "application/merge-patch+json";
+const MODEL = "tiny";
+const modelPath = (namespace: string) => `/apis/tessellate.dev/v1alpha1/namespaces/${namespace}/shardedmodels`;
+const change = ({ world, namespace }: Life, spec: object) =>
+  world.cluster.api.request("PATCH", `${modelPath(namespace)}/${MODEL}`, { spec }, MERGE);
+
+export const STEPS: readonly Step[] = [
+  {
+    name: "create",
+    begin: ({ world, namespace }) => {
+      const spec = {
+        model: { source: { path: world.modelDirectory } },
+        placement: { providers: { min: 3 } },
+        slots: 2,
+      };
+      return world.cluster.api.request("POST", modelPath(namespace), {
+        apiVersion: "tessellate.dev/v1alpha1",
+        kind: "ShardedModel",
+        metadata: { name: MODEL },
+        spec,
+      });
+    },
+    settled: ({ ready, readyCount }) => ready === "True" && readyCount === 1,
+  },
+  {
+    name: "scale up",
+    begin: (life) => change(life, { replicas: 2 }),
+    settled: ({ ready, readyCount }) => ready === "True" && readyCount === 2,
+  },
+  {
+    name: "repair",
+    begin: ({ world, namespace }) =>
+      world.cluster.api.request("DELETE", `/api/v1/namespaces/${namespace}/pods/${MODEL}-0-1-0`),
+    settled: ({ ready, readyCount }) => ready === "True" && readyCount === 2,
+  },
+  {
+    name: "plan change",
+    begin: (life) => change(life, { contextLength: 256 }),
+    settled: ({ ready, readyCount }) => ready === "True" && readyCount === 2,
+  },
+  {
+    name: "scale down",
+    begin: (life) => change(life, { replicas: 1 }),
+    settled: ({ ready, readyCount }) => ready === "True" && readyCount === 1,
+  },
+  {
+    name: "delete",
+    begin: ({ world, namespace }) => world.cluster.api.request("DELETE", `${modelPath(namespace)}/${MODEL}`),
+    settled: ({ rest }) => rest === "",
+  },
+];
+
+export type LifeOutcome = {
+  /** After each step. */
+  readonly ends: readonly string[];
+  /** Rank pods that were made, each counted once. */
+  readonly podCount: number;
+  readonly writeCount: number;
+  readonly crashCount: number;
+};
+
+const REST_MS = 700;
+const PATIENCE_MS = 40_000;
+
+/**
+ * All steps, one after the other, in a namespace of its own. With `ends` each step is over once it looks as it did
+ * there; without, once it looks settled and nothing is written any more. Throws where that does not come.
+ */
+export async function liveThrough(
+  world: ModelWorld,
+  namespace: string,
+  fates: Fates,
+  ends?: readonly string[],
+): Promise<LifeOutcome> {
+  await world.createNamespace(namespace);
+  const { api } = world.cluster;
+  const life = { world, namespace };
+  const uids = new Set<string>();
+  const follow = new AbortController();
+  const rankPods = `/api/v1/namespaces/${namespace}/pods?labelSelector=app.kubernetes.io%2Fcomponent%3Drank`;
+  void api.follow<ApiObject>(rankPods, ({ object }) => void uids.add(object.metadata.uid ?? ""), follow.signal);
+  const operators = new Succession(world, namespace, fates);
+  const reached: string[] = [];
+  try {
+    for (const [index, { name, begin, settled }] of STEPS.entries()) {
+      const before = new Set(uids);
+      const writesBefore = operators.writeCount;
+      await begin(life);
+      const deadlineMs = performance.now() + PATIENCE_MS;
+      for (;;) {
+        const seen = await look(life);
+        const end = textOf(seen);
+        const remade = name !== "repair" || uids.size > before.size;
+        if (remade && settled(seen) && (ends === undefined || end === ends[index])) {
+          const { writeCount } = operators;
+          if (ends !== undefined || (await isAtRest(() => operators.writeCount, writeCount))) {
+            reached.push(ends === undefined ? textOf(await look(life)) : end);
+            break;
+          }
+        }
+        if (performance.now() > deadlineMs)
+          throw new Error(
+            `${namespace}, ${name}, ${operators.crashCount} crashes, ${operators.writeCount - writesBefore} writes: ${differences(end, ends?.[index] ?? "")}`,
+          );
+        await sleep(50);
+      }
+    }
+    return { ends: reached, podCount: uids.size, writeCount: operators.writeCount, crashCount: operators.crashCount };
+  } finally {
+    follow.abort(new Error("the life is over"));
+    await operators.stop();
+  }
+}
+
+/** A life for each of `points`, in which the operator crashes after so many writes and its successor lives. What went wrong. */
+export async function crashOnce(
+  world: ModelWorld,
+  calm: LifeOutcome,
+  points: readonly number[],
+  atATime: number,
+): Promise<readonly string[]> {
+  const wrong: string[] = [];
+  const left = [...points.entries()];
+  const work = async () => {
+    for (let next = left.shift(); next !== undefined; next = left.shift()) {
+      const [index, point] = next;
+      let isFirst = true;
+      const fates = () => {
+        const fate = isFirst ? point : undefined;
+        isFirst = false;
+        return fate;
+      };
+      try {
+        const { podCount } = await liveThrough(world, `once-${index}-${point}`, fates, calm.ends);
+        if (podCount !== calm.podCount)
+          wrong.push(`crashed after write ${point}: ${podCount} pods, not ${calm.podCount}`);
+      } catch (error) {
+        wrong.push(`crashed after write ${point}: ${error instanceof Error ? error.message : error}`);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: atATime }, work));
+  return wrong;
+}
+
+/** Lines that only one of two texts has. */
+function differences(is: string, wanted: string): string {
+  const [here, there] = [is.split("\n"), wanted.split("\n")];
+  const only = (lines: readonly string[], others: readonly string[], mark: string) =>
+    lines.filter((line) => !others.includes(line)).map((line) => `${mark} ${line.slice(0, 400)}`);
+  return `\n${[...only(here, there, "is"), ...only(there, here, "should be")].join("\n")}`;
+}
+
+async function isAtRest(count: () => number, before: number): Promise<boolean> {
+  await sleep(REST_MS);
+  return count() === before;
+}
+
+const textOf = ({ pods, rest }: Seen): string => [...pods, rest].join("\n");
+
+async function look({ world, namespace }: Life): Promise<Seen> {
+  const { api } = world.cluster;
+  const list = async (path: string) => (await api.get<{ items: readonly KubeObject[] }>(path)).items;
+  const own = `/api/v1/namespaces/${namespace}`;
+  const [models, plans, pods, secrets, services] = await Promise.all([
+    list(modelPath(namespace)),
+    list(`/apis/tessellate.dev/v1alpha1/namespaces/${namespace}/shardplans`),
+    list(`${own}/pods`),
+    list(`${own}/secrets`),
+    list(`${own}/services`),
+  ]);
+  const [model] = models;
+  const status = model?.["status"] as
+    | { conditions?: { type: string; status: string }[]; readyReplicas?: number }
+    | undefined;
+  const ready = status?.conditions?.find(({ type }) => type === "Ready")?.status ?? "";
+  const isCurrent =
+    (status as { observedGeneration?: number } | undefined)?.observedGeneration === model?.metadata.generation;
+  const podLines = pods.map(({ metadata, spec }) =>
+    JSON.stringify([
+      metadata.name,
+      spec,
+      sorted(parseJson(metadata.annotations?.["tessellate.dev/assignment"] ?? "")),
+      metadata.annotations?.["tessellate.dev/revision"],
+      metadata.deletionTimestamp,
+    ]),
+  );
+  const secretLines = secrets.map(({ metadata, data }) => {
+    const told = Buffer.from((data as Record<string, string> | undefined)?.["rank.json"] ?? "", "base64").toString();
+    return `${metadata.name} ${sorted(parseJson(told))}`;
+  });
+  const rest = [
+    ...models.map(({ spec, status: words }) => JSON.stringify([spec, words])),
+    ...plans.map(({ metadata, spec, status: words }) => JSON.stringify([metadata.name, spec, words])),
+    ...secretLines,
+    ...services.map(({ metadata }) => metadata.name),
+  ].map((line) => plain(line, namespace));
+  return {
+    pods: podLines.map((line) => plain(line, namespace)).sort(),
+    readyCount: status?.readyReplicas ?? 0,
+    ready: isCurrent ? ready : "",
+    rest: rest.sort().join("\n"),
+  };
+}
+
+/** What was made from a plan that was read back has its fields in another order. */
+const sorted = (value: unknown): string =>
+  JSON.stringify(value, (_, each: unknown) =>
+    isJsonObject(each) ? Object.fromEntries(Object.entries(each).sort(([a], [b]) => (a < b ? -1 : 1))) : each,
+  ) ?? "";
+
+/** Without what differs between any two lives: names of namespaces, addresses, times, ids. */
+const plain = (line: string, namespace: string): string =>
+  line
+    .replaceAll(namespace, "NAMESPACE")
+    .replace(/127\.\d+\.\d+\.\d+/g, "ADDRESS")
+    .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, "TIME")
+    .replace(/kube-api-access-\w+/g, "TOKEN")
+    .replace(/"observedGeneration":\d+/g, "GENERATION");

@@ -1,0 +1,89 @@
+/** Four nodes of four providers, a house, and room for models: what crash and scale tests begin with. */
+import { generateKeyPairSync } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { openAuthority } from "../../operator/apply/authority.ts";
+import { clusterAccess } from "../../operator/kube/access.ts";
+import { KubeClient } from "../../operator/kube/client.ts";
+import { type ControlPlane, startControlPlane } from "./control-plane.ts";
+import { startFakeHouse } from "./fake-house.ts";
+import { FakeMachines } from "./fake-machines.ts";
+import { makeHousePods, manifestText } from "./running-operator.ts";
+
+const CRDS = fileURLToPath(new URL("../../crds/", import.meta.url));
+const NODES = { "campus-a1": "campus", "garage-3": "garage", "studio-x1": "studio", "spare-1": "spare" };
+
+export type ModelWorld = {
+  readonly cluster: ControlPlane;
+  /** Holds a model's manifest and nothing else. */
+  readonly modelDirectory: string;
+  createNamespace(name: string): Promise<void>;
+  stop(): Promise<void>;
+};
+
+export async function startModelWorld(): Promise<ModelWorld> {
+  // Nobody renews the leases of machines that do not exist.
+  const cluster = await startControlPlane({
+    controllerManagerArgs: ["--controllers=*,-node-lifecycle-controller,-taint-eviction-controller"],
+  });
+  await cluster.kubectl(["apply", "-f", CRDS]);
+  const modelDirectory = await mkdtemp(join(tmpdir(), "tessellate-model-"));
+  await writeFile(join(modelDirectory, "tessellate-manifest.json"), manifestText());
+  const { api } = cluster;
+  // Kinds that were added a moment ago are answered 429 at first.
+  for (const kind of ["shardedmodels", "shardplans", "shardnodes", "providers", "settlements"])
+    while (
+      !(await api.get(`/apis/tessellate.dev/v1alpha1/${kind}`).then(
+        () => true,
+        () => false,
+      ))
+    )
+      await pause();
+  const createNamespace = async (name: string) => {
+    await api.request("POST", "/api/v1/namespaces", { metadata: { name } });
+    // A pod is refused until there is one.
+    while ((await api.find(`/api/v1/namespaces/${name}/serviceaccounts/default`)) === undefined) await pause();
+  };
+  await createNamespace("tessellate");
+  const machines = new FakeMachines(api);
+  await Promise.all(Object.keys(NODES).map((name) => machines.add(name)));
+  const client = new KubeClient(clusterAccess(cluster.kubeconfig));
+  const hosts = { gateway: "127.79.0.1", ledger: "127.79.0.2", unfenced: true } as const;
+  const house = await startFakeHouse(await openAuthority(client, "tessellate"), hosts);
+  client.close();
+  await makeHousePods(cluster, house);
+  const apiVersion = "tessellate.dev/v1alpha1";
+  const objects = Object.entries(NODES).flatMap(([name, provider]) => [
+    { apiVersion, kind: "Provider", metadata: { name: provider }, spec: { publicKey: newKey() } },
+    {
+      apiVersion,
+      kind: "ShardNode",
+      metadata: { name },
+      spec: {
+        provider,
+        memory: { freeBytes: "2Gi" },
+        memoryBytesPerSecond: "20G",
+        signer: { target: "signer.example.org:7300" },
+      },
+    },
+  ]);
+  await cluster.kubectl(["apply", "-f", "-"], objects.map((object) => JSON.stringify(object)).join("\n---\n"));
+  return {
+    cluster,
+    modelDirectory,
+    createNamespace,
+    async stop() {
+      machines.stop();
+      await house.close();
+      await cluster.stop();
+      await rm(modelDirectory, { recursive: true, force: true });
+    },
+  };
+}
+
+const pause = () => new Promise((resolve) => setTimeout(resolve, 20));
+
+const newKey = (): string =>
+  generateKeyPairSync("ed25519").publicKey.export({ format: "der", type: "spki" }).toString("base64");
