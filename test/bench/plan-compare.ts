@@ -1,5 +1,5 @@
 /** The search beside the exact solver on random small worlds. */
-import type { TilingProblem } from "../../operator/plan/tiling/problem.ts";
+import type { Tiling, TilingProblem } from "../../operator/plan/tiling/problem.ts";
 import { tile } from "../../operator/plan/tiling/tile.ts";
 import type { Exact } from "./plan-exact.ts";
 import { AIMS, type AimName, aSmallWorld } from "./plan-worlds.ts";
@@ -17,35 +17,33 @@ export function compareOn(exact: Exact, aim: AimName, seed: number): Compared {
   const problem = aSmallWorld(seed, aim, EVALUATIONS);
   const found = tile(problem);
   let best: number | undefined;
+  let possibleCount = problem.chainCount;
   // Where there are fewer chains than asked for, fewer are made: so the solver is asked for fewer as well.
-  for (let count = problem.chainCount; ; count = (count ?? 1) - 1) {
-    best = exact({ ...problem, chainCount: count });
-    if (best !== undefined || count === undefined || count <= 1) break;
+  for (; ; possibleCount = (possibleCount ?? 1) - 1) {
+    best = exact({ ...problem, chainCount: possibleCount });
+    if (best !== undefined || possibleCount === undefined || possibleCount <= 1) break;
   }
   if (best === undefined) {
     if (found.ok)
       throw new Error(`${aim} ${seed}: the solver finds no answer, the search says ${JSON.stringify(found)}`);
     return { aim, seed, worse: 0, isPossible: false };
   }
-  if (!found.ok) return { aim, seed, worse: 1, isPossible: true };
+  // Fewer chains than there could be is no answer to what was asked, however much they carry.
+  if (!found.ok || distinctCount(found.value) < (possibleCount ?? 0)) return { aim, seed, worse: 1, isPossible: true };
   const worse = lack(problem, found.value, best);
   if (worse < -1e-4) throw new Error(`${aim} ${seed}: the search claims better than the optimum by ${-worse}`);
   return { aim, seed, worse: Math.max(0, worse), isPossible: true };
 }
 
-function lack(problem: TilingProblem, ours: Parameters<typeof figureOf>[1], best: number): number {
+/** Chains that are named again beyond the number there are count once. */
+const distinctCount = ({ chains }: Tiling): number => new Set(chains.map(({ holdings }) => holdings.join())).size;
+
+function lack(problem: TilingProblem, ours: Tiling, best: number): number {
   const figure = figureOf(problem, ours);
   return problem.aim.kind === "throughput" ? 1 - figure / best : figure / best - 1;
 }
 
-function figureOf(
-  { aim }: TilingProblem,
-  ours: {
-    readonly tokensPerSecond: number;
-    readonly pricePerHour: number;
-    readonly chains: readonly { readonly secondsPerToken: number }[];
-  },
-): number {
+function figureOf({ aim }: TilingProblem, ours: Tiling): number {
   switch (aim.kind) {
     case "throughput":
       return ours.tokensPerSecond;
@@ -56,9 +54,10 @@ function figureOf(
   }
 }
 
-/** Seeds 0 to worldCount − 1, each under every aim. */
-export function compareAll(exact: Exact, worldCount: number): readonly Compared[] {
-  return Array.from({ length: worldCount }, (_, seed) => AIMS.map((aim) => compareOn(exact, aim, seed))).flat();
+/** So many seeds from `firstSeed` on, each under every aim. */
+export function compareAll(exact: Exact, worldCount: number, firstSeed = 0): readonly Compared[] {
+  const seeds = Array.from({ length: worldCount }, (_, index) => firstSeed + index);
+  return seeds.flatMap((seed) => AIMS.map((aim) => compareOn(exact, aim, seed)));
 }
 
 export const isOptimal = ({ worse }: Compared): boolean => worse <= 1e-4;

@@ -15,6 +15,7 @@ import { MICRO, fieldOf } from "../../operator/plan/tiling/field.ts";
 import { tile } from "../../operator/plan/tiling/tile.ts";
 import { type BenchResult, atLeast, atMost, rounded } from "./figures.ts";
 import { machineFacts } from "./machine.ts";
+import { provedBound } from "./plan-bound.ts";
 import { placementOf, problemOfCase, readCase } from "./plan-case.ts";
 import { type Compared, compareAll, isOptimal } from "./plan-compare.ts";
 import { exactSolver } from "./plan-exact.ts";
@@ -46,7 +47,10 @@ const optionOf = (args: readonly string[], name: string): string | undefined => 
   return at < 0 ? undefined : args[at + 1];
 };
 
-/** One JSON line: who holds which layers, the flow in tokens a second and the seconds that the search took. */
+/**
+ * One JSON line: who holds which layers, the flow in tokens a second and the seconds that the search took; with
+ * `--bound` also a flow that linear programmes prove to be beyond any placement, see plan-bound.ts.
+ */
 export async function answerCase(args: readonly string[]): Promise<string> {
   const path = optionOf(args, "--case");
   if (path === undefined) throw new Error("--case wants a file of the planner-bench form");
@@ -56,7 +60,11 @@ export async function answerCase(args: readonly string[]): Promise<string> {
   const seconds = rounded((performance.now() - start) / 1000);
   const flow = Number(tiling.tokensPerSecond.toFixed(6));
   const bound = Number(tiling.tokensPerSecondBound.toFixed(6));
-  return JSON.stringify({ case: read.case, placement: placementOf(tiling), flow, bound, seconds });
+  const proved = args.includes("--bound")
+    ? await provedBound(problemOfCase(read, 0), tiling.tokensPerSecondBound, tiling.tokensPerSecond)
+    : undefined;
+  const more = proved === undefined ? {} : { provedBound: Number(proved.tokensPerSecond.toFixed(6)) };
+  return JSON.stringify({ case: read.case, placement: placementOf(tiling), flow, bound, ...more, seconds });
 }
 
 export async function run(args: readonly string[]): Promise<BenchResult> {
