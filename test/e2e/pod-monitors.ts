@@ -18,15 +18,15 @@ interface PodMonitor extends KubeObject {
   };
 }
 
-/** Everything that a PodMonitor may hold: the schema is Prometheus' operator's business, not ours. */
-const DEFINITION = {
+/** Everything that such an object may hold: the schema is Prometheus' operator's business, not ours. */
+const definitionOf = (kind: string) => ({
   apiVersion: "apiextensions.k8s.io/v1",
   kind: "CustomResourceDefinition",
-  metadata: { name: "podmonitors.monitoring.coreos.com" },
+  metadata: { name: `${kind.toLowerCase()}s.monitoring.coreos.com` },
   spec: {
     group: "monitoring.coreos.com",
     scope: "Namespaced",
-    names: { kind: "PodMonitor", plural: "podmonitors", singular: "podmonitor" },
+    names: { kind, plural: `${kind.toLowerCase()}s`, singular: kind.toLowerCase() },
     versions: [
       {
         name: "v1",
@@ -36,12 +36,20 @@ const DEFINITION = {
       },
     ],
   },
-};
+});
 
 /** Makes the cluster know PodMonitors. */
-export async function definePodMonitors({ kubectl }: ControlPlane): Promise<void> {
-  await kubectl(["apply", "-f", "-"], JSON.stringify(DEFINITION));
-  await kubectl(["wait", "--for=condition=Established", `crd/${DEFINITION.metadata.name}`, "--timeout=30s"]);
+export const definePodMonitors = (controlPlane: ControlPlane): Promise<void> => define(controlPlane, ["PodMonitor"]);
+
+/** Makes the cluster know all that the chart has for Prometheus. */
+export const defineMonitoring = (controlPlane: ControlPlane): Promise<void> =>
+  define(controlPlane, ["PodMonitor", "ServiceMonitor", "PrometheusRule"]);
+
+async function define({ kubectl }: ControlPlane, kinds: readonly string[]): Promise<void> {
+  const definitions = kinds.map(definitionOf);
+  await kubectl(["apply", "-f", "-"], JSON.stringify({ apiVersion: "v1", kind: "List", items: definitions }));
+  const names = definitions.map(({ metadata }) => `crd/${metadata.name}`);
+  await kubectl(["wait", "--for=condition=Established", ...names, "--timeout=30s"]);
 }
 
 /** `host:port` of every target, by the name of the PodMonitor that asks for it. */

@@ -26,12 +26,17 @@ export async function whyNotRestricted(
     ...spec,
     serviceAccountName: "nobody",
   };
-  const pod = {
-    apiVersion: "v1",
-    kind: "Pod",
-    metadata: { name: metadata.name, namespace: STRICT_NAMESPACE },
-    spec: kept,
-  };
+  return whyNotAdmitted({ kubectl }, STRICT_NAMESPACE, kept, metadata.name);
+}
+
+/** Why an API server takes no such pod in the namespace, or undefined where it would. None is made. */
+export async function whyNotAdmitted(
+  { kubectl }: Pick<ControlPlane, "kubectl">,
+  namespace: string,
+  spec: object,
+  name = "tried",
+): Promise<string | undefined> {
+  const pod = { apiVersion: "v1", kind: "Pod", metadata: { name, namespace }, spec };
   try {
     await kubectl(["create", "--dry-run=server", "-f", "-"], JSON.stringify(pod));
     return undefined;
@@ -59,4 +64,17 @@ export async function rightsOf(
     .map((line) => line.trim().replace(/\s+/g, " "))
     .filter(Boolean)
     .sort();
+}
+
+type Account = { readonly namespace: string; readonly account: string };
+
+/** What a service account may do in a namespace beyond what everybody who is known to the cluster may. */
+export async function rightsBeyond(
+  controlPlane: ControlPlane,
+  { namespace, account }: Account,
+  where: string,
+): Promise<readonly string[]> {
+  const everybody = new Set(await rightsOf(controlPlane, "nowhere", "nobody", where));
+  const own = await rightsOf(controlPlane, namespace, account, where);
+  return own.filter((line) => !everybody.has(line));
 }
