@@ -9,6 +9,8 @@ import { aModel, aNode } from "../../operator/plan/builders.ts";
 import type { NodeFacts } from "../../operator/plan/types.ts";
 import { MONITORING, render } from "../chart/helm.ts";
 import { type ControlPlane, startControlPlane } from "../cluster/control-plane.ts";
+import { until } from "../until.ts";
+import { startChartOperator } from "./chart-operator.ts";
 import { CHART, HOUSE_NAMESPACE } from "./house.ts";
 import { defineMonitoring } from "./pod-monitors.ts";
 import { rightsBeyond, whyNotAdmitted } from "./rights.ts";
@@ -129,12 +131,17 @@ describe("the chart and an API server", function () {
     expect(await columns()).to.equal(whole);
   });
 
-  it("leaves models where they are on uninstall, and takes them up again on install", async () => {
+  it("leaves models and the fence where they are on uninstall, and takes them up again on install", async () => {
     await helm("uninstall", "tessellate");
     expect(await kubectl("get", "sm", "-n", "models", "--no-headers")).to.match(/^kept\s/);
     expect(
       await kubectl("get", "clusterroles,clusterrolebindings,pdb,networkpolicies", "-A", "-o", "name"),
     ).not.to.contain("tessellate");
+    const policies = "validatingadmissionpolicies,validatingadmissionpolicybindings";
+    expect((await kubectl("get", policies, "-o", "name")).match(/\/tessellate-\S+/g)).to.deep.equal([
+      "/tessellate-fence",
+      "/tessellate-fence",
+    ]);
     await helm("install", "tessellate", CHART);
     await kubectl("delete", "sm", "kept", "-n", "models");
   });
@@ -168,6 +175,68 @@ describe("the chart and an API server", function () {
     await list("operator of one namespace, in any other", house, "default");
     expect(`${lines.join("\n").trim()}\n`).to.equal(readFileSync("test/chart/rights.txt", "utf8"));
   });
+
+  it("keeps the operator to what bears its label, whatever RBAC would allow", async () => {
+    const as = `--as=system:serviceaccount:${HOUSE_NAMESPACE}:tessellate-operator`;
+    const secret = (name: string, labels: object) =>
+      JSON.stringify({ apiVersion: "v1", kind: "Secret", metadata: { name, namespace: "models", labels } });
+    const asOperator = (args: readonly string[], object?: string) =>
+      controlPlane.kubectl([...args, as], object).then(
+        () => "done",
+        (error: unknown) => String(error),
+      );
+    const ours = { "app.kubernetes.io/managed-by": "tessellate-operator" };
+    await controlPlane.kubectl(["apply", "-f", "-"], secret("somebodys", {}));
+    await until("the policy to be in force", async () => {
+      return (await asOperator(["create", "-f", "-"], secret("other", {}))).includes("and nothing else");
+    });
+    expect(await asOperator(["delete", "secret", "somebodys", "-n", "models"])).to.contain("may not touch it");
+    const label = JSON.stringify({ metadata: { labels: ours } });
+    expect(await asOperator(["patch", "secret", "somebodys", "-n", "models", "-p", label])).not.to.equal("done");
+    expect(await asOperator(["create", "-f", "-"], secret("mine", ours))).to.equal("done");
+    expect(await asOperator(["delete", "secret", "mine", "-n", "models", "--wait=false"])).to.equal("done");
+  });
+
+  for (const values of [{}, { "operator.watchNamespace": "models" }]) {
+    it(`lets the operator do its work with ${JSON.stringify(values)}, and refuses it nothing`, async () => {
+      const set = Object.entries(values).map(([key, value]) => `--set=${key}=${value}`);
+      await helm("upgrade", "tessellate", CHART, "--reset-values", ...set);
+      const name = `asked-${set.length}`;
+      const api = { apiVersion: "tessellate.dev/v1alpha1" };
+      await apply({ ...api, kind: "Provider", metadata: { name }, spec: {} });
+      const source = { path: "models/demo" };
+      await apply({
+        ...api,
+        kind: "ShardedModel",
+        metadata: { name, namespace: "models" },
+        spec: { model: { source } },
+      });
+      const operator = await startChartOperator(controlPlane, values);
+      try {
+        await until("it to lead", () => operator.log().some(({ event }) => event === "leads")).catch(
+          (error: unknown) => {
+            throw new Error(`${error}; it said:\n${operator.text()}`);
+          },
+        );
+        await kubectl(
+          "wait",
+          `provider/${name}`,
+          "--for=jsonpath={.status.conditions[0].reason}=NoPublicKey",
+          "--timeout=30s",
+        );
+        await kubectl("wait", `sm/${name}`, "-n", "models", "--for=condition=Ready=false", "--timeout=30s");
+        await until("the certificates of gateway and ledger", async () => {
+          const secrets = await kubectl("get", "secrets", "-n", HOUSE_NAMESPACE, "-o", "name");
+          return secrets.includes("tessellate-gateway-tls") && secrets.includes("tessellate-ledger-tls");
+        });
+      } finally {
+        await operator.stop();
+      }
+      expect(operator.log().filter((line) => /orbidden|trouble/.test(JSON.stringify(line)))).to.deep.equal([]);
+      await kubectl("delete", `provider/${name}`);
+      await kubectl("delete", "sm", name, "-n", "models");
+    });
+  }
 
   it("adds its roles to the cluster's own", async () => {
     for (const role of ["view", "edit", "admin"]) {

@@ -137,6 +137,11 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{- /* Who the operator is to the API server. */ -}}
+{{- define "tessellate.operatorUser" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "tessellate.fullname" . }}-operator
+{{- end }}
+
 {{- define "tessellate.claim" -}}
 {{- if .enabled }}
 volumeClaimTemplates:
