@@ -69,13 +69,15 @@ export class Controller {
   constructor(options: ControllerOptions) {
     this.#options = options;
     const { client, clock, namespace, watchNamespace, log } = options;
-    this.#queue = new WorkQueue(clock);
+    this.#queue = new WorkQueue(clock, (key, waitedMs) => {
+      this.metrics.queueWaitSeconds.observe({ kind: kindOf(key) }, waitedMs / 1000);
+    });
     this.#stores = new Stores({
       client,
       clock,
       namespace,
       watchNamespace,
-      onWork: (key) => this.#queue.add(key),
+      onWork: (key, urgency) => this.#queue.add(key, urgency),
       onPicture: () => this.#house?.changed(),
       onTrouble: (detail) => log("watch-trouble", { detail }),
     });
@@ -219,12 +221,12 @@ export class Controller {
 
   async #work(cluster: KubeCluster, house: House): Promise<void> {
     for (let key = await this.#queue.take(); key !== undefined; key = await this.#queue.take()) {
-      const kind = key.slice(0, key.indexOf("/"));
+      const kind = kindOf(key);
       const observe = this.metrics.reconcileSeconds.startTimer({ kind });
       try {
         const againMs = await this.#handle(cluster, house, kind, key.slice(kind.length + 1));
         this.#queue.forget(key);
-        if (againMs !== undefined) this.#queue.addAfter(key, againMs * (1 + Math.random() / 10));
+        if (againMs !== undefined) this.#queue.addAfter(key, againMs * (1 + Math.random() / 10), "later");
         observe({ result: "ok" });
       } catch (error) {
         observe({ result: "failed" });
@@ -264,6 +266,8 @@ export class Controller {
     }
   }
 }
+
+const kindOf = (key: string): string => key.slice(0, key.indexOf("/"));
 
 function nextLookMs({ conditions }: Plan, settledMs: number): number {
   const holds = (type: string) =>

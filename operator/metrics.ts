@@ -15,6 +15,14 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly queueWaitSeconds = new Histogram({
+    name: "tessellate_work_queue_wait_seconds",
+    help: "From a change, or the time of a look, to the start of the work on it, by the object's kind.",
+    labelNames: ["kind"],
+    buckets: SECONDS,
+    registers: [this.registry],
+  });
+
   constructor(state: { readonly stores: Stores; readonly queueDepth: () => number; readonly leads: () => boolean }) {
     const { stores } = state;
     collectDefaultMetrics({ register: this.registry });

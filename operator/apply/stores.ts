@@ -8,6 +8,7 @@ import { shardPlanResource } from "../../core/gen/crds/shardplan.ts";
 import { isJsonObject } from "../../core/json.ts";
 import type { KubeClient } from "../kube/client.ts";
 import { type KubeObject, NODES, PODS, keyOf } from "../kube/objects.ts";
+import type { Urgency } from "../kube/queue.ts";
 import { type Change, Reflector, type ReflectorOptions } from "../kube/reflector.ts";
 import { sameJson } from "../kube/same.ts";
 import {
@@ -28,7 +29,8 @@ export type StoresOptions = {
   readonly clock: Clock;
   readonly namespace: string; // our own: gateways and the ledger live here
   readonly watchNamespace?: string | undefined; // of the models; left out: all
-  readonly onWork: (key: WorkKey) => void;
+  /** Later: nobody has touched it, but what it depends on may have changed. */
+  readonly onWork: (key: WorkKey, urgency?: Urgency) => void;
   /** What gateways and the ledger are told may have changed. */
   readonly onPicture: () => void;
   readonly onTrouble: (detail: string) => void;
@@ -162,11 +164,12 @@ export class Stores {
   }
 
   #allModels(): void {
-    for (const model of this.models.all()) this.#options.onWork(`model/${keyOf(model)}`);
+    for (const model of this.models.all()) this.#options.onWork(`model/${keyOf(model)}`, "later");
   }
 
   #unplacedModels(): void {
-    for (const model of this.models.all()) if (!isPlanned(model)) this.#options.onWork(`model/${keyOf(model)}`);
+    for (const model of this.models.all())
+      if (!isPlanned(model)) this.#options.onWork(`model/${keyOf(model)}`, "later");
   }
 }
 

@@ -64,6 +64,35 @@ describe("WorkQueue", () => {
     expect(queue.addAfterFailure("a")).to.be.at.most(50);
   });
 
+  it("gives what is urgent first, and every eighth time what is not", async () => {
+    for (const key of ["x", "y"]) queue.add(key, "later");
+    for (let index = 0; index < 9; index++) queue.add(`n${index}`);
+    const taken: string[] = [];
+    while (queue.depth > 0) taken.push(String(await queue.take()));
+    expect(taken).to.deep.equal(["n0", "n1", "n2", "n3", "n4", "n5", "n6", "x", "n7", "n8", "y"]);
+  });
+
+  it("gives a key earlier that has become urgent, and does not make an urgent one wait", async () => {
+    queue.add("a", "later");
+    queue.add("b", "later");
+    queue.add("b");
+    queue.add("c");
+    queue.add("c", "later");
+    expect(queue.depth).to.equal(3);
+    expect([await queue.take(), await queue.take(), await queue.take()]).to.deep.equal(["b", "c", "a"]);
+  });
+
+  it("says how long each has waited, since it was asked for first", async () => {
+    const waits: string[] = [];
+    queue = new WorkQueue(clock, (key, waitedMs) => waits.push(`${key} ${waitedMs}`));
+    queue.add("a");
+    clock.advance(30);
+    queue.add("a");
+    clock.advance(10);
+    await queue.take();
+    expect(waits).to.deep.equal(["a 40"]);
+  });
+
   it("ends everybody's waiting when it is closed", async () => {
     const taken = queue.take();
     queue.addAfter("a", 10);

@@ -1,38 +1,53 @@
 /**
  * Keys to be looked at. A key that is already waiting is not added twice; one that is being worked on waits until that
  * is done, so the same object is never reconciled twice at a time; one that failed comes back later and later.
+ *
+ * What somebody changed goes before what is merely to be looked at again, such as every model after a node has changed:
+ * a thousand of those do not keep the one waiting that a person looks at. Every eighth is of the latter all the same.
  */
 import type { Clock } from "../../core/clock.ts";
 import { BackOff } from "./back-off.ts";
 
+export type Urgency = "now" | "later";
+
+/** So many in a row that are urgent let one through that is not. */
+const URGENT_COUNT_MAX = 7;
+
 export class WorkQueue {
   readonly #clock: Clock;
-  readonly #waiting: string[] = []; // in order of arrival
-  readonly #dirty = new Set<string>(); // to be looked at: waiting, or changed while in work
+  readonly #onTake: (key: string, waitedMs: number) => void;
+  readonly #waiting = { now: new Set<string>(), later: new Set<string>() }; // in order of arrival
+  /** To be looked at, waiting or changed while in work; and since when. */
+  readonly #dirty = new Map<string, { readonly urgency: Urgency; readonly sinceMs: number }>();
   readonly #inWork = new Set<string>();
   readonly #backOffs = new Map<string, BackOff>();
   readonly #later = new Map<string, { readonly atMs: number; readonly cancel: AbortController }>();
   readonly #takers: ((key: string | undefined) => void)[] = [];
   #closed = false;
+  #urgentCount = 0;
 
-  constructor(clock: Clock) {
+  /** `onTake` hears how long each key has waited. */
+  constructor(clock: Clock, onTake: (key: string, waitedMs: number) => void = () => undefined) {
     this.#clock = clock;
+    this.#onTake = onTake;
   }
 
   /** Keys that wait, those in work not counted. */
   get depth(): number {
-    return this.#waiting.length;
+    return this.#waiting.now.size + this.#waiting.later.size;
   }
 
-  add(key: string): void {
-    if (this.#closed || this.#dirty.has(key)) return;
-    this.#dirty.add(key);
+  add(key: string, urgency: Urgency = "now"): void {
+    const known = this.#dirty.get(key);
+    if (this.#closed || known?.urgency === "now" || known?.urgency === urgency) return;
+    this.#dirty.set(key, { urgency, sinceMs: this.#clock.monotonicMs() });
     if (this.#inWork.has(key)) return;
-    this.#offer(key);
+    if (known !== undefined) this.#waiting[known.urgency].delete(key); // it has become urgent
+    this.#offer(key, urgency);
   }
 
   /** Adds `key` in `milliseconds`, or earlier where it is due earlier anyway. */
-  addAfter(key: string, milliseconds: number): void {
+  addAfter(key: string, milliseconds: number, urgency: Urgency = "now"): void {
     if (this.#closed) return;
     const atMs = this.#clock.monotonicMs() + milliseconds;
     const known = this.#later.get(key);
@@ -43,7 +58,7 @@ export class WorkQueue {
     this.#clock.sleep(milliseconds, cancel.signal).then(
       () => {
         this.#later.delete(key);
-        this.add(key);
+        this.add(key, urgency);
       },
       () => undefined, // cancelled
     );
@@ -65,7 +80,7 @@ export class WorkQueue {
 
   /** The next key, as soon as there is one; undefined once the queue is closed. Say {@link done} afterwards. */
   take(): Promise<string | undefined> {
-    const key = this.#waiting.shift();
+    const key = this.#next();
     if (key !== undefined) return Promise.resolve(this.#begin(key));
     if (this.#closed) return Promise.resolve(undefined);
     return new Promise((resolve) => this.#takers.push(resolve));
@@ -73,24 +88,36 @@ export class WorkQueue {
 
   done(key: string): void {
     this.#inWork.delete(key);
-    if (this.#dirty.has(key)) this.#offer(key);
+    const dirty = this.#dirty.get(key);
+    if (dirty !== undefined) this.#offer(key, dirty.urgency);
   }
 
   close(): void {
     this.#closed = true;
-    this.#waiting.length = 0;
+    for (const keys of Object.values(this.#waiting)) keys.clear();
     for (const { cancel } of this.#later.values()) cancel.abort();
     for (const taker of this.#takers.splice(0)) taker(undefined);
   }
 
-  #offer(key: string): void {
+  #offer(key: string, urgency: Urgency): void {
     if (this.#closed) return;
     const taker = this.#takers.shift();
     if (taker) taker(this.#begin(key));
-    else this.#waiting.push(key);
+    else this.#waiting[urgency].add(key);
+  }
+
+  #next(): string | undefined {
+    const { now, later } = this.#waiting;
+    const isTurnOfLater = now.size === 0 || (this.#urgentCount >= URGENT_COUNT_MAX && later.size > 0);
+    this.#urgentCount = isTurnOfLater ? 0 : this.#urgentCount + 1;
+    const [key] = isTurnOfLater ? later : now;
+    if (key !== undefined) (isTurnOfLater ? later : now).delete(key);
+    return key;
   }
 
   #begin(key: string): string {
+    const nowMs = this.#clock.monotonicMs();
+    this.#onTake(key, nowMs - (this.#dirty.get(key)?.sinceMs ?? nowMs));
     this.#dirty.delete(key);
     this.#inWork.add(key);
     return key;
