@@ -1,6 +1,6 @@
 /**
  * The tiling that serves most, not the one through which most could flow: a flow knows nothing of latency, queues or
- * slots. Begins from unlike tilings (what the search finds, and layers cut evenly with the sites dealt out to them),
+ * slots. Begins from unlike tilings (what the search finds, layers cut evenly, kinds of sites and regions apart),
  * changes each by small moves that a closed form judges, and lets the simulation choose among them. Pure and seeded.
  */
 import { type Seeded, seededBy } from "../seeded.ts";
@@ -8,10 +8,10 @@ import { candidates } from "../tiling/candidates.ts";
 import { type State, copyState, fieldOf, stateOf } from "../tiling/field.ts";
 import { Judge } from "../tiling/judge.ts";
 import { Moves } from "../tiling/moves.ts";
-import type { Tiling, TilingProblem } from "../tiling/problem.ts";
-import { dealtEvenly } from "./even-stages.ts";
+import type { Holding, Tiling, TilingProblem } from "../tiling/problem.ts";
 import { expected } from "./expected.ts";
 import type { House, Load, Run } from "./house.ts";
+import { apart, dealtEvenly } from "./starts.ts";
 import { simulate } from "./simulate.ts";
 
 export type HouseOf = (tiling: Tiling) => { readonly house: House; readonly load: Load };
@@ -29,7 +29,7 @@ export type Effort = {
 export const EFFORT: Effort = {
   foundCount: 6,
   evenCount: 4,
-  moveCount: 200,
+  moveCount: 400,
   finalistCount: 3,
   tokens: 4000,
   finalTokens: 16_000,
@@ -57,9 +57,12 @@ export function servedBest(problem: TilingProblem, houseOf: HouseOf, effort: Eff
       const run: Run = { seed: "served", warmUpTokens: Math.ceil(tokens / 2), tokens };
       return { tiling, score: score(tiling, simulate(house, load, run).generatedPerSecond) };
     };
-  const even = dealtEvenly(problem).flatMap((holdings) => judge.tiling(stateOf(judge.field, holdings)) ?? []);
+  const tilingOf = (holdings: readonly Holding[]): readonly Tiling[] =>
+    [judge.tiling(stateOf(judge.field, holdings)) ?? []].flat();
+  const even = dealtEvenly(problem).flatMap(tilingOf);
   const starts = [
     ...found,
+    ...apart(problem).flatMap(tilingOf),
     ...bestOf(
       even.map((tiling) => ({ tiling, score: guess(tiling) })),
       effort.evenCount,
@@ -74,14 +77,14 @@ export function servedBest(problem: TilingProblem, houseOf: HouseOf, effort: Eff
 }
 
 /** Of the most that is known to flow, what may be given up for more that is served. */
-const FLOW_MIN = 0.89;
+const FLOW_MIN = 0.82;
 
 /**
  * What is served weighs twice as much as what could flow if there were sessions enough; much less than could flow is
  * not worth it.
  */
 const worthOf = (generatedPerSecond: number, flow: number, most: number): number =>
-  generatedPerSecond * Math.sqrt(flow) * Math.min(1, flow / (FLOW_MIN * most)) ** 8;
+  generatedPerSecond * Math.sqrt(flow) * Math.min(1, flow / (FLOW_MIN * most)) ** 40;
 
 const bestOf = (known: readonly Known[], count: number): readonly Tiling[] =>
   known

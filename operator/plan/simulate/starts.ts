@@ -1,5 +1,9 @@
-/** Tilings to begin from: rows of even stages with the sites dealt out to them, as a person would place them. */
+/**
+ * Tilings to begin from, as a person would place them: rows of even stages with the sites dealt out to them, sites of a
+ * kind apart from the others, and regions apart.
+ */
 import type { Holding, Site, TilingProblem } from "../tiling/problem.ts";
+import { tile } from "../tiling/tile.ts";
 
 /** For each number of stages: layers cut evenly, each node to the stage that serves least, quickest nodes first. */
 export function dealtEvenly(problem: TilingProblem): readonly (readonly Holding[])[] {
@@ -27,4 +31,25 @@ function dealt({ layerCount, sites }: TilingProblem, stageCount: number): readon
     return { site: site.name, layers: { start: stage.start, end: stage.end } };
   });
   return stages.every(({ rate }) => rate > 0) ? holdings : undefined;
+}
+
+const PARTS_MAX = 6;
+
+/** Chains of one kind of site each, and of one region each, found apart: sessions of one wait for none of the others. */
+export function apart(problem: TilingProblem): readonly (readonly Holding[])[] {
+  const keys: readonly ((site: Site) => string)[] = [
+    ({ tokensPerSecond }) => tokensPerSecond.join(),
+    ({ region }) => region,
+    ({ region, tokensPerSecond }) => `${region} ${tokensPerSecond.join()}`,
+  ];
+  return keys.flatMap((keyOf) => {
+    const parts = [...Map.groupBy(problem.sites, keyOf).values()];
+    if (parts.length < 2 || parts.length > PARTS_MAX) return [];
+    const evaluationCount = Math.ceil(problem.evaluationCount / parts.length);
+    const holdings = parts.flatMap((sites) => {
+      const tiled = tile({ ...problem, sites, evaluationCount });
+      return tiled.ok ? tiled.value.holdings : [];
+    });
+    return holdings.length === 0 ? [] : [holdings];
+  });
 }
