@@ -5,6 +5,7 @@ import { costText, costsOf } from "../../core/quantization-cost.ts";
 import { type Refusal, RefusalError, type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
 import { type Documents, readDocuments } from "../../operator/local/documents.ts";
 import { resolveLocal } from "../../operator/local/resolve.ts";
+import { measuredDaysAgo } from "../../operator/local/measured-age.ts";
 import { nodeFactsOf } from "../../operator/plan/model-spec.ts";
 import { place } from "../../operator/plan/place.ts";
 import type { ModelFacts, Placement, World } from "../../operator/plan/types.ts";
@@ -53,7 +54,9 @@ export function register(program: Command): void {
       const documents = valueOrThrow(readDocuments([...options.file, ...options.nodes]));
       const config = options.config === undefined ? undefined : valueOrThrow(readConfig(options.config));
       const { model, facts } = await resolveLocal(documents, config);
-      const nodes = documents.nodes.map((node) => nodeFactsOf(node, admitted(documents), true));
+      const nodes = documents.nodes.map((node) =>
+        nodeFactsOf(node, admitted(documents), true, measuredDaysAgo(node, Date.now())),
+      );
       const world: Known = { model, facts, nodes, ranks: [], previous: undefined, probes: [] };
       if (options.whatIf.length > 0) {
         if (form === "svg" || form === "wide") throw new RefusalError(notWithWhatIf(options.output));

@@ -73,6 +73,7 @@ export class KubeCluster implements Cluster {
   readonly #madePods: Recent;
   readonly #keptPlans: Recent;
   readonly #pictures = new Map<string, { readonly versions: string; readonly model: Model }>();
+  readonly #drawings = new Map<string, { readonly version: string; readonly text: string }>(); // of plans, in words
   readonly #services = new Set<string>(); // model uids
   readonly #failures = new Map<string, Failure>(); // by pod
 
@@ -85,7 +86,7 @@ export class KubeCluster implements Cluster {
   }
 
   async observe(key: string): Promise<Observed | undefined> {
-    const { stores } = this.#options;
+    const { stores, clock } = this.#options;
     const stored = stores.models.get(key);
     if (stored === undefined || stored.metadata.deletionTimestamp !== undefined) {
       this.#forget(key);
@@ -105,7 +106,7 @@ export class KubeCluster implements Cluster {
     const world = {
       model: "code" in facts ? draft : modelSpecOf(object, facts.config),
       facts,
-      nodes: nodesFor(stores, key, pods),
+      nodes: nodesFor(stores, key, pods, clock.wallMs()),
       ranks: await this.#inTheirOwnWords(rankStatesOf(stores, pods)),
       previous,
       probes: probes.filter(
@@ -204,7 +205,14 @@ export class KubeCluster implements Cluster {
   async #reportPlan({ model, facts, nodes, ranks }: World, { placement }: Plan): Promise<void> {
     const stored = this.#planOf(modelKey(model));
     if (stored === undefined || placement === undefined || "code" in facts) return;
-    const { text } = planWords({ model: plannedModel(model, placement), facts, nodes }, placement);
+    // Drawn once for each plan as it was written, not at every look.
+    const version = `${stored.metadata.uid}@${stored.metadata.generation}`;
+    const drawn = this.#drawings.get(modelKey(model));
+    const text =
+      drawn?.version === version
+        ? drawn.text
+        : planWords({ model: plannedModel(model, placement), facts, nodes }, placement).text;
+    this.#drawings.set(modelKey(model), { version, text });
     const status = shardPlanStatus(model, placement.assignments, ranks, stored.metadata.generation ?? 1, text);
     if (sameJson(stored["status"], status)) return;
     const { name, namespace } = model;
@@ -357,6 +365,7 @@ export class KubeCluster implements Cluster {
     this.#probes.delete(key);
     this.#pictures.delete(key);
     this.#keptPlans.delete(key);
+    this.#drawings.delete(key);
   }
 }
 

@@ -10,6 +10,7 @@ import { bytesOn } from "../plan/footprint.ts";
 import { type Routed, ranksOn, routesOf, segmentsOf } from "../plan/routes.ts";
 import type { Assignment, ModelSpec, NodeFacts, RankState } from "../plan/types.ts";
 import { instanceOf, machineIsGone, machineIsReady, rankStateOf } from "./rank-state.ts";
+import { measuredDaysAgo } from "../local/measured-age.ts";
 import { isProposal } from "./labels.ts";
 import { assignmentsIn } from "./shard-plan.ts";
 import type { Stores } from "./stores.ts";
@@ -52,7 +53,12 @@ export function rankStatesOf(stores: Stores, pods: readonly KubeObject[]): reado
  * Nodes that a model's ranks may be on, with the memory that other models leave. A node whose machine is gone is left
  * out, which moves its ranks; one that merely is not ready keeps them.
  */
-export function nodesFor(stores: Stores, key: string, pods: readonly KubeObject[]): readonly NodeFacts[] {
+export function nodesFor(
+  stores: Stores,
+  key: string,
+  pods: readonly KubeObject[],
+  nowMs: number,
+): readonly NodeFacts[] {
   const providers = providersIn(stores);
   const others = stores.plans
     .all()
@@ -65,7 +71,7 @@ export function nodesFor(stores: Stores, key: string, pods: readonly KubeObject[
     const machine = machineOf(stores, node);
     const pod = pods.find(({ metadata }) => metadata.labels?.["tessellate.dev/node"] === node.metadata.name);
     if (machineIsGone(machine, pod)) return [];
-    const facts = nodeFactsOf(node, providers, machineIsReady(machine));
+    const facts = nodeFactsOf(node, providers, machineIsReady(machine), measuredDaysAgo(node, nowMs));
     const region = facts.region ?? machine?.metadata.labels?.[REGION_LABEL];
     const freeBytes = facts.freeBytes - bytesOn(facts.name, byNode.get(facts.name) ?? []);
     return [{ ...facts, freeBytes, ...(region === undefined ? {} : { region }) }];

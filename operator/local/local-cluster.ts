@@ -15,6 +15,7 @@ import type { Rehearsal } from "../../core/rank-config.ts";
 import { valueOrThrow } from "../../core/result.ts";
 import { type Authority, createAuthority, loadAuthority, writeCertificate } from "../../core/wire/authority.ts";
 import { tlsFilesIn } from "../../core/wire/tls.ts";
+import { measuredDaysAgo } from "./measured-age.ts";
 import { nodeFactsOf } from "../plan/model-spec.ts";
 import { rankName } from "../plan/names.ts";
 import { fullRankName } from "../plan/names.ts";
@@ -88,7 +89,7 @@ export class LocalCluster {
       };
     });
     const facts = nodes.map((node) => ({
-      ...nodeFactsOf(node, keyed, true),
+      ...nodeFactsOf(node, keyed, true, measuredDaysAgo(node, Date.now())),
       signer: `unix:${join(directories.sockets, `${node.metadata.name}.sock`)}`,
     }));
     const rehearsals = new Map(

@@ -118,9 +118,14 @@ function objectiveOf({ throughput, latency, price }: ShardedModelSpecObjective):
 
 /**
  * A node as the planner sees it. `providers` are all there are: one without a public key, or none at all, is not
- * admitted. `ready` is what the cluster says about the machine.
+ * admitted. `ready` is what the cluster says about the machine. `measuredDaysAgo`: left out, nothing is too old.
  */
-export function nodeFactsOf(node: ShardNode, providers: readonly Provider[], ready: boolean): NodeFacts {
+export function nodeFactsOf(
+  node: ShardNode,
+  providers: readonly Provider[],
+  ready: boolean,
+  measuredDaysAgo?: number,
+): NodeFacts {
   const { metadata, spec, status } = node;
   const measured = status?.measured ?? {};
   const region = spec.region ?? metadata.labels?.[REGION_LABEL];
@@ -143,6 +148,7 @@ export function nodeFactsOf(node: ShardNode, providers: readonly Provider[], rea
     ...(region === undefined ? {} : { region }),
     ...(measured.layerTimes === undefined ? {} : { layerTimes: measured.layerTimes }),
     ...(measured.links === undefined ? {} : { links: measured.links }),
+    ...(measuredDaysAgo === undefined ? {} : { measuredDaysAgo }),
     // Nobody has seen a node that never answered: a share of nothing is taken for the least that counts.
     ...(measured.reliability === undefined ? {} : { reliability: Math.max(RELIABILITY_MIN, measured.reliability) }),
     ...(measured.cached === undefined

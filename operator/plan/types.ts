@@ -82,6 +82,7 @@ export type NodeFacts = {
   readonly region?: string; // topology.kubernetes.io/region of its machine; left out: not known
   readonly layerTimes?: LayerTimes; // left out: estimated from the memory's bandwidth
   readonly links?: readonly NodeLink[]; // to other nodes, as measured from here
+  readonly measuredDaysAgo?: number; // whole days since then; left out: not known, or not measured
   readonly pricePerHour?: bigint; // micro-credits; left out: free
   readonly reliability?: number; // share of time it answered, (0, 1]
   readonly cached?: Readonly<Record<string, number>>; // bytes of a model in its cache, by the manifest's root

@@ -1,5 +1,6 @@
 /** What lies between two nodes: as measured from either, else what is usual for where they stand. */
 import type { NodeFacts, NodeLink } from "../types.ts";
+import { isLongAgo } from "./speed.ts";
 
 export type LinkSpeed = {
   readonly roundTripSeconds: number;
@@ -10,7 +11,7 @@ export type LinkSpeed = {
 /** `NodeLink.to` of the way to the gateways. */
 export const GATEWAY_LINK = "gateway";
 
-type End = Pick<NodeFacts, "name" | "provider" | "machine" | "region" | "links">;
+type End = Pick<NodeFacts, "name" | "provider" | "machine" | "region" | "links" | "measuredDaysAgo">;
 type Assumed = Omit<LinkSpeed, "isEstimated">;
 
 const SAME_MACHINE: Assumed = { roundTripSeconds: 0.0005, bytesPerSecond: 1e9 };
@@ -23,8 +24,9 @@ const APART: Assumed = { roundTripSeconds: 0.05, bytesPerSecond: 12.5e6 };
 
 /** From one node to another. Links are taken for alike in both directions where only one was measured. */
 export function linkBetween(from: End, to: End): LinkSpeed {
-  const measured = linkTo(from.links, to.name) ?? linkTo(to.links, from.name);
-  if (measured !== undefined) return speedOfLink(measured);
+  const own = linkTo(from.links, to.name);
+  const measured = own ?? linkTo(to.links, from.name);
+  if (measured !== undefined) return speedOfLink(measured, own === undefined ? to : from);
   if (from.name === to.name || (from.machine !== undefined && from.machine === to.machine))
     return { ...SAME_MACHINE, isEstimated: from.name !== to.name };
   const regionsKnown = from.region !== undefined && to.region !== undefined;
@@ -35,16 +37,16 @@ export function linkBetween(from: End, to: End): LinkSpeed {
 /** Between a node and the gateways, either way. */
 export function gatewayLink(node: End): LinkSpeed {
   const measured = linkTo(node.links, GATEWAY_LINK);
-  return measured === undefined ? { ...SAME_REGION, isEstimated: true } : speedOfLink(measured);
+  return measured === undefined ? { ...SAME_REGION, isEstimated: true } : speedOfLink(measured, node);
 }
 
 const linkTo = (links: readonly NodeLink[] | undefined, name: string): NodeLink | undefined =>
   links?.find(({ to }) => to === name);
 
-const speedOfLink = ({ roundTripMicros, bytesPerSecond }: NodeLink): LinkSpeed => ({
+const speedOfLink = ({ roundTripMicros, bytesPerSecond }: NodeLink, by: End): LinkSpeed => ({
   roundTripSeconds: roundTripMicros / 1e6,
   bytesPerSecond,
-  isEstimated: false,
+  isEstimated: isLongAgo(by),
 });
 
 /** Seconds until `byteCount` bytes are at the other end. */

@@ -22,7 +22,14 @@ const ROW_SHARE_OF_OTHERS = 0.02;
 /** Wire, batching and hashing of a step, as measured between processes of one machine. */
 export const ASSUMED_STEP_SECONDS = 0.001;
 
-type Measured = Pick<NodeFacts, "name" | "device" | "memoryBytesPerSecond" | "layerTimes">;
+/** Machines change hands, drivers and neighbours: what was measured longer ago is used still, and counts as estimated. */
+export const MEASURED_DAYS_MAX = 30;
+
+/** Whether what was measured of a node is so old that it is only an estimate now. */
+export const isLongAgo = ({ measuredDaysAgo = 0 }: Pick<NodeFacts, "measuredDaysAgo">): boolean =>
+  measuredDaysAgo > MEASURED_DAYS_MAX;
+
+type Measured = Pick<NodeFacts, "name" | "device" | "memoryBytesPerSecond" | "layerTimes" | "measuredDaysAgo">;
 
 export function speedOf(node: Measured): Speed {
   const { layerTimes } = node;
@@ -36,7 +43,7 @@ export function speedOf(node: Measured): Speed {
     secondsPerByte: one - row,
     rowSecondsPerByte: row,
     stepSeconds: stepMicros === undefined ? ASSUMED_STEP_SECONDS : stepMicros / 1e6,
-    estimated: [],
+    estimated: isLongAgo(node) ? [`${node.name}: time per layer, measured ${node.measuredDaysAgo} days ago`] : [],
   };
 }
 

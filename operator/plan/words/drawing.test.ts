@@ -68,6 +68,13 @@ describe("the picture of a plan", () => {
     // biome-ignore lint/suspicious/noControlCharactersInRegex: escape codes are what is taken away
     expect(coloured.replaceAll(/\u001b\[[0-9;]*m/g, "")).to.equal(renderLines(lines, false));
   });
+  it("says of whom the figures are old", () => {
+    const nodes = world.nodes.map((node, index) => ({ ...node, measuredDaysAgo: index === 0 ? 40 : 3 }));
+    const [first] = world.nodes;
+    expect(picture({ ...world, nodes }, placement, 120)).to.match(
+      new RegExp(`\nmeasured {2}${first?.name} 40 days ago: counts as estimated, measure again`),
+    );
+  });
   it("marks a link that holds the others up", () => {
     const slow = { ...placement, estimate: { ...placement.estimate, bottleneck: "garage-3 → studio-x1" } };
     expect(picture(world, slow, 120)).to.include("20 ↔21 ms ◆");

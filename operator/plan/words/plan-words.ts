@@ -2,11 +2,12 @@
  * A plan in words: one text for the terminal, the ShardPlan's status, events and the Planned condition, so that they
  * never say different things.
  */
+import { isLongAgo } from "../cost/speed.ts";
 import type { Placement } from "../types.ts";
 import { drawPlan } from "./drawing.ts";
 import { estimatePieces, extentText, headlineLines, headlineText, leftOutLines, reasonsOf } from "./headline.ts";
 import { shortened, shortenedLines } from "./text.ts";
-import { type Charset, type Line, UNICODE, renderLines } from "./lines.ts";
+import { type Charset, type Line, UNICODE, renderLines, wrapText } from "./lines.ts";
 import type { Known } from "./times.ts";
 import { viewOf } from "./view.ts";
 
@@ -53,10 +54,26 @@ export type PictureStyle = { readonly width: number; readonly charset: Charset }
 export function pictureLines(world: Known, placement: Placement, style: PictureStyle): readonly Line[] {
   const view = viewOf(world, placement);
   const out = leftOutLines(placement.leftOut, style.width);
+  const old = oldLines(world, placement, style.width);
   return [
     ...headlineLines(world, placement, style.width),
     [],
     ...drawPlan(view, style),
     ...(out.length === 0 ? [] : [[], ...out]),
+    ...(old.length === 0 ? [] : [[], ...old]),
   ];
 }
+
+/** `measured  garage-3 40 days ago: counts as estimated`: nodes of the plan whose figures are old. */
+function oldLines({ nodes }: Known, { assignments }: Placement, width: number): readonly Line[] {
+  const held = new Set(assignments.map(({ node }) => node));
+  const old = nodes
+    .filter((node) => held.has(node.name) && isLongAgo(node))
+    .map(({ name, measuredDaysAgo = 0 }) => `${name} ${measuredDaysAgo} days ago`)
+    .sort();
+  if (old.length === 0) return [];
+  return wrapText(`${old.join(", ")}: counts as estimated, measure again`, width, [{ text: MEASURED }], REST);
+}
+
+const MEASURED = "measured  ";
+const REST = " ".repeat(MEASURED.length);
