@@ -18,8 +18,8 @@ import { type Seeded, seededBy } from "../seeded.ts";
 const FEW_SITES = 64;
 /** Beyond so many, moving one site tells too little for what it costs to judge: the strips stand as they are. */
 const CLIMBERS_MAX = 250;
-/** States are all tried where there are at most so many for each evaluation asked for: in worlds so small each is quick. */
-const EVERY = 6;
+/** States are all tried where there are at most so many for each evaluation asked for: most serve nobody, and are passed. */
+const EVERY = 40;
 /** Fewer evaluations than these ask whether there is an answer rather than for the best. */
 const QUICK = 300;
 const BEAM: Beam = { width: 6, kinds: 40, ends: 10 };

@@ -1,4 +1,5 @@
 import { expect } from "chai";
+import fc from "fast-check";
 import { present } from "../../../core/assert.ts";
 import type { Tiling, TilingProblem } from "./problem.ts";
 import { candidates } from "./candidates.ts";
@@ -100,6 +101,31 @@ describe("tile", () => {
     const lost = [aSite("a"), aSite("c")];
     const mended = answerOf(aProblem(lost, { chainCount: 1, standing: { holdings, gainMin: 10 } }));
     expect(mended.holdings).to.deep.equal([at("a", 0, 4), at("c", 4, 6)]);
+  });
+
+  it("a site more is never worth less where all states are tried, afresh and with one chain or any number", () => {
+    const site = fc.record({
+      rate: fc.integer({ min: 20, max: 300 }),
+      most: fc.integer({ min: 1, max: 4 }),
+      mayHoldEnds: fc.boolean(),
+    });
+    const drawn = fc.record({
+      sites: fc.array(site, { minLength: 2, maxLength: 4 }),
+      chainCount: fc.constantFrom(1, undefined),
+      isLatency: fc.boolean(),
+    });
+    const check = fc.property(drawn, ({ sites, chainCount, isLatency }) => {
+      const all = sites.map(({ rate, most, mayHoldEnds }, index) => aSite(`n${index}`, rate, most, { mayHoldEnds }));
+      const aim = isLatency ? ({ kind: "latency" } as const) : ({ kind: "throughput" } as const);
+      const [fewer, more] = [all.slice(1), all].map((those) =>
+        tile(aProblem(those, { layerCount: 4, chainCount, aim })),
+      );
+      if (fewer?.ok !== true) return;
+      const [before, after] = [fewer.value, present(more?.ok === true ? more.value : undefined, "still an answer")];
+      if (!isLatency) expect(after.tokensPerSecond).to.be.at.least(before.tokensPerSecond - 1e-5);
+      else expect(after.chains[0]?.secondsPerToken).to.be.at.most((before.chains[0]?.secondsPerToken ?? 0) + 1e-9);
+    });
+    fc.assert(check, { numRuns: 60 });
   });
 
   it("candidates are unlike, the best first", () => {
