@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- operator [--soak MINUTES | --crashes]`: the operator's foundations against a real API server on this
+ * `npm run bench -- operator [--soak MINUTES | --crashes | --relist]`: the operator's foundations against a real API server on this
  * machine. With `--soak` only the reflector is looked at, for that long, with a fault every 5 s; with `--crashes` only
  * what becomes of a model when the operator crashes after any of its writes, which takes ten minutes.
  */
@@ -10,6 +10,7 @@ import { soak } from "../cluster/soak.ts";
 import { type BenchResult, atMost, rounded } from "./figures.ts";
 import { machineFacts } from "./machine.ts";
 import { crashed } from "./operator-crash.ts";
+import { relisted } from "./operator-relist.ts";
 
 const FAULT_EVERY_MS = 5_000;
 const SEED = 11;
@@ -18,7 +19,7 @@ const say = (line: string) => console.error(line);
 export async function run(args: readonly string[]): Promise<BenchResult> {
   const at = args.indexOf("--soak");
   const minutes = at < 0 ? 1 : Number(args[at + 1]);
-  const only = at < 0 ? undefined : soaked;
+  const only = at >= 0 ? soaked : args.includes("--relist") ? relisted : undefined;
   if (!(minutes > 0)) throw new Error("--soak wants minutes, such as 60");
   const facts = machineFacts();
   if (args.includes("--crashes")) return resultOf(facts, [await crashed()]);
@@ -26,7 +27,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   try {
     await sleep(1_000); // whatever starts up beside it
     const found: Found[] = [];
-    for (const part of only === undefined ? [soaked, led] : [only]) found.push(await part(cluster, minutes));
+    for (const part of only === undefined ? [soaked, led, relisted] : [only]) found.push(await part(cluster, minutes));
     return resultOf(facts, found);
   } finally {
     await cluster.stop();
