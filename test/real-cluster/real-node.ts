@@ -40,7 +40,10 @@ export async function startRealNode(sandbox: Sandbox, options: RealNodeOptions):
   mkdirSync(join(folder, "cni"), { recursive: true });
   const socket = socketOf(folder);
   writeFileSync(join(folder, "cni", "10-pods.conflist"), JSON.stringify(podNetwork(folder, options.subnet)));
-  writeFileSync(join(folder, "containerd.toml"), containerdConfig(folder));
+  writeFileSync(
+    join(folder, "containerd.toml"),
+    containerdConfig(folder, join(sandbox.folder, "stores", `n${options.number}`)),
+  );
   const log = `${name}-containerd`;
   const containerd = sandbox.start(
     log,
@@ -138,11 +141,11 @@ const podNetwork = (folder: string, subnet: string): object => ({
   ],
 });
 
-function containerdConfig(folder: string): string {
+function containerdConfig(folder: string, store: string): string {
   const cri = 'plugins."io.containerd.grpc.v1.cri"';
   const off = ["snapshotter.v1.btrfs", "snapshotter.v1.zfs", "snapshotter.v1.aufs", "snapshotter.v1.devmapper"];
   return `version = 2
-root = "${folder}/root"
+root = "${store}"
 state = "${folder}/state"
 disabled_plugins = [${off.map((name) => `"io.containerd.${name}"`).join(", ")}]
 

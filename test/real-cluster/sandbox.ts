@@ -37,7 +37,7 @@ export interface SandboxOptions {
 }
 
 export interface Sandbox {
-  /** On this machine's disk, seen under the same name on both sides. */
+  /** On this machine's disk, seen under the same name on both sides; but what is in `stores` is seen inside only. */
   readonly folder: string;
   /** Where the control groups of everything in there are, below each hierarchy's mount point. */
   readonly controlGroup: string;
