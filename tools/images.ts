@@ -8,8 +8,16 @@ import { parseArgs } from "node:util";
 import { buildImages } from "./images/build.ts";
 import type { BuiltImage } from "./images/layout.ts";
 
+const HELP = `npm run images -- [--registry NAME] [--tag TAG] [--base IMAGE] [--output FOLDER]
+
+  --registry NAME   what the images' names begin with
+  --tag TAG         instead of the version
+  --base IMAGE      build on this one instead of on Debian packages
+  --output FOLDER   copy the OCI layout, its images.tar and the bills of materials there`;
+
 const { values } = parseArgs({
   options: {
+    help: { type: "boolean", short: "h" },
     base: { type: "string" },
     registry: { type: "string" },
     tag: { type: "string" },
@@ -17,7 +25,11 @@ const { values } = parseArgs({
   },
 });
 
-const { base, registry, tag, output } = values;
+const { base, registry, tag, output, help } = values;
+if (help === true) {
+  console.log(HELP);
+  process.exit(0);
+}
 const report = (line: string) => console.log(`• ${line}`);
 const built = await buildImages({ base, registry, tag, report });
 console.log(`\n${table(built.images)}\n\nOCI layout: ${built.directory}`);
