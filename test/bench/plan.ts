@@ -26,6 +26,8 @@ import { DOCS } from "./tables.ts";
 
 const CASE_EVALUATIONS = 60_000;
 const WORLDS = 500;
+/** Seeds that nothing in the search was chosen by. */
+const FIRST_SEED = 40_000;
 /** Of `plan` as an operator calls it: nodes and chains asked for, few of them and as many as the nodes may serve. */
 const WORLD_COUNTS = [
   [10, 1],
@@ -72,8 +74,9 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   const worldCount = Number(optionOf(args, "--worlds") ?? WORLDS);
   const whole = WORLD_COUNTS.map(([nodeCount, chainCount]) => measurePlan(nodeCount, chainCount));
   const growth = SITE_COUNTS.map(measure);
-  const compared = compareAll(await exactSolver(), worldCount).filter(({ isPossible }) => isPossible);
-  if (args.includes("--save")) await writeFile(join(DOCS, "plan-growth.svg"), growthPicture(growth, worstOf(whole)));
+  const compared = (await compareInTurn(worldCount)).filter(({ isPossible }) => isPossible);
+  if (args.includes("--save"))
+    await writeFile(join(DOCS, "..", "plan-growth.svg"), growthPicture(growth, worstOf(whole)));
   const at = (count: number): Growth => growth.find(({ siteCount }) => siteCount === count) ?? measure(count);
   const planAt = (count: number): Growth =>
     present(
@@ -100,6 +103,20 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
       `Most flow, a few kinds of nodes: nodes, seconds, share of the bound: ${growth.map(growthText).join("; ")}.`,
     ],
   };
+}
+
+/** Worlds between two lines of progress. */
+const PROGRESS = 50;
+
+async function compareInTurn(worldCount: number): Promise<readonly Compared[]> {
+  const exact = await exactSolver();
+  const compared: Compared[] = [];
+  for (let first = 0; first < worldCount; first += PROGRESS) {
+    compared.push(...compareAll(exact, Math.min(PROGRESS, worldCount - first), FIRST_SEED + first));
+    const optimal = compared.filter(isOptimal).length;
+    console.error(`${Math.min(worldCount, first + PROGRESS)} worlds: ${optimal} of ${compared.length} optimal`);
+  }
+  return compared;
 }
 
 function rowOf(aim: string, compared: readonly Compared[]): readonly string[] {
