@@ -26,6 +26,8 @@ import { DOCS } from "./tables.ts";
 
 const CASE_EVALUATIONS = 60_000;
 const WORLDS = 500;
+/** Of the five aims, each world is asked for two, in turn: the exact solver takes most of the time. */
+const AIMS_OF_A_WORLD = 2;
 /** Seeds that nothing in the search was chosen by. */
 const FIRST_SEED = 40_000;
 /** Of `plan` as an operator calls it: nodes and chains asked for, few of them and as many as the nodes may serve. */
@@ -98,7 +100,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
     ],
     table: [["random small worlds", "with an answer", "optimal", "worst"], ...AIMS.map((aim) => rowOf(aim, compared))],
     notes: [
-      `${worldCount} worlds of 2 to 5 nodes and 3 to 10 layers under each aim, against HiGHS.`,
+      `${worldCount} worlds of 2 to 5 nodes and 3 to 10 layers, each under two of the aims, against HiGHS.`,
       `\`plan\`, no two nodes alike: nodes, chains, seconds, share of the bound: ${whole.map(wholeText).join("; ")}.`,
       `Most flow, a few kinds of nodes: nodes, seconds, share of the bound: ${growth.map(growthText).join("; ")}.`,
     ],
@@ -112,7 +114,7 @@ async function compareInTurn(worldCount: number): Promise<readonly Compared[]> {
   const exact = await exactSolver();
   const compared: Compared[] = [];
   for (let first = 0; first < worldCount; first += PROGRESS) {
-    compared.push(...compareAll(exact, Math.min(PROGRESS, worldCount - first), FIRST_SEED + first));
+    compared.push(...compareAll(exact, Math.min(PROGRESS, worldCount - first), FIRST_SEED + first, AIMS_OF_A_WORLD));
     const optimal = compared.filter(isOptimal).length;
     console.error(`${Math.min(worldCount, first + PROGRESS)} worlds: ${optimal} of ${compared.length} optimal`);
   }
