@@ -4,7 +4,7 @@
  */
 import { lengthOf } from "../../core/ranges.ts";
 import { type Costs, costs } from "./cost/costs.ts";
-import { type Routed, ranksOn, routesOf, segmentKey, segmentsOf } from "./routes.ts";
+import { type Routed, keysOf, ranksOn, routesOf, segmentKey, segmentsOf } from "./routes.ts";
 import type { Grounds } from "./sites.ts";
 import type { Assignment, NodeFacts, Objective, Placement, Route } from "./types.ts";
 
@@ -37,7 +37,7 @@ export function estimated(
     known.set(route, way);
     return way;
   });
-  const { flows: passing, bottleneck } = dealOut(ways);
+  const { flows: passing, bottleneck } = dealOut(withSlots(grounds, ways));
   const flows = passing.map((flow) => flow * generatedShare(grounds));
   const routes = ways.map(({ route, seconds }, index) => ({
     ...route,
@@ -132,6 +132,22 @@ function wayOf(grounds: Grounds, route: Route, segments: readonly (readonly Assi
   const exit = figures.exit(before);
   limits.push({ name: `${before.name} → gateway`, tokensPerSecond: exit.tokensPerSecond });
   return { route, seconds: seconds + exit.seconds, limits, isEstimated };
+}
+
+/**
+ * However quick the nodes: a session gets one token in the time of one, and a segment has room for so many sessions.
+ * Chains that share a segment share its slots, and gateways give each as many sessions.
+ */
+function withSlots(grounds: Grounds, ways: readonly Way[]): readonly Way[] {
+  const { slotCount } = grounds.model;
+  const share = generatedShare(grounds);
+  const crowds = new Map<string, number>();
+  for (const key of ways.flatMap(({ route }) => keysOf(route))) crowds.set(key, (crowds.get(key) ?? 0) + 1);
+  return ways.map((way) => {
+    const crowd = keysOf(way.route).reduce((most, key) => Math.max(most, crowds.get(key) ?? 1), 1);
+    const name = `${way.route.chain}.0 ${slotCount} slots of a chain`;
+    return { ...way, limits: [...way.limits, { name, tokensPerSecond: slotCount / crowd / way.seconds / share }] };
+  });
 }
 
 const lost = (route: Route): Way => ({

@@ -289,7 +289,7 @@ export interface ShardedModelStatusEstimate {
   readonly tokensPerSecond?: string;
   /** Time between two tokens of one session alone, on the slowest chain. */
   readonly millisecondsPerToken?: string;
-  /** Nodes or links that set the pace. */
+  /** Nodes or links that set the pace, or the slots of a chain. */
   readonly bottleneck?: string;
   /** Credits an hour for all nodes of the plan. */
   readonly pricePerHour?: string;

@@ -115,7 +115,7 @@ export interface ShardPlanSpecLeftOut {
 export interface ShardPlanSpecEstimate {
   /** Time between two tokens of one session. */
   readonly millisecondsPerToken?: string;
-  /** Nodes or links that set the pace. */
+  /** Nodes or links that set the pace, or the slots of a chain. */
   readonly bottleneck?: string;
   /** Generated tokens per second of all chains together, at full batches. */
   readonly tokensPerSecond?: string;

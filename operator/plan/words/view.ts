@@ -134,7 +134,7 @@ function blockOf(
     ranks: group.ranks,
     milliseconds,
     isEstimated,
-    isBottleneck: !isLink(estimate.bottleneck) && namesIn(estimate.bottleneck).some((name) => holds(group, name)),
+    isBottleneck: !isOther(estimate.bottleneck) && namesIn(estimate.bottleneck).some((name) => holds(group, name)),
     isGuest: chain !== undefined && group.chain !== chain,
     alsoOn: paths.flatMap((path) =>
       path.chain !== undefined && path.chain !== chain && path.groups.includes(group) ? [path.chain] : [],
@@ -151,8 +151,9 @@ function hopOf(times: Times, { estimate }: Placement, from: Group | undefined, t
   };
 }
 
-/** A bottleneck is named as a node, as nodes of a group joined by +, or as a link: `a → b`. */
+/** A bottleneck is named as a node, as nodes of a group joined by +, as a link, `a → b`, or in words. */
 const isLink = (bottleneck: string): boolean => bottleneck.includes("→");
+const isOther = (bottleneck: string): boolean => bottleneck.includes(" ");
 const namesIn = (bottleneck: string): readonly string[] => bottleneck.split(/[^A-Za-z0-9.-]+/).filter(Boolean);
 const holds = ({ ranks }: Group, name: string): boolean => ranks.some(({ node }) => node === name);
 
