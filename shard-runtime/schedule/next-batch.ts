@@ -21,7 +21,7 @@ export type Taken = { readonly index: number; readonly rowCount: number };
 export type Budget = {
   readonly rowsMax: number; // of one batch; no indivisible step may be longer
   readonly prefillRowsBesideDecode: number; // 1..rowsMax
-  readonly decodeRowsMax?: number; // ≥ 1, see pace.ts; left out: rowsMax
+  readonly decodeRowsMax?: number; // ≥ 1, see core/pace.ts; left out: rowsMax
 };
 
 /**

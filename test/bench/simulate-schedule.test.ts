@@ -1,15 +1,9 @@
 /** The simulation speaks of the runtime only as long as both batch alike. */
 import { expect } from "chai";
 import * as fc from "fast-check";
-import {
-  Pace as SimulatedPace,
-  type SimulatedStep,
-  lingerSeconds,
-  takeBatch,
-} from "../../operator/plan/simulate/batching.ts";
+import { type SimulatedStep, lingerSeconds, takeBatch } from "../../operator/plan/simulate/batching.ts";
 import { lingerMs } from "../../shard-runtime/schedule/linger.ts";
 import { nextBatch } from "../../shard-runtime/schedule/next-batch.ts";
-import { Pace } from "../../shard-runtime/schedule/pace.ts";
 
 const budgets = fc.integer({ min: 2, max: 40 }).chain((rowsMax) =>
   fc.record({
@@ -60,22 +54,6 @@ describe("simulation beside the runtime's schedule", () => {
         },
       ),
       { numRuns: 2000 },
-    ));
-
-  it("leaves as many rows to the next batch", () =>
-    fc.assert(
-      fc.property(
-        fc.array(fc.tuple(fc.boolean(), fc.double({ min: 0.1, max: 500, noNaN: true })), { maxLength: 60 }),
-        fc.integer({ min: 1, max: 100 }),
-        (happened, sessionCount) => {
-          const [own, simulated] = [new Pace(), new SimulatedPace()];
-          for (const [ran, ms] of happened) {
-            own[ran ? "ran" : "left"](ms);
-            simulated[ran ? "ran" : "left"](ms);
-          }
-          expect(simulated.rowsMax(sessionCount)).to.equal(own.rowsMax(sessionCount));
-        },
-      ),
     ));
 
   it("waits as long for those that are about to come back", () =>

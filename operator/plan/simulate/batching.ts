@@ -101,30 +101,3 @@ export function lingerSeconds({ now, waitingCount, returnsAt, segmentCount, batc
   const last = inTime[Math.min(wanted, inTime.length) - 1];
   return last === undefined ? 0 : Math.min(room, Math.max(LINGER_SECONDS_MIN, 1.5 * (last - now)));
 }
-
-const SLACK = 2;
-const ROUNDS_REMEMBERED = 32;
-const BATCHES_REMEMBERED = 8;
-
-/** How many decoded rows a batch takes at most: see the runtime's schedule/pace.ts. */
-export class Pace {
-  #roundSeconds = 0;
-  #batchSeconds = 0;
-  #lastSeconds = 0;
-
-  /** A session's step has left, so long after its step before. */
-  left(seconds: number): void {
-    this.#roundSeconds += (seconds - this.#roundSeconds) / (this.#roundSeconds === 0 ? 1 : ROUNDS_REMEMBERED);
-  }
-
-  ran(seconds: number): void {
-    this.#batchSeconds += (seconds - this.#batchSeconds) / (this.#batchSeconds === 0 ? 1 : BATCHES_REMEMBERED);
-    this.#lastSeconds = seconds;
-  }
-
-  rowsMax(sessionCount: number): number {
-    if (this.#roundSeconds === 0) return Number.POSITIVE_INFINITY;
-    const share = Math.max(this.#batchSeconds, this.#lastSeconds) / this.#roundSeconds;
-    return Math.max(1, Math.ceil(SLACK * sessionCount * share));
-  }
-}

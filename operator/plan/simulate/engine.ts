@@ -1,7 +1,8 @@
 /** One segment's engine while it is simulated: what waits, what runs, who is away, and the devices it shares. */
+import { Pace } from "../../../core/pace.ts";
 import type { EventQueue } from "./event-queue.ts";
 import type { Budget, House, Outcome, Station } from "./house.ts";
-import { Pace, lingerSeconds } from "./batching.ts";
+import { lingerSeconds } from "./batching.ts";
 import type { Step, Visit } from "./session.ts";
 
 /** A node that several stations may share: one batch at a time, in order of asking. */

@@ -1,4 +1,5 @@
 import { expect } from "chai";
+import fc from "fast-check";
 import { Pace } from "./pace.ts";
 
 /** Of an engine whose batches and rounds all last so long. */
@@ -39,4 +40,21 @@ describe("pace", () => {
     pace.ran(50);
     expect(pace.rowsMax(10)).to.equal(10);
   });
+
+  it("is the same in whatever unit times are given", () =>
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.boolean(), fc.double({ min: 0.1, max: 500, noNaN: true })), { maxLength: 60 }),
+        fc.integer({ min: 1, max: 100 }),
+        (happened, sessionCount) => {
+          // A power of two: nothing is rounded.
+          const [own, other] = [new Pace(), new Pace()];
+          for (const [ran, time] of happened) {
+            own[ran ? "ran" : "left"](time);
+            other[ran ? "ran" : "left"](time / 1024);
+          }
+          expect(other.rowsMax(sessionCount)).to.equal(own.rowsMax(sessionCount));
+        },
+      ),
+    ));
 });
