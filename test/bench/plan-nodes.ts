@@ -3,9 +3,10 @@
  * price and links of its own, of twenty owners or so for each hundred nodes, in five regions.
  */
 import { aModelConfig } from "../../core/model-config-fixture.ts";
+import { aModel } from "../../operator/plan/builders.ts";
 import { RUNTIME_BYTES } from "../../operator/plan/footprint.ts";
 import { seededBy } from "../../operator/plan/seeded.ts";
-import type { ModelFacts, ModelSpec, NodeFacts, NodeLink, World } from "../../operator/plan/types.ts";
+import type { ModelFacts, NodeFacts, NodeLink, World } from "../../operator/plan/types.ts";
 
 /** The form of a model of 405 billion weights: 126 layers of about 1.7 GB in 4 bits. */
 const FACTS: ModelFacts = {
@@ -22,31 +23,13 @@ const FACTS: ModelFacts = {
   }),
 };
 
-const MODEL: ModelSpec = {
-  namespace: "default",
+const MODEL = aModel({
   name: "large",
-  uid: "u1",
-  generation: 1,
   source: { path: "models/large" },
-  quantization: "int4",
-  kvDtype: "f32",
   contextLength: 4096,
   slotCount: 4,
-  replicas: 1,
   handOffDtype: "f16",
-  placement: {
-    providersMin: 1,
-    providersMaxSharePercent: 100,
-    providersAllow: [],
-    providersDeny: [],
-    tensorParallelMax: 1,
-    tensorParallelAcrossProviders: false,
-    nodeSelector: {},
-  },
-  pricePerMillionTokens: 150_000n,
-  epochSeconds: 3600,
-  maxQueue: 16,
-};
+});
 
 /** Links that each node has measured: to so many others, and to the gateway. */
 const LINKS_PER_NODE = 12;

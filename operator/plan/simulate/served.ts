@@ -4,14 +4,14 @@
  * changes each by small moves that a closed form judges, and lets the simulation choose among them. Pure and seeded.
  */
 import { type Seeded, seededBy } from "../seeded.ts";
-import { candidates } from "../tiling/candidates.ts";
+import { candidates, lookOf } from "../tiling/candidates.ts";
 import { type State, copyState, fieldOf, stateOf } from "../tiling/field.ts";
 import { Judge } from "../tiling/judge.ts";
 import { Moves } from "../tiling/moves.ts";
 import type { Holding, Tiling, TilingProblem } from "../tiling/problem.ts";
 import { expected } from "./expected.ts";
 import type { House, Load, Run } from "./house.ts";
-import { apart, dealtEvenly } from "./starts.ts";
+import { dealtEvenly, partsApart } from "./starts.ts";
 import { simulate } from "./simulate.ts";
 
 export type HouseOf = (tiling: Tiling) => { readonly house: House; readonly load: Load };
@@ -62,7 +62,7 @@ export function servedBest(problem: TilingProblem, houseOf: HouseOf, effort: Eff
   const even = dealtEvenly(problem).flatMap(tilingOf);
   const starts = [
     ...found,
-    ...apart(problem).flatMap(tilingOf),
+    ...partsApart(problem).flatMap(tilingOf),
     ...bestOf(
       even.map((tiling) => ({ tiling, score: guess(tiling) })),
       effort.evenCount,
@@ -91,9 +91,6 @@ const bestOf = (known: readonly Known[], count: number): readonly Tiling[] =>
     .toSorted((a, b) => b.score - a.score)
     .slice(0, count)
     .map(({ tiling }) => tiling);
-
-const lookOf = ({ holdings }: Tiling): string =>
-  holdings.map(({ site, layers }) => `${site} ${layers.start} ${layers.end}`).join("|");
 
 /** As shares of the score: what is taken as often as not at first, and at last. */
 const HOT = 0.005;

@@ -36,7 +36,7 @@ function dealt({ layerCount, sites }: TilingProblem, stageCount: number): readon
 const PARTS_MAX = 6;
 
 /** Chains of one kind of site each, and of one region each, found apart: sessions of one wait for none of the others. */
-export function apart(problem: TilingProblem): readonly (readonly Holding[])[] {
+export function partsApart(problem: TilingProblem): readonly (readonly Holding[])[] {
   const keys: readonly ((site: Site) => string)[] = [
     ({ tokensPerSecond }) => tokensPerSecond.join(),
     ({ region }) => region,

@@ -32,5 +32,6 @@ export function candidates(problem: TilingProblem, most = 8): readonly Tiling[] 
   return [...kept.values()];
 }
 
-const lookOf = ({ holdings }: Tiling): string =>
+/** The same for tilings with the same holdings. */
+export const lookOf = ({ holdings }: Tiling): string =>
   holdings.map(({ site, layers }) => `${site} ${layers.start} ${layers.end}`).join("|");
