@@ -4,32 +4,25 @@
  * layout with the bills of materials, and the same as `images.tar`.
  */
 import { cpSync } from "node:fs";
-import { parseArgs } from "node:util";
+import { Command } from "commander";
 import { buildImages } from "./images/build.ts";
 import type { BuiltImage } from "./images/layout.ts";
 
-const HELP = `npm run images -- [--registry NAME] [--tag TAG] [--base IMAGE] [--output FOLDER]
+type Options = {
+  readonly base?: string;
+  readonly registry?: string;
+  readonly tag?: string;
+  readonly output?: string;
+};
 
-  --registry NAME   what the images' names begin with
-  --tag TAG         instead of the version
-  --base IMAGE      build on this one instead of on Debian packages
-  --output FOLDER   copy the OCI layout, its images.tar and the bills of materials there`;
-
-const { values } = parseArgs({
-  options: {
-    help: { type: "boolean", short: "h" },
-    base: { type: "string" },
-    registry: { type: "string" },
-    tag: { type: "string" },
-    output: { type: "string" },
-  },
-});
-
-const { base, registry, tag, output, help } = values;
-if (help === true) {
-  console.log(HELP);
-  process.exit(0);
-}
+const { base, registry, tag, output } = new Command("npm run images --")
+  .description("Build the images of operator, gateway, ledger, shard runtime and command line.")
+  .option("--registry <name>", "what the images' names begin with")
+  .option("--tag <tag>", "instead of the version")
+  .option("--base <image>", "build on this one instead of on Debian packages")
+  .option("--output <folder>", "copy the OCI layout, its images.tar and the bills of materials there")
+  .parse()
+  .opts<Options>();
 const report = (line: string) => console.log(`• ${line}`);
 const built = await buildImages({ base, registry, tag, report });
 console.log(`\n${table(built.images)}\n\nOCI layout: ${built.directory}`);
