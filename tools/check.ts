@@ -15,7 +15,10 @@ const UNIT_TESTS: Step = {
 };
 
 const STEPS: readonly Step[] = [
-  { name: "types (tsc)", command: ["tsc", "--noEmit"] },
+  {
+    name: "types (tsc)",
+    command: ["tsc", "--noEmit", "--incremental", "--tsBuildInfoFile", "node_modules/.cache/tsc.json"],
+  },
   { name: "lint and format (biome)", command: ["biome", "check", "--error-on-warnings", "--max-diagnostics=50", "."] },
   {
     name: "import rules (dependency-cruiser)",

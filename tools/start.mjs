@@ -24,7 +24,12 @@ const node = join(root, "node_modules", "node", "bin", process.platform === "win
 const [file, ...rest] = process.argv.slice(2);
 const child = spawn(existsSync(node) ? node : process.execPath, [file, ...rest], {
   stdio: "inherit",
-  env: { ...process.env, PATH: `${binaries}${delimiter}${process.env.PATH ?? ""}` },
+  env: {
+    ...process.env,
+    PATH: `${binaries}${delimiter}${process.env.PATH ?? ""}`,
+    // Sources are TypeScript: with what Node made of them kept, a command starts in a third of the time.
+    NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? join(root, "node_modules", ".cache", "node"),
+  },
 });
 // Ctrl-C reaches the whole process group by itself; a plain `kill` of this process must not leave the child behind.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
