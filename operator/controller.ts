@@ -18,6 +18,7 @@ import { KubeCluster, type Prober, type RankWords } from "./apply/kube-cluster.t
 import { COMPONENT_LABEL } from "./apply/labels.ts";
 import { asProvider } from "./apply/observe.ts";
 import { reportNode, reportProvider } from "./apply/offer-status.ts";
+import type { Planner } from "./apply/planner.ts";
 import { objectAt } from "./apply/rank-state.ts";
 import { reconcile } from "./apply/reconcile.ts";
 import { Stores } from "./apply/stores.ts";
@@ -36,6 +37,7 @@ import type { Plan } from "./plan/types.ts";
 export type ControllerOptions = {
   readonly client: KubeClient;
   readonly clock: WallClock;
+  readonly planner: Planner;
   readonly namespace: string; // our own
   readonly watchNamespace?: string | undefined;
   readonly identity: string; // of this process
@@ -241,11 +243,11 @@ export class Controller {
 
   /** Milliseconds until the same object is looked at again, or undefined where only a change is reason to. */
   async #handle(cluster: KubeCluster, house: House, kind: string, name: string): Promise<number | undefined> {
-    const { client, clock } = this.#options;
+    const { client, clock, planner } = this.#options;
     const stores = this.#stores;
     switch (kind) {
       case "model": {
-        const decided = await reconcile(cluster, name);
+        const decided = await reconcile(cluster, planner, name);
         house.changed();
         return decided === undefined ? undefined : nextLookMs(decided, this.#options.settledMs ?? SETTLED_MS);
       }

@@ -1,6 +1,7 @@
 /** The operator's process: reads its options, opens its doors, runs its loop. */
 import { parseArgs } from "node:util";
 import { openStatusServer } from "../core/wire/status-server.ts";
+import { PlannerThread } from "./apply/planner-thread.ts";
 import { systemClock } from "./clock.ts";
 import { Controller } from "./controller.ts";
 import { clusterAccess } from "./kube/access.ts";
@@ -43,9 +44,12 @@ async function main(): Promise<void> {
     return;
   }
   const client = new KubeClient(clusterAccess(values.kubeconfig));
+  const clock = systemClock();
+  const planner = new PlannerThread({ clock });
   const controller = new Controller({
     client,
-    clock: systemClock(),
+    clock,
+    planner,
     namespace,
     watchNamespace: values["watch-namespace"],
     identity,
@@ -67,7 +71,7 @@ async function main(): Promise<void> {
     await controller.run(stop.signal);
     log("ended");
   } finally {
-    await status.close();
+    await Promise.all([status.close(), planner.close()]);
     client.close();
   }
 }

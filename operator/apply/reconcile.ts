@@ -1,13 +1,13 @@
 /** One look at one model: observe, plan, perform. The resting state is no action and no write. */
-import { plan } from "../plan/plan.ts";
 import type { Plan } from "../plan/types.ts";
 import type { Cluster } from "./cluster.ts";
+import type { Planner } from "./planner.ts";
 
 /** Undefined where the model is gone. Throws weather; whoever calls tries again later. */
-export async function reconcile(cluster: Cluster, key: string): Promise<Plan | undefined> {
+export async function reconcile(cluster: Cluster, planner: Planner, key: string): Promise<Plan | undefined> {
   const observed = await cluster.observe(key);
   if (observed === undefined) return undefined;
-  const decided = plan(observed.world);
+  const decided = await planner.plan(observed.world);
   await cluster.keep(observed, decided);
   // Status before actions that take long: people look at it while they wait.
   const [slow, quick] = [

@@ -1,7 +1,8 @@
 /**
- * `npm run bench -- operator [--soak MINUTES | --crashes | --relist]`: the operator's foundations against a real API server on this
- * machine. With `--soak` only the reflector is looked at, for that long, with a fault every 5 s; with `--crashes` only
- * what becomes of a model when the operator crashes after any of its writes, which takes ten minutes.
+ * `npm run bench -- operator [--soak MINUTES | --crashes | --relist | --plan-lag]`: the operator's foundations against a real API server
+ * on this machine. With `--soak` only the reflector is looked at, for that long, with a fault every 5 s; with `--crashes` only
+ * what becomes of a model when the operator crashes after any of its writes, which takes ten minutes; with `--plan-lag` how late the loop is while it plans,
+ * for which no API server is needed.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ControlPlane, startControlPlane } from "../cluster/control-plane.ts";
@@ -10,6 +11,7 @@ import { soak } from "../cluster/soak.ts";
 import { type BenchResult, atMost, rounded } from "./figures.ts";
 import { machineFacts } from "./machine.ts";
 import { crashed } from "./operator-crash.ts";
+import { plannedBeside } from "./operator-plan-lag.ts";
 import { relisted } from "./operator-relist.ts";
 
 const FAULT_EVERY_MS = 5_000;
@@ -23,6 +25,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   if (!(minutes > 0)) throw new Error("--soak wants minutes, such as 60");
   const facts = machineFacts();
   if (args.includes("--crashes")) return resultOf(facts, [await crashed()]);
+  if (args.includes("--plan-lag")) return resultOf(facts, [await plannedBeside()]);
   const cluster = await startControlPlane();
   try {
     await sleep(1_000); // whatever starts up beside it

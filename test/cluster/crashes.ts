@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { isJsonObject, parseJson } from "../../core/json.ts";
+import { planInPlace } from "../../operator/apply/planner.ts";
 import { systemClock } from "../../operator/clock.ts";
 import { Controller } from "../../operator/controller.ts";
 import { clusterAccess } from "../../operator/kube/access.ts";
@@ -78,6 +79,7 @@ export class Succession {
       const controller = new Controller({
         client,
         clock: systemClock(),
+        planner: planInPlace,
         namespace: "tessellate",
         watchNamespace: this.#namespace,
         identity,

@@ -1,6 +1,7 @@
 /** A model that is settled costs nothing: looked at again and again, nothing is written. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
+import { planInPlace } from "../../operator/apply/planner.ts";
 import { systemClock } from "../../operator/clock.ts";
 import { Controller } from "../../operator/controller.ts";
 import { clusterAccess } from "../../operator/kube/access.ts";
@@ -25,6 +26,7 @@ describe("an operator with nothing to do", function () {
     const controller = new Controller({
       client,
       clock: systemClock(),
+      planner: planInPlace,
       namespace: "tessellate",
       identity: "resting",
       image: "tessellate:test",

@@ -1,6 +1,7 @@
 /** An operator for a test to watch, and what it finds around it. */
 import { formatManifest, manifestOf } from "../../core/manifest.ts";
 import { merkleLeaf } from "../../core/merkle.ts";
+import { PlannerThread } from "../../operator/apply/planner-thread.ts";
 import { systemClock } from "../../operator/clock.ts";
 import { Controller } from "../../operator/controller.ts";
 import { clusterAccess } from "../../operator/kube/access.ts";
@@ -30,9 +31,12 @@ export async function startOperator(cluster: ControlPlane, identity: string): Pr
   const client = new CountingClient(clusterAccess(cluster.kubeconfig));
   const events: Operator["events"] = [];
   const stop = new AbortController();
+  const clock = systemClock();
+  const planner = new PlannerThread({ clock });
   const controller = new Controller({
     client,
-    clock: systemClock(),
+    clock,
+    planner,
     namespace: "tessellate",
     identity,
     image: "tessellate:test",
@@ -47,6 +51,7 @@ export async function startOperator(cluster: ControlPlane, identity: string): Pr
     async stop() {
       stop.abort(new Error("the test is over"));
       await running.catch(() => undefined);
+      await planner.close();
       client.close();
     },
   };
