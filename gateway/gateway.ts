@@ -1,10 +1,11 @@
 /** The gateway put together from its doors; `main.ts` gives it real ones, tests stopped ones. */
+import type { ServerResponse } from "node:http";
 import { join } from "node:path";
 import type { FastifyInstance } from "fastify";
 import { PictureKeeper } from "./control/keeper.ts";
 import type { Prober } from "./control/probe.ts";
 import type { Doors } from "./doors.ts";
-import { Admission } from "./generate/admission.ts";
+import { Admission, type DrainingChain } from "./generate/admission.ts";
 import { LIMITS, type Limits } from "./generate/generation.ts";
 import type { ApiKeys } from "./http/api-keys.ts";
 import { createApp } from "./http/app.ts";
@@ -44,7 +45,11 @@ export class Gateway {
   readonly #spool: Spool;
   readonly #apiKeys: ApiKeys | undefined;
   readonly #ending = new AbortController();
+  readonly #unanswered = new Set<ServerResponse>();
+  /** What still runs on the chains that the operator has said drain. */
+  readonly draining = (): readonly DrainingChain[] => this.#admission.draining();
   #draining = false;
+  #closing = false;
 
   constructor(options: GatewayOptions) {
     const { doors, signer, apiKeys } = options;
@@ -79,7 +84,11 @@ export class Gateway {
       picture: () => this.keeper.picture,
       apiKeys,
       ending: this.#ending.signal,
-      draining: () => this.#draining,
+      leaving: {
+        draining: () => this.#draining,
+        closing: () => this.#closing,
+        unanswered: this.#unanswered,
+      },
     });
   }
 
@@ -95,9 +104,16 @@ export class Gateway {
     return this.keeper.picture === undefined ? "has not heard from the operator yet" : undefined;
   }
 
-  /** No new connections; answers under way finish for up to `graceMs`, then end with an error; usage is on disk after. */
-  async end(graceMs: number = DRAIN_MS): Promise<void> {
+  /**
+   * For `lingerMs` it goes on as before, but is not ready and says with each answer that the connection ends: whoever
+   * sends requests here learns of that only after a while, and nobody may find a door shut meanwhile. Then no new
+   * connections; answers under way finish for up to `graceMs`, then end with an error; usage is on disk after.
+   */
+  async end(graceMs: number = DRAIN_MS, lingerMs = 0): Promise<void> {
     this.#draining = true;
+    for (const response of this.#unanswered) response.shouldKeepAlive = false;
+    if (lingerMs > 0) await this.#doors.clock.sleep(lingerMs);
+    this.#closing = true;
     const late = new AbortController();
     const cut = this.#doors.clock
       .sleep(graceMs, late.signal)

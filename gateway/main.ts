@@ -8,7 +8,7 @@ import { openStatusServer } from "../core/wire/status-server.ts";
 import { openTls, serverCredentials } from "../core/wire/tls.ts";
 import { addControl } from "./control/service.ts";
 import type { Log } from "./doors.ts";
-import { Gateway } from "./gateway.ts";
+import { DRAIN_MS, Gateway } from "./gateway.ts";
 import { ApiKeys } from "./http/api-keys.ts";
 import { openKeyFile } from "./key-file.ts";
 import { USAGE, parseOptions } from "./options.ts";
@@ -51,7 +51,7 @@ async function run(): Promise<void> {
     ...control,
     credentials: serverCredentials(tls),
     services: ["Control"],
-    add: (server) => addControl(server, gateway.keeper, gateway.prober),
+    add: (server) => addControl(server, gateway),
   });
   door.setServing(true);
   await gateway.app.listen(listen);
@@ -65,8 +65,8 @@ async function run(): Promise<void> {
   process.stdout.write(`${JSON.stringify({ event: "listening", ...addresses, publicKey: key.publicKey.spki })}\n`);
 
   log("ending", { reason: await ended });
+  await gateway.end(DRAIN_MS, options.lingerMs); // the operator is heard meanwhile: answers go on
   door.setServing(false);
-  await gateway.end();
   ledger.close();
   await Promise.all([door.close(1_000), status.close()]);
   tls.close();

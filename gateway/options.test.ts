@@ -20,6 +20,7 @@ describe("the gateway's command line", () => {
       state: ".tessellate/gateway",
       answers: undefined,
       apiKeys: undefined,
+      lingerMs: 0,
     });
   });
 

@@ -15,6 +15,7 @@ export type Options = {
   readonly state: string; // directory
   readonly answers: string | undefined; // directory
   readonly apiKeys: string | undefined; // file
+  readonly lingerMs: number; // after it was told to end, before its doors close
 };
 
 export const USAGE = `usage: node gateway/main.ts --listen HOST:PORT --control HOST:PORT --metrics HOST:PORT --name NAME --tls DIR --key FILE
@@ -27,6 +28,8 @@ export const USAGE = `usage: node gateway/main.ts --listen HOST:PORT --control H
   --state     directory for what must outlive a restart; default: .tessellate/NAME
   --answers   directory in which every saved answer is kept; default: none
   --api-keys  file of API keys, one a line; default: anybody may ask
+  --linger    seconds for which a gateway that was told to end still takes requests, not ready any more: for as long as
+              whoever sends them may take to notice; default: 0
 TESSELLATE_LISTEN_HOST, where set, replaces the host of all three addresses.`;
 
 const FLAGS = {
@@ -39,6 +42,7 @@ const FLAGS = {
   state: { type: "string" },
   answers: { type: "string" },
   "api-keys": { type: "string" },
+  linger: { type: "string", default: "0" },
 } as const;
 
 /** `BadOption` names the flag. `listenHost`: of the environment. */
@@ -63,8 +67,12 @@ export function parseOptions(args: readonly string[], listenHost: string | undef
     const flag = listen === undefined ? "listen" : control === undefined ? "control" : "metrics";
     return refuse("BadOption", `--${flag} ${JSON.stringify(values[flag])} must be HOST:PORT`);
   }
+  if (!/^\d{1,3}$/.test(values.linger))
+    return refuse("BadOption", `--linger ${JSON.stringify(values.linger)} must be whole seconds, at most 999`);
+  const lingerMs = 1000 * Number(values.linger);
   const state = values.state ?? `.tessellate/${name}`;
-  return ok({ listen, control, metrics, name, tls, key, state, answers: values.answers, apiKeys: values["api-keys"] });
+  const { answers, "api-keys": apiKeys } = values;
+  return ok({ listen, control, metrics, name, tls, key, state, answers, apiKeys, lingerMs });
 }
 
 const read = (args: readonly string[]) => parseArgs({ args: [...args], options: FLAGS, strict: true }).values;

@@ -67,7 +67,7 @@ describe("the operator's door", () => {
       port: 0,
       credentials: serverCredentials(await tlsOf(GATEWAY)),
       services: ["Control"],
-      add: (server) => addControl(server, gateway.gateway.keeper, gateway.gateway.prober),
+      add: (server) => addControl(server, gateway.gateway),
     });
   });
 
@@ -172,6 +172,7 @@ describe("the operator's door", () => {
         model: "tiny",
         namespace: "default",
         chain: 0,
+        tokenCount: 1,
       });
       expect(outcome).to.include({ passed: false, code: "TokenizerMismatch" });
       await other.close();

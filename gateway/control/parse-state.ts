@@ -1,5 +1,6 @@
 /** The operator's State, narrowed to a Picture. The operator is trusted, and still a field that is not as agreed is refused. */
 import type { Chain__Output } from "../../core/gen/proto/tessellate/control/v1/Chain.ts";
+import type { Form__Output } from "../../core/gen/proto/tessellate/control/v1/Form.ts";
 import type { Model__Output } from "../../core/gen/proto/tessellate/control/v1/Model.ts";
 import type { RankFacts__Output } from "../../core/gen/proto/tessellate/control/v1/RankFacts.ts";
 import type { State__Output } from "../../core/gen/proto/tessellate/control/v1/State.ts";
@@ -7,7 +8,14 @@ import type { SegmentRoute__Output } from "../../core/gen/proto/tessellate/shard
 import { DIGEST_FORM, NAME_FORM, bigintOf, fits, integerOf, misfit, strictly, textOf } from "../../core/fields.ts";
 import { parsePublicKey } from "../../core/keys.ts";
 import { type Result, refuse } from "../../core/result.ts";
-import { type ChainFacts, type ModelFacts, type Picture, type RankFacts, modelKey } from "../route/picture.ts";
+import {
+  type ChainFacts,
+  type Form,
+  type ModelFacts,
+  type Picture,
+  type RankFacts,
+  modelKey,
+} from "../route/picture.ts";
 import type { ChainSegment } from "../session/types.ts";
 
 const PRICE_MAX = 10n ** 18n;
@@ -36,23 +44,31 @@ export function parseState(state: State__Output): Result<Picture, "BadRequest"> 
   return picture.ok ? picture : refuse("BadRequest", picture.detail);
 }
 
-function readModel(model: Model__Output, path: string): ModelFacts {
-  const dtype = model.handOffDtype;
+type Held = Pick<Form__Output, "modelRoot" | "layerCount" | "contextLength" | "handOffDtype">;
+
+function readHeld(held: Held, path: string): Omit<Form, "revision"> {
+  const dtype = held.handOffDtype;
   if (dtype !== "f32" && dtype !== "f16")
     misfit(`${path}.handOffDtype`, `must be f32 or f16, not ${JSON.stringify(dtype)}`);
   return {
+    root: textOf(held.modelRoot, `${path}.modelRoot`, DIGEST_FORM),
+    layerCount: integerOf(held.layerCount, `${path}.layerCount`, 1, 4096),
+    contextLength: integerOf(held.contextLength, `${path}.contextLength`, 2, POSITIONS_MAX),
+    handOffDtype: dtype,
+  };
+}
+
+function readModel(model: Model__Output, path: string): ModelFacts {
+  return {
     namespace: textOf(model.namespace, `${path}.namespace`, NAME_FORM),
     name: textOf(model.name, `${path}.name`, NAME_FORM),
-    root: textOf(model.modelRoot, `${path}.modelRoot`, DIGEST_FORM),
-    layerCount: integerOf(model.layerCount, `${path}.layerCount`, 1, 4096),
-    contextLength: integerOf(model.contextLength, `${path}.contextLength`, 2, POSITIONS_MAX),
+    ...readHeld(model, path),
     pricePerMillionTokens: bigintOf(
       model.priceMicroCreditsPerMillionTokens || "0",
       `${path}.priceMicroCreditsPerMillionTokens`,
       PRICE_MAX,
     ),
     epochSeconds: integerOf(model.epochSeconds, `${path}.epochSeconds`, 1, POSITIONS_MAX),
-    handOffDtype: dtype,
     maxQueue: integerOf(model.maxQueue, `${path}.maxQueue`, 0, 1_000_000),
     chains: model.chains.map((chain, index) => readChain(chain, `${path}.chains[${index}]`)),
   };
@@ -65,7 +81,17 @@ function readChain(chain: Chain__Output, path: string): ChainFacts {
   if (chain.ready && (routed.length === 0 || routed.join() !== ranks.map((rank) => rank.name).join())) {
     misfit(`${path}.ranks`, "must be the ranks of the segments, in order, for a chain that is ready");
   }
-  return { index: chain.index, ready: chain.ready, segments, ranks };
+  // A picture that an older version left on disk has none of these fields.
+  const { form = null } = chain;
+  return {
+    index: chain.index,
+    ready: chain.ready,
+    ...(chain.draining ? { draining: true } : {}),
+    ...(chain.unproven ? { unproven: true } : {}),
+    ...(form === null ? {} : { form: { ...readHeld(form, `${path}.form`), revision: form.revision } }),
+    segments,
+    ranks,
+  };
 }
 
 function readSegment(segment: SegmentRoute__Output, path: string): ChainSegment {

@@ -4,11 +4,18 @@ import { ok } from "../../core/result.ts";
 import { answer } from "../../core/wire/peer.ts";
 import { loadService } from "../../core/wire/proto.ts";
 import { readyChains } from "../route/picture.ts";
+import type { DrainingChain } from "../generate/admission.ts";
 import type { PictureKeeper } from "./keeper.ts";
 import { type Prober, probe } from "./probe.ts";
 
+export type ControlDoors = {
+  readonly keeper: PictureKeeper;
+  readonly prober: Prober;
+  readonly draining: () => readonly DrainingChain[];
+};
+
 /** Adds the Control service to a server. */
-export function addControl(server: Server, keeper: PictureKeeper, prober: Prober): void {
+export function addControl(server: Server, { keeper, prober, draining }: ControlDoors): void {
   const { name, key } = prober.signer;
   server.addService(loadService("Control").service, {
     Put: answer(
@@ -19,7 +26,7 @@ export function addControl(server: Server, keeper: PictureKeeper, prober: Prober
         const ready = picture.value.models.filter(
           (model) => readyChains(model).length > 0 && prober.catalog.peek(model.root)?.ok === true,
         );
-        return ok({ name, publicKey: key.publicKey.spki, readyModelCount: ready.length });
+        return ok({ name, publicKey: key.publicKey.spki, readyModelCount: ready.length, draining: [...draining()] });
       },
     ),
     Probe: answer(

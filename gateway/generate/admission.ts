@@ -9,11 +9,23 @@ import { type Refusal, type Result, ok, refuse } from "../../core/result.ts";
 import { whyAborted, within } from "../doors.ts";
 import { type ChainLoad, type Outcome, chooseChain, freed, newLoad, taken } from "../route/choose.ts";
 import { type Line, type Ticket, joined, left, overfull } from "../route/line.ts";
-import { type ChainFacts, type ModelFacts, type Picture, chainKey, modelKey, readyChains } from "../route/picture.ts";
+import {
+  type ChainFacts,
+  type Fit,
+  type ModelFacts,
+  type Picture,
+  chainKey,
+  chainsFor,
+  mayFit,
+  modelKey,
+  modelOn,
+  openChains,
+  readyChains,
+} from "../route/picture.ts";
 
 /** The right to open one session on one chain. To be released exactly once. */
 export type Lease = {
-  readonly model: ModelFacts;
+  readonly model: ModelFacts; // as the chain holds it
   readonly chain: ChainFacts;
   readonly ticket: Ticket; // to wait with again, at the same place, where the chain had no slot after all
   release(outcome: Outcome): void;
@@ -21,13 +33,22 @@ export type Lease = {
 
 export type Entering = {
   readonly key: string; // modelKey
+  readonly fit: Fit;
   readonly resumed: boolean; // its answer has begun: it waits for a chain even where none is ready, before all others
   readonly waitMs: number;
   readonly signal: AbortSignal;
   readonly ticket?: Ticket | undefined;
 };
 
-type Waiter = { readonly ticket: Ticket; readonly admit: (result: Result<Lease>) => void };
+/** What still runs on a chain that drains, at this gateway. */
+export type DrainingChain = {
+  readonly namespace: string;
+  readonly model: string;
+  readonly chain: number;
+  readonly sessionCount: number;
+};
+
+type Waiter = { readonly ticket: Ticket; readonly fit: Fit; readonly admit: (result: Result<Lease>) => void };
 type Queue = {
   line: Line;
   waiters: Map<number, Waiter>;
@@ -58,6 +79,38 @@ export class Admission {
     }
   }
 
+  /** Of every chain that the operator has said drains. */
+  draining(): readonly DrainingChain[] {
+    return [...this.#models].flatMap(([key, model]) =>
+      model.chains.flatMap((chain): readonly DrainingChain[] => {
+        if (chain.draining === undefined) return [];
+        const load = this.#queues.get(key)?.loads.get(chainKey(model, chain));
+        const { namespace, name } = model;
+        return [{ namespace, model: name, chain: chain.index, sessionCount: load?.sessionCount ?? 0 }];
+      }),
+    );
+  }
+
+  /**
+   * The model as a new request should be made ready for it: as the chain has it that would take it now, with the longest
+   * context of those that hold the same checkpoint.
+   */
+  facing(model: ModelFacts): ModelFacts {
+    const queue = this.#queueOf(modelKey(model));
+    const open = openChains(model);
+    const chains = open.length > 0 ? open : readyChains(model);
+    const loads = chains.map((chain) => loadOf(queue, chainKey(model, chain)));
+    const choice = chooseChain(loads, this.#clock.monotonicMs());
+    const taken = choice.do === "take" ? chains.find((chain) => chainKey(model, chain) === choice.key) : chains[0];
+    if (taken === undefined) return model;
+    const { root } = modelOn(model, taken);
+    const alike = chains.map((chain) => modelOn(model, chain)).filter((held) => held.root === root);
+    return present(
+      alike.toSorted((a, b) => b.contextLength - a.contextLength)[0],
+      "the chain that was taken is among them",
+    );
+  }
+
   /** Requests that wait for a slot of the model. */
   waitingCount(key: string): number {
     return this.#queues.get(key)?.line.length ?? 0;
@@ -65,16 +118,16 @@ export class Admission {
 
   /**
    * A slot on a chain, waiting for it at most `waitMs`. Refused as `ModelNotFound`, `NoReadyChain`, `QueueFull`,
-   * `NoSlotInTime`, `ChainLost`, or with why the signal was aborted. Never rejects.
+   * `NoSlotInTime`, `ChainLost`, `ModelChanged`, or with why the signal was aborted. Never rejects.
    */
-  async enter({ key, resumed, waitMs, signal, ticket: old }: Entering): Promise<Result<Lease>> {
-    const refusal = this.#refusal(key, resumed);
+  async enter({ key, fit, resumed, waitMs, signal, ticket: old }: Entering): Promise<Result<Lease>> {
+    const refusal = this.#refusal(key, fit, resumed);
     if (refusal !== undefined) return refusal;
     if (signal.aborted) return whyAborted(signal);
     const ticket = old ?? { number: (this.#lastTicket += 1), resumed };
     const queue = this.#queueOf(key);
     const { promise, resolve } = Promise.withResolvers<Result<Lease>>();
-    queue.waiters.set(ticket.number, { ticket, admit: resolve });
+    queue.waiters.set(ticket.number, { ticket, fit, admit: resolve });
     queue.line = joined(queue.line, ticket);
     this.#callNext(key);
     const maxQueue = present(this.#models.get(key), "a model that is known").maxQueue;
@@ -103,11 +156,13 @@ export class Admission {
     }
   }
 
-  #refusal(key: string, resumed: boolean): Refusal | undefined {
+  #refusal(key: string, fit: Fit, resumed: boolean): Refusal | undefined {
     const model = this.#models.get(key);
     if (model === undefined) return refuse("ModelNotFound", `the model ${key} is served no longer`);
     if (!resumed && readyChains(model).length === 0) return noReadyChain(model);
-    return undefined;
+    return mayFit(model, fit)
+      ? undefined
+      : refuse("ModelChanged", `${key} was replaced by another revision in the meantime; ask again`);
   }
 
   #tooLate(key: string, waitMs: number): Refusal {
@@ -146,23 +201,28 @@ export class Admission {
     const model = this.#models.get(key);
     queue.alarm?.abort();
     queue.alarm = undefined;
+    if (model === undefined) return;
+    let alarmMs = Number.POSITIVE_INFINITY;
     for (const ticket of queue.line) {
-      const loads = model === undefined ? [] : readyChains(model).map((chain) => loadOf(queue, chainKey(model, chain)));
+      const waiter = present(queue.waiters.get(ticket.number), "everyone in the line waits");
+      const chains = chainsFor(model, waiter.fit);
+      const loads = chains.map((chain) => loadOf(queue, chainKey(model, chain)));
       const choice = chooseChain(loads, this.#clock.monotonicMs());
       if (choice.do === "wait") {
-        if (choice.untilMs !== undefined) this.#setAlarm(key, queue, choice.untilMs);
-        return;
+        // Those behind may fit other chains; where all chains are of one form they find them just as full.
+        alarmMs = Math.min(alarmMs, choice.untilMs ?? alarmMs);
+        if (isOfOneForm(model)) break;
+        continue;
       }
-      const found = present(model, "a chain that was chosen has a model");
       const chain = present(
-        found.chains.find((one) => chainKey(found, one) === choice.key),
-        "the chosen chain is in the picture",
+        chains.find((one) => chainKey(model, one) === choice.key),
+        "the chosen chain was offered",
       );
-      const waiter = present(queue.waiters.get(ticket.number), "everyone in the line waits");
       this.#leave(queue, ticket);
       queue.loads.set(choice.key, taken(loadOf(queue, choice.key)));
-      waiter.admit(ok(this.#lease(key, found, chain, choice.key, ticket)));
+      waiter.admit(ok(this.#lease(key, modelOn(model, chain), chain, choice.key, ticket)));
     }
+    if (Number.isFinite(alarmMs)) this.#setAlarm(key, queue, alarmMs);
   }
 
   #lease(key: string, model: ModelFacts, chain: ChainFacts, loadKey: string, ticket: Ticket): Lease {
@@ -190,6 +250,9 @@ export class Admission {
     );
   }
 }
+
+const isOfOneForm = ({ chains }: ModelFacts): boolean =>
+  chains.every(({ form, draining }) => draining === undefined && form?.revision === chains[0]?.form?.revision);
 
 const loadOf = (queue: Queue, key: string): ChainLoad => queue.loads.get(key) ?? newLoad(key);
 

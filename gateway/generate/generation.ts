@@ -5,7 +5,7 @@
  */
 import { type Refusal, type Result, ok, refuse } from "../../core/result.ts";
 import { type Doors, whyAborted, within } from "../doors.ts";
-import type { ChainFacts, ModelFacts } from "../route/picture.ts";
+import { type ChainFacts, type Fit, type ModelFacts, revisionOn } from "../route/picture.ts";
 import type { SampledToken, Session, SessionReceipts, SessionRequest } from "../session/types.ts";
 import type { Admission, Lease } from "./admission.ts";
 
@@ -152,7 +152,8 @@ export class Generation {
     this.#pending = undefined;
     if (this.#lossCount >= limits.lossesMax) return this.#giveUp(lost);
     const prompt = [...this.#ask.prompt, ...this.#tokens];
-    const opened = await openSession(this.#house, this.#ask, { prompt, lost, deadlineMs: this.#recoverUntilMs });
+    const begun = { revision: revisionOn(lease.chain) };
+    const opened = await openSession(this.#house, this.#ask, { prompt, lost, begun, deadlineMs: this.#recoverUntilMs });
     if (!opened.ok) return this.#giveUp(opened);
     this.#current = opened.value;
     this.#recoveryCount += 1;
@@ -194,26 +195,27 @@ export class Generation {
 type Opening = {
   readonly prompt: readonly number[];
   readonly lost: Refusal | undefined; // why an earlier session of this answer ended
+  readonly begun?: Fit["begun"];
   readonly deadlineMs: number;
 };
 
 /** One session on whichever chain takes it; chains that have no slot or do not answer are asked again until the deadline. */
-async function openSession(house: House, ask: Ask, { prompt, lost, deadlineMs }: Opening): Promise<Result<Opened>> {
+async function openSession(house: House, ask: Ask, opening: Opening): Promise<Result<Opened>> {
   const { doors, admission, limits } = house;
   const { key, signal } = ask;
+  const { prompt, lost, begun } = opening;
+  let { deadlineMs } = opening;
+  const positionCount = ask.prompt.length + ask.maxTokens;
+  const fit: Fit = { root: ask.root, positionCount, ...(begun === undefined ? {} : { begun }) };
   let ticket: Lease["ticket"] | undefined;
   for (let last = lost; ; ) {
     const waitMs = Math.max(0, deadlineMs - doors.clock.monotonicMs());
     // Once a chain was lost under it, a new request is in the same place as one whose answer had begun.
-    const lease = await admission.enter({ key, resumed: last !== undefined, waitMs, signal, ticket });
+    const lease = await admission.enter({ key, fit, resumed: last !== undefined, waitMs, signal, ticket });
     if (!lease.ok) {
       return last === undefined || signal.aborted
         ? lease
         : refuse(lease.code, `${lease.detail} (after ${last.detail})`);
-    }
-    if (lease.value.model.root !== ask.root) {
-      lease.value.release("served");
-      return refuse("ModelChanged", `${key} was replaced by another revision in the meantime; ask again`);
     }
     const request = requestOn(doors, ask, lease.value, prompt);
     const session = await doors.wire

@@ -1,4 +1,5 @@
 /** The OpenAI API over HTTP: routes, limits, keys, and every refusal in OpenAI's shape. */
+import type { ServerResponse } from "node:http";
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { Bug } from "../../core/assert.ts";
 import { type Refusal, RefusalError, type Result, refuse } from "../../core/result.ts";
@@ -22,7 +23,15 @@ export type Api = {
   readonly picture: () => Picture | undefined;
   readonly apiKeys: ApiKeys | undefined; // undefined: anybody may ask
   readonly ending: AbortSignal; // aborted when answers under way must end
-  readonly draining: () => boolean; // connections are to be closed as soon as they are idle
+  readonly leaving: Leaving;
+};
+
+/** How far the gateway is on its way out. Requests that come meanwhile are answered as always. */
+export type Leaving = {
+  readonly draining: () => boolean; // every answer from now on is the last of its connection
+  readonly closing: () => boolean; // connections are to be closed as soon as they are idle
+  /** Responses that are yet to be sent, kept here so that the end of their connections can be said in them. */
+  readonly unanswered: Set<ServerResponse>;
 };
 
 type Ask = { readonly shape: Shape; readonly parse: (body: unknown, header: boolean) => Result<Wanted> };
@@ -63,6 +72,10 @@ export function createApp(api: Api): FastifyInstance {
   );
   app.addHook("onRequest", async (request, reply) => {
     reply.raw.setHeader("x-request-id", request.id);
+    const { unanswered, draining } = api.leaving;
+    unanswered.add(reply.raw);
+    reply.raw.once("close", () => unanswered.delete(reply.raw));
+    if (draining()) reply.raw.shouldKeepAlive = false;
     const allowed = api.apiKeys?.allow(request.headers.authorization);
     return allowed?.ok === false ? send(reply.header("www-authenticate", "Bearer"), apiError(allowed)) : undefined;
   });
@@ -107,7 +120,7 @@ async function serve(
     );
   const found = findModel(picture, wanted.model);
   if (!found.ok) return refused(api, reply, "", apiError(found, "model"));
-  const model = found.value;
+  const model = desk.house.admission.facing(found.value);
   const key = modelKey(model);
   const signal = endOf(api, request, reply);
   const known = catalog.peek(model.root);
@@ -161,7 +174,7 @@ function endOf(api: Api, request: FastifyRequest, reply: FastifyReply): AbortSig
   reply.raw.once("close", () => {
     api.ending.removeEventListener("abort", abort);
     if (!reply.raw.writableFinished) end.abort();
-    if (api.draining()) setImmediate(() => request.server.server.closeIdleConnections());
+    if (api.leaving.closing()) setImmediate(() => request.server.server.closeIdleConnections());
   });
   if (request.raw.socket.destroyed) end.abort();
   if (api.ending.aborted) abort();

@@ -16,9 +16,17 @@ export type RankFacts = {
   readonly shareMillionths: bigint; // of its segment's work
 };
 
+/** What a chain holds where that is another revision than its model's: while one is rolled out, chains of two stand. */
+export type Form = Pick<ModelFacts, "root" | "layerCount" | "contextLength" | "handOffDtype"> & {
+  readonly revision: string;
+};
+
 export type ChainFacts = {
   readonly index: number;
   readonly ready: boolean; // every rank of it is Ready
+  readonly draining?: true; // takes no new session
+  readonly unproven?: true; // takes no session before a probe has gone through it
+  readonly form?: Form; // left out: the model's
   readonly segments: readonly ChainSegment[];
   readonly ranks: readonly RankFacts[]; // segments in order, ranks in order
 };
@@ -55,11 +63,64 @@ export const modelKey = (model: { readonly namespace: string; readonly name: str
  */
 export const chainKey = (model: ModelFacts, chain: ChainFacts): string =>
   [
-    model.root,
+    modelOn(model, chain).root,
     ...chain.segments.flatMap((segment) => segment.ranks.map((rank) => `${rank.name}@${rank.address}`)),
   ].join(" ");
 
-export const readyChains = (model: ModelFacts): readonly ChainFacts[] => model.chains.filter((chain) => chain.ready);
+/** The model as one of its chains holds it. */
+export const modelOn = (model: ModelFacts, { form }: ChainFacts): ModelFacts => {
+  if (form === undefined) return model;
+  const { root, layerCount, contextLength, handOffDtype } = form;
+  return { ...model, root, layerCount, contextLength, handOffDtype };
+};
+
+/** Every form that the model is held in: by its name alone, and by each chain. */
+export const formsOf = (model: ModelFacts): readonly ModelFacts[] => [
+  model,
+  ...model.chains.map((chain) => modelOn(model, chain)),
+];
+
+/** Chains that sessions may run on. */
+export const readyChains = (model: ModelFacts): readonly ChainFacts[] =>
+  model.chains.filter((chain) => chain.ready && chain.unproven === undefined);
+
+/** Chains that new sessions may begin on. */
+export const openChains = (model: ModelFacts): readonly ChainFacts[] =>
+  readyChains(model).filter((chain) => chain.draining === undefined);
+
+/** What a session needs of its chain. */
+export type Fit = {
+  readonly root: string; // whose tokenizer made its prompt
+  readonly positionCount: number; // prompt and answer together
+  readonly begun?: { readonly revision: string }; // its answer has begun, on a chain of this revision
+};
+
+export const revisionOn = ({ form }: ChainFacts): string => form?.revision ?? "";
+
+/**
+ * Chains that may take a session, all equally good. One that has begun goes on with the weights it began with wherever
+ * such a chain is left, be it one that drains: other weights would go on with other words. Else any of the same
+ * checkpoint will do, since its tokens mean the same there.
+ */
+export function chainsFor(model: ModelFacts, { root, positionCount, begun }: Fit): readonly ChainFacts[] {
+  const fitting = readyChains(model).filter((chain) => {
+    const held = modelOn(model, chain);
+    return held.root === root && positionCount <= held.contextLength;
+  });
+  const open = fitting.filter((chain) => chain.draining === undefined);
+  if (begun !== undefined) {
+    const kin = fitting.filter((chain) => revisionOn(chain) === begun.revision);
+    const openKin = kin.filter((chain) => chain.draining === undefined);
+    return [openKin, kin, open].find((chains) => chains.length > 0) ?? fitting;
+  }
+  // A request that was made ready for chains that have begun to drain meanwhile fits nowhere else. Where all drain,
+  // requests wait for what comes after: else the last chain would never be done.
+  return open.length > 0 || openChains(model).length === 0 ? open : fitting;
+}
+
+/** Whether a chain of the model, ready or not, could take such a session. */
+export const mayFit = (model: ModelFacts, { root, positionCount }: Fit): boolean =>
+  formsOf(model).some((held) => held.root === root && positionCount <= held.contextLength);
 
 /**
  * The model that a client's "model" names: by its name where only one namespace has it, else by `<namespace>/<name>`.

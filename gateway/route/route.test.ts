@@ -2,7 +2,7 @@ import { expect } from "chai";
 import fc from "fast-check";
 import { type ChainLoad, chooseChain, freed, newLoad, taken } from "./choose.ts";
 import { type Line, type Ticket, joined, left, overfull } from "./line.ts";
-import { type ModelFacts, type Picture, chainKey, findModel } from "./picture.ts";
+import { type ChainFacts, type ModelFacts, type Picture, chainKey, chainsFor, findModel } from "./picture.ts";
 
 const aLoad = (key: string, fields: Partial<ChainLoad> = {}): ChainLoad => ({ ...newLoad(key), ...fields });
 
@@ -157,4 +157,76 @@ describe("finding a model", () => {
     expect(chainKey(model, chain("x:1"))).to.not.equal(chainKey(model, chain("x:2")));
     expect(chainKey(model, chain("x:1"))).to.not.equal(chainKey({ ...model, root: "sha256:01" }, chain("x:1")));
   });
+});
+
+describe("chains of two revisions of a model", () => {
+  type Marks = Pick<ChainFacts, "draining" | "unproven"> & { readonly ready?: false; readonly contextLength?: number };
+  const [A, B] = ["a", "b"];
+  /** `a0 b1`: chain 0 of revision a, chain 1 of revision b. Revisions in capitals are of another checkpoint. */
+  const aModel = (chains: string, marks: Readonly<Record<string, Marks>>): ModelFacts => ({
+    namespace: "default",
+    name: "tiny",
+    root: "root-a",
+    layerCount: 4,
+    contextLength: 100,
+    pricePerMillionTokens: 0n,
+    epochSeconds: 60,
+    handOffDtype: "f32",
+    maxQueue: 1,
+    chains: chains.split(" ").map((text, index): ChainFacts => {
+      const { ready = true, contextLength = 100, ...flags } = marks[text] ?? {};
+      const revision = text.slice(0, 1);
+      const root = revision === revision.toLowerCase() ? "root-a" : `root-${revision.toLowerCase()}`;
+      const form = { revision, root, layerCount: 4, contextLength, handOffDtype: "f32" } as const;
+      return { index, ready, ...flags, form, segments: [], ranks: [] };
+    }),
+  });
+  const drains = { draining: true } as const;
+  const cases: readonly {
+    readonly name: string;
+    readonly chains: string;
+    readonly marks?: Readonly<Record<string, Marks>>;
+    readonly begun?: string;
+    readonly root?: string;
+    readonly positionCount?: number;
+    readonly want: readonly number[];
+  }[] = [
+    { name: "a new session takes any that fits", chains: "a0 b1", want: [0, 1] },
+    { name: "a new session takes none that drains", chains: "a0 b1", marks: { a0: drains }, want: [1] },
+    {
+      name: "nobody takes one that no probe went through",
+      chains: "a0 b1",
+      marks: { b1: { unproven: true } },
+      want: [0],
+    },
+    { name: "where all drain, a new session waits", chains: "a0 a1", marks: { a0: drains, a1: drains }, want: [] },
+    { name: "one that has begun stays with its weights", chains: "a0 b1", begun: A, want: [0] },
+    { name: "even where they drain", chains: "a0 b1", marks: { a0: drains }, begun: A, want: [0] },
+    { name: "and rather where they do not", chains: "a0 a1 b2", marks: { a0: drains }, begun: A, want: [1] },
+    {
+      name: "and goes to others where none is left",
+      chains: "a0 b1",
+      marks: { a0: { ready: false } },
+      begun: A,
+      want: [1],
+    },
+    { name: "but not to another checkpoint", chains: "a0 B1", marks: { a0: { ready: false } }, begun: A, want: [] },
+    { name: "a prompt goes to the checkpoint that it was made for", chains: "a0 B1", root: "root-b", want: [1] },
+    { name: "even if that drains by now", chains: "a0 B1", marks: { a0: drains }, want: [0] },
+    {
+      name: "a session goes where it has room",
+      chains: "a0 b1",
+      marks: { b1: { contextLength: 10 } },
+      positionCount: 50,
+      want: [0],
+    },
+    { name: "one that has begun on what is gone takes what there is", chains: "b0 b1", begun: A, want: [0, 1] },
+    { name: "one that has begun finds its own revision", chains: "a0 b1", begun: B, want: [1] },
+  ];
+  for (const { name, chains, marks = {}, begun, root = "root-a", positionCount = 5, want } of cases) {
+    it(name, () => {
+      const fit = { root, positionCount, ...(begun === undefined ? {} : { begun: { revision: begun } }) };
+      expect(chainsFor(aModel(chains, marks), fit).map(({ index }) => index)).to.deep.equal(want);
+    });
+  }
 });

@@ -4,7 +4,7 @@
  */
 import { type Refusal, type Result, refuse } from "../../core/result.ts";
 import { type Doors, whyAborted, within } from "../doors.ts";
-import { type ModelFacts, type Picture, modelKey, readyChains } from "../route/picture.ts";
+import { type ModelFacts, type Picture, formsOf, modelKey, modelOn } from "../route/picture.ts";
 import type { RankAddress } from "../session/types.ts";
 import { MODEL_AT_FAULT, type ModelFiles, readModelFiles } from "./model-files.ts";
 
@@ -30,13 +30,14 @@ export class ModelCatalog {
   /** Starts loading what is new and can be read, forgets what is gone. */
   update(picture: Picture): void {
     this.#picture = picture;
-    const roots = new Set(picture.models.map((model) => model.root));
+    const roots = new Set(picture.models.flatMap(formsOf).map(({ root }) => root));
     for (const [root, entry] of this.#entries) {
       if (roots.has(root)) continue;
       entry.end.abort();
       this.#entries.delete(root);
     }
-    for (const model of picture.models) if (readyChains(model).length > 0) this.#entryOf(model.root);
+    for (const model of picture.models)
+      for (const chain of model.chains) if (chain.ready) this.#entryOf(modelOn(model, chain).root);
   }
 
   /** What is known now; undefined while loading. */
@@ -113,7 +114,9 @@ export class ModelCatalog {
   }
 
   #ranksOf(root: string): readonly RankAddress[] {
-    const models = this.#picture?.models.filter((model) => model.root === root) ?? [];
-    return models.flatMap(readyChains).flatMap((chain) => chain.segments.flatMap((segment) => segment.ranks));
+    const chains = (this.#picture?.models ?? []).flatMap((model) =>
+      model.chains.filter((chain) => chain.ready && modelOn(model, chain).root === root),
+    );
+    return chains.flatMap((chain) => chain.segments.flatMap((segment) => segment.ranks));
   }
 }

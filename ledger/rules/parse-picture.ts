@@ -15,9 +15,11 @@ const SECONDS_MAX = 2 ** 31 - 1;
 /** `BadRequest` with the path of the field that does not fit. */
 export function parsePicture(state: State__Output): Result<Picture, "BadRequest"> {
   const picture = strictly((): Picture => {
-    const models = state.models.map((model, index) => readModel(model, `models[${index}]`));
+    const models = state.models.flatMap((model, index) =>
+      formsOf(model).map((held) => readModel(held, `models[${index}]`)),
+    );
     const named = new Set(models.map((model) => model.name));
-    if (named.size !== models.length) misfit("models", "has the same namespace and name twice");
+    if (named.size !== state.models.length) misfit("models", "has the same namespace and name twice");
     return {
       fence: state.fence,
       providers: state.providers.map((provider, index) => ({
@@ -28,13 +30,27 @@ export function parsePicture(state: State__Output): Result<Picture, "BadRequest"
       models,
       ranks: state.models.flatMap((model, index) =>
         model.chains.flatMap((chain, at) =>
-          chain.ranks.map((rank, place) => readRank(rank, model, `models[${index}].chains[${at}].ranks[${place}]`)),
+          chain.ranks.map((rank, place) =>
+            readRank(rank, heldOn(model, chain), `models[${index}].chains[${at}].ranks[${place}]`),
+          ),
         ),
       ),
     };
   });
   return picture.ok ? picture : refuse("BadRequest", picture.detail);
 }
+
+type Held = Pick<Model__Output, "modelRoot" | "layerCount">;
+
+/** The model as a chain holds it: of the revision before, or the next, while one is rolled out. */
+const heldOn = <M extends Held>(model: M, { form = null }: { readonly form?: Held | null }): M =>
+  form === null ? model : { ...model, modelRoot: form.modelRoot, layerCount: form.layerCount };
+
+const formsOf = (model: Model__Output): readonly Model__Output[] => {
+  const all = [model, ...model.chains.map((chain) => heldOn(model, chain))];
+  const kinds = all.map(({ modelRoot, layerCount }) => `${modelRoot} ${layerCount}`);
+  return all.filter((_, index) => kinds.indexOf(kinds[index] ?? "") === index);
+};
 
 function readHolder(
   holder: { readonly name: string; readonly publicKey: string },

@@ -83,6 +83,9 @@ export function stateOf(picture: Picture): State__Output {
         {
           index: 0,
           ready: true,
+          draining: false,
+          unproven: false,
+          form: null,
           segments: [],
           ranks: picture.ranks
             .filter(({ model }) => model === name)

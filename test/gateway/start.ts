@@ -35,7 +35,16 @@ export type ModelOptions = {
   readonly namespace?: string;
   readonly contextLength?: number;
   readonly maxQueue?: number;
-  readonly chains?: readonly { readonly ready?: boolean; readonly generation?: number }[];
+  readonly chains?: readonly ChainOptions[];
+};
+
+export type ChainOptions = {
+  readonly ready?: boolean;
+  readonly generation?: number;
+  readonly draining?: boolean;
+  readonly unproven?: boolean;
+  /** Of another revision than the model's; its weights are `model`'s, left out: the same. */
+  readonly form?: { readonly revision: string; readonly model?: TinyModel; readonly contextLength?: number };
 };
 
 const PROVIDERS = ["campus", "garage"];
@@ -59,16 +68,29 @@ export function aState(
         epochSeconds: 3600,
         handOffDtype: "f32",
         maxQueue,
-        chains: chains.map(({ ready = true, generation = 0 }, index) => {
+        chains: chains.map(({ ready = true, generation = 0, draining = false, unproven = false, form }, index) => {
+          const root = form?.model?.root ?? model.root;
           const ranks = PROVIDERS.map((provider, segment) => ({
             name: `${namespace}/${name}-${index}-${segment}-0`,
-            address: `127.0.0.1:${generation}/${model.root}`,
+            address: `127.0.0.1:${generation}/${root}`,
             provider,
             node: `${provider}-1`,
           }));
           return {
             index,
             ready,
+            draining,
+            unproven,
+            form:
+              form === undefined
+                ? null
+                : {
+                    revision: form.revision,
+                    modelRoot: root,
+                    layerCount: 4,
+                    contextLength: form.contextLength ?? contextLength,
+                    handOffDtype: "f32",
+                  },
             segments: ranks.map((rank, segment) => ({
               layers: { start: segment * 2, end: segment * 2 + 2 },
               ranks: [rank],

@@ -3,7 +3,9 @@ import type * as grpc from '@grpc/grpc-js';
 import type { MessageTypeDefinition } from '@grpc/proto-loader';
 
 import type { Chain as _tessellate_control_v1_Chain, Chain__Output as _tessellate_control_v1_Chain__Output } from './tessellate/control/v1/Chain.ts';
+import type { ChainSessions as _tessellate_control_v1_ChainSessions, ChainSessions__Output as _tessellate_control_v1_ChainSessions__Output } from './tessellate/control/v1/ChainSessions.ts';
 import type { ControlClient as _tessellate_control_v1_ControlClient, ControlDefinition as _tessellate_control_v1_ControlDefinition } from './tessellate/control/v1/Control.ts';
+import type { Form as _tessellate_control_v1_Form, Form__Output as _tessellate_control_v1_Form__Output } from './tessellate/control/v1/Form.ts';
 import type { Gateway as _tessellate_control_v1_Gateway, Gateway__Output as _tessellate_control_v1_Gateway__Output } from './tessellate/control/v1/Gateway.ts';
 import type { Model as _tessellate_control_v1_Model, Model__Output as _tessellate_control_v1_Model__Output } from './tessellate/control/v1/Model.ts';
 import type { ProbeReply as _tessellate_control_v1_ProbeReply, ProbeReply__Output as _tessellate_control_v1_ProbeReply__Output } from './tessellate/control/v1/ProbeReply.ts';
@@ -48,7 +50,9 @@ export interface ProtoGrpcType {
     control: {
       v1: {
         Chain: MessageTypeDefinition<_tessellate_control_v1_Chain, _tessellate_control_v1_Chain__Output>
+        ChainSessions: MessageTypeDefinition<_tessellate_control_v1_ChainSessions, _tessellate_control_v1_ChainSessions__Output>
         Control: SubtypeConstructor<typeof grpc.Client, _tessellate_control_v1_ControlClient> & { service: _tessellate_control_v1_ControlDefinition }
+        Form: MessageTypeDefinition<_tessellate_control_v1_Form, _tessellate_control_v1_Form__Output>
         Gateway: MessageTypeDefinition<_tessellate_control_v1_Gateway, _tessellate_control_v1_Gateway__Output>
         Model: MessageTypeDefinition<_tessellate_control_v1_Model, _tessellate_control_v1_Model__Output>
         ProbeReply: MessageTypeDefinition<_tessellate_control_v1_ProbeReply, _tessellate_control_v1_ProbeReply__Output>

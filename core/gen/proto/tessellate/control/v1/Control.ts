@@ -8,14 +8,14 @@ import type { State as _tessellate_control_v1_State, State__Output as _tessellat
 
 export interface ControlClient extends grpc.Client {
   /**
-   * Gateway only: one token through the whole of one chain.
+   * Gateway only: a token, or a few, through the whole of one chain.
    */
   Probe(argument: _tessellate_control_v1_ProbeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_tessellate_control_v1_ProbeReply__Output>): grpc.ClientUnaryCall;
   Probe(argument: _tessellate_control_v1_ProbeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_tessellate_control_v1_ProbeReply__Output>): grpc.ClientUnaryCall;
   Probe(argument: _tessellate_control_v1_ProbeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_tessellate_control_v1_ProbeReply__Output>): grpc.ClientUnaryCall;
   Probe(argument: _tessellate_control_v1_ProbeRequest, callback: grpc.requestCallback<_tessellate_control_v1_ProbeReply__Output>): grpc.ClientUnaryCall;
   /**
-   * Gateway only: one token through the whole of one chain.
+   * Gateway only: a token, or a few, through the whole of one chain.
    */
   probe(argument: _tessellate_control_v1_ProbeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_tessellate_control_v1_ProbeReply__Output>): grpc.ClientUnaryCall;
   probe(argument: _tessellate_control_v1_ProbeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_tessellate_control_v1_ProbeReply__Output>): grpc.ClientUnaryCall;
@@ -43,7 +43,7 @@ export interface ControlClient extends grpc.Client {
 
 export interface ControlHandlers extends grpc.UntypedServiceImplementation {
   /**
-   * Gateway only: one token through the whole of one chain.
+   * Gateway only: a token, or a few, through the whole of one chain.
    */
   Probe: grpc.handleUnaryCall<_tessellate_control_v1_ProbeRequest__Output, _tessellate_control_v1_ProbeReply>;
   

@@ -9,6 +9,10 @@ export interface ProbeReply {
    * where it failed, if known
    */
   'rank'?: (string);
+  /**
+   * between two tokens, the middle of those measured; 0 where there was only one
+   */
+  'tokenMs'?: (number | string);
 }
 
 export interface ProbeReply__Output {
@@ -20,4 +24,8 @@ export interface ProbeReply__Output {
    * where it failed, if known
    */
   'rank': (string);
+  /**
+   * between two tokens, the middle of those measured; 0 where there was only one
+   */
+  'tokenMs': (number);
 }

@@ -4,10 +4,18 @@ export interface ProbeRequest {
   'model'?: (string);
   'namespace'?: (string);
   'chain'?: (number);
+  /**
+   * at least one; more, to measure the time between two
+   */
+  'tokenCount'?: (number);
 }
 
 export interface ProbeRequest__Output {
   'model': (string);
   'namespace': (string);
   'chain': (number);
+  /**
+   * at least one; more, to measure the time between two
+   */
+  'tokenCount': (number);
 }
