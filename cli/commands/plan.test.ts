@@ -112,7 +112,7 @@ describe("tessellate plan", function () {
   it("gives the same as data", async () => {
     const { stdout } = await demo("-o", "json");
     const plan = JSON.parse(stdout);
-    expect(plan).to.include.all.keys("model", "root", "estimate", "chains", "ranks", "leftOut");
+    expect(plan).to.include.all.keys("model", "root", "estimate", "chains", "ranks", "measured", "leftOut");
     expect(plan.chains[0].segments[0].layers[0]).to.equal(0);
     const compared = JSON.parse((await demo("-o", "json", "--what-if", "remove=studio-x1")).stdout);
     expect(compared).to.have.all.keys("whatIf", "before", "after", "moves", "loadBytes", "freedNodes");

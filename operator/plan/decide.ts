@@ -3,7 +3,7 @@
  * missing chains are added beside the others, and a better plan is looked for only when something has changed that it
  * would follow from, and taken only if it gains more than the moving costs.
  */
-import { basisOf } from "./digests.ts";
+import { GAIN_MIN_PERCENT, basisOf } from "./digests.ts";
 import { type Estimated, estimated, gainOf } from "./estimate.ts";
 import { banOf, eligible, paceOf } from "./holders.ts";
 import { leftOutOf } from "./left-out.ts";
@@ -18,12 +18,6 @@ import { type Judged, brokenWishes } from "./soundness.ts";
 import { withSpares } from "./spares.ts";
 import { isSameShard, touchedBy } from "./touched.ts";
 import type { Assignment, Known, LeftOut, NodeFacts, Placement, StandingPlan } from "./types.ts";
-
-/**
- * A plan is left for a better one only where that gains more than this share of what the model wants. Every rank that
- * moves loads its weights anew and its sessions begin again from their tokens: a tenth more is not worth that.
- */
-export const GAIN_MIN = 0.5;
 
 /** The basis of a plan that was forced: whether there is a better one has not been looked for yet. */
 const UNSEEN = "unseen";
@@ -214,10 +208,11 @@ const isSameRank = (a: Assignment, b: Assignment): boolean => segmentKey(a) === 
 function better(steady: Known, world: Known, whole: Standing, effort: Effort): Wanted | undefined {
   const reserved = nodesOfSparesAlone(whole, world.model.spares ?? 0);
   const less = (known: Known) => ({ ...known, nodes: known.nodes.filter(({ name }) => !reserved.has(name)) });
-  const found = anew(less(steady), less(world), whole, "", effort, GAIN_MIN);
+  const gainMin = (world.model.gainMinPercent ?? GAIN_MIN_PERCENT) / 100;
+  const found = anew(less(steady), less(world), whole, "", effort, gainMin);
   if (found === undefined) return undefined;
   const gain = gainBy(steady, withoutSpares(whole), found.placement);
-  if (gain <= GAIN_MIN) return undefined;
+  if (gain <= gainMin) return undefined;
   if (lackOf(steady, found.placement) > lackOf(steady, asPlacement(whole, undefined))) return undefined;
   const share = Number.isFinite(gain) ? `gains ${Math.round(100 * gain)} %` : "keeps a bound that the last one did not";
   return { ...found, why: `a better plan ${share}; ` };

@@ -5,6 +5,13 @@ import { inNameOrder } from "./homes.ts";
 import { keysOf, routesOf } from "./routes.ts";
 import type { Known, StandingPlan } from "./types.ts";
 
+/**
+ * A plan is left for a better one only where that gains more than this share of what the model wants, unless it says
+ * another. Every rank that moves loads its weights anew and its sessions begin again from their tokens: a tenth more is
+ * not worth that.
+ */
+export const GAIN_MIN_PERCENT = 50;
+
 const BASIS_LENGTH = 16;
 const APPROVAL_LENGTH = 12;
 
@@ -33,7 +40,9 @@ export function basisOf({ model, nodes }: Known): string {
       coarse(bytesPerSecond),
     ]),
   ]);
-  const wishes = [model.placement, model.objective ?? null, model.replicas];
+  const gain =
+    model.gainMinPercent === undefined || model.gainMinPercent === GAIN_MIN_PERCENT ? [] : [model.gainMinPercent];
+  const wishes = [model.placement, model.objective ?? null, model.replicas, ...gain];
   const text = JSON.stringify([wishes, seen], (_, value) => (typeof value === "bigint" ? String(value) : value));
   return lettersOf(text, BASIS_LENGTH);
 }

@@ -77,6 +77,7 @@ export function modelSpecOf({ metadata, spec }: ShardedModel, config?: ModelConf
     ...(spec.objective === undefined ? {} : { objective: objectiveOf(spec.objective) }),
     spares: spec.spares,
     planPolicy: spec.planPolicy,
+    gainMinPercent: Number.parseInt(spec.update.minGain, 10),
     pricePerMillionTokens: parseCredits(spec.rewards.pricePerMillionTokens),
     epochSeconds: parseEpoch(spec.rewards.epoch),
     maxQueue: spec.gateway.maxQueue,

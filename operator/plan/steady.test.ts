@@ -39,6 +39,16 @@ describe("a plan in force", () => {
     expect(plan(joined).conditions[0]?.message).to.match(/a better plan gains \d+ %/);
   });
 
+  it("is left as soon, or as late, as the model says", () => {
+    const world = standing(aWorld([aNode("a", { memoryBytesPerSecond: 1e9 })]));
+    const joined = { ...world, nodes: [...world.nodes, aNode("b", { memoryBytesPerSecond: 2e9 })] };
+    const isLeft = (gainMinPercent?: number) =>
+      touched(
+        plan({ ...joined, model: { ...joined.model, ...(gainMinPercent === undefined ? {} : { gainMinPercent }) } }),
+      ).length > 0;
+    expect([isLeft(), isLeft(50), isLeft(0), isLeft(9999)]).to.deep.equal([false, false, true, false]);
+  });
+
   it("is looked at again only when something has changed", () => {
     const world = standing(aWorld([aNode("a"), aNode("b")]));
     const again = plan(world);

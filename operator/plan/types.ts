@@ -46,6 +46,7 @@ export type ModelSpec = {
   readonly objective?: Objective; // left out: throughput without a bound
   readonly spares?: number; // shards kept loaded for a quick replacement
   readonly planPolicy?: "Automatic" | "Manual";
+  readonly gainMinPercent?: number; // that a better plan must gain to be moved to; left out: 50
   readonly pricePerMillionTokens: bigint; // micro-credits
   readonly epochSeconds: number;
   readonly maxQueue: number;

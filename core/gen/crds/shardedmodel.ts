@@ -138,6 +138,15 @@ export interface ShardedModelSpecObjective {
   readonly price?: ShardedModelSpecObjectivePrice;
 }
 
+/** When and how what serves is changed. */
+export interface ShardedModelSpecUpdate {
+  /**
+   * What a plan must gain over the one in force, in what the objective asks for, to be worth moving ranks for. 0% takes
+   * any gain, however small.
+   */
+  readonly minGain: string;
+}
+
 /** How the model is spread over independent providers. */
 export interface ShardedModelSpecPlacementProviders {
   /** Fewest providers that one chain runs through. */
@@ -261,6 +270,8 @@ export interface ShardedModelSpec {
    * that one is approved.
    */
   readonly planPolicy: "Automatic" | "Manual";
+  /** When and how what serves is changed. */
+  readonly update: ShardedModelSpecUpdate;
   /** Whose nodes may hold the model, and how much of it. */
   readonly placement: ShardedModelSpecPlacement;
   /** What passes from one segment to the next. */
@@ -653,6 +664,23 @@ export const shardedModelSchema: Schema = {
           default: 0,
         },
         planPolicy: { type: "string", enum: ["Automatic", "Manual"], default: "Automatic" },
+        update: {
+          type: "object",
+          default: {},
+          properties: {
+            minGain: {
+              type: "string",
+              default: "50%",
+              maxLength: 5,
+              rules: [
+                {
+                  rule: "self.matches('^(0|[1-9][0-9]{0,3})%$')",
+                  message: "minGain is a whole percentage from 0% to 9999%, such as 50%",
+                },
+              ],
+            },
+          },
+        },
         placement: {
           type: "object",
           default: {},

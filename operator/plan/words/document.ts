@@ -1,5 +1,6 @@
 /** A plan as data for programs: `tessellate plan -o json`. Every field of it is stable; new ones may come. */
 import { formatCredits } from "../../../core/units.ts";
+import { isLongAgo } from "../cost/speed.ts";
 import type { Placement } from "../types.ts";
 import type { Known } from "./times.ts";
 import { viewOf } from "./view.ts";
@@ -47,6 +48,16 @@ export function placementDocument(world: Known, placement: Placement) {
       weightBytes: assignment.weightBytes,
       kvBytes: assignment.kvBytes,
     })),
+    measured: measuredIn(world, placement),
     leftOut: placement.leftOut,
   };
+}
+
+/** How old what is known of each node of the plan is, by its name; `daysAgo` null: nothing was measured, or no date given. */
+function measuredIn({ nodes }: Known, { assignments }: Placement) {
+  const held = new Set(assignments.map(({ node }) => node));
+  return nodes
+    .filter(({ name }) => held.has(name))
+    .map((node) => ({ node: node.name, daysAgo: node.measuredDaysAgo ?? null, countsAsEstimated: isLongAgo(node) }))
+    .sort((a, b) => (a.node < b.node ? -1 : 1));
 }
