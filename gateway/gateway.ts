@@ -2,6 +2,7 @@
 import type { ServerResponse } from "node:http";
 import { join } from "node:path";
 import type { FastifyInstance } from "fastify";
+import { DemandFeed } from "./control/demand.ts";
 import { PictureKeeper } from "./control/keeper.ts";
 import type { Prober } from "./control/probe.ts";
 import type { Doors } from "./doors.ts";
@@ -38,6 +39,7 @@ export class Gateway {
   readonly keeper: PictureKeeper;
   readonly prober: Prober;
   readonly metrics: Metrics;
+  readonly demand: DemandFeed;
   readonly #doors: Doors;
   readonly #admission: Admission;
   readonly #catalog: ModelCatalog;
@@ -56,7 +58,8 @@ export class Gateway {
     this.#doors = doors;
     this.#apiKeys = apiKeys;
     this.keeper = new PictureKeeper(options.stateDirectory, doors.log);
-    this.#admission = new Admission(doors.clock);
+    this.#admission = new Admission(doors.clock, (key) => this.demand.changed(key));
+    this.demand = new DemandFeed(doors.clock, this.#admission);
     this.#catalog = new ModelCatalog(doors);
     this.#spool = new Spool(join(options.stateDirectory, "usage"), doors, options.submit);
     this.#books = new Books({
@@ -66,10 +69,15 @@ export class Gateway {
       spool: this.#spool,
       answersDirectory: options.answersDirectory,
     });
-    this.metrics = new Metrics({ queueDepth: () => this.#queueDepth(), usageWaiting: () => this.#spool.waitingCount });
+    this.metrics = new Metrics({
+      queueDepth: () => this.#queueDepth(),
+      chainsInDemand: () => this.#chainsInDemand(),
+      usageWaiting: () => this.#spool.waitingCount,
+    });
     this.prober = { doors, catalog: this.#catalog, signer };
     this.keeper.onChange((picture) => {
       this.#admission.update(picture);
+      this.demand.update(picture);
       this.#catalog.update(picture);
     });
     const house = {
@@ -124,6 +132,7 @@ export class Gateway {
     await this.app.close();
     late.abort();
     await cut;
+    this.demand.close(); // not before: while answers are under way the operator must know
     await this.#books.settled();
     await this.#spool.drain(LAST_SUBMIT_MS);
     await this.#spool.close();
@@ -142,5 +151,13 @@ export class Gateway {
   #queueDepth(): ReadonlyMap<string, number> {
     const keys = this.keeper.picture?.models.map(modelKey) ?? [];
     return new Map(keys.map((key) => [key, this.#admission.waitingCount(key)]));
+  }
+
+  #chainsInDemand(): ReturnType<ConstructorParameters<typeof Metrics>[0]["chainsInDemand"]> {
+    return (this.keeper.picture?.models ?? []).flatMap((model) => {
+      const { namespace, name, slotCount } = model;
+      const { waitingCount, sessionCount } = this.#admission.demandOf(modelKey(model));
+      return slotCount === 0 ? [] : [{ namespace, name, chainCount: (waitingCount + sessionCount) / slotCount }];
+    });
   }
 }

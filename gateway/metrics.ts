@@ -3,6 +3,8 @@ import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom
 
 const SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
 
+export type ChainsInDemand = { readonly namespace: string; readonly name: string; readonly chainCount: number };
+
 export class Metrics {
   readonly registry = new Registry();
   /** Answered requests by model ("" where the request named none we have) and HTTP status; 499: the client went away. */
@@ -31,7 +33,11 @@ export class Metrics {
   );
 
   /** `gauges`: asked at each scrape. */
-  constructor(gauges: { readonly queueDepth: () => ReadonlyMap<string, number>; readonly usageWaiting: () => number }) {
+  constructor(gauges: {
+    readonly queueDepth: () => ReadonlyMap<string, number>;
+    readonly chainsInDemand: () => readonly ChainsInDemand[];
+    readonly usageWaiting: () => number;
+  }) {
     collectDefaultMetrics({ register: this.registry });
     new Gauge({
       name: "tessellate_queue_depth",
@@ -41,6 +47,19 @@ export class Metrics {
       collect() {
         this.reset();
         for (const [model, count] of gauges.queueDepth()) this.set({ model }, count);
+      },
+    });
+    // A selector of Kubernetes takes no slash, so the two parts of the model's name are apart; and not "namespace", which
+    // a scrape gives the meaning of the gateway's own.
+    new Gauge({
+      name: "tessellate_demand_chains",
+      help: "Chains that the requests under way and waiting at this gateway would fill: what an autoscaler goes by.",
+      labelNames: ["model_namespace", "model_name"],
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        for (const { namespace, name, chainCount } of gauges.chainsInDemand())
+          this.set({ model_namespace: namespace, model_name: name }, chainCount);
       },
     });
     new Gauge({

@@ -20,6 +20,7 @@ import type { ChainSegment } from "../session/types.ts";
 
 const PRICE_MAX = 10n ** 18n;
 const POSITIONS_MAX = 2 ** 31 - 1;
+const WAKE_SECONDS_MAX = 86_400;
 const WHOLE_SHARE = 1_000_000n;
 
 /** `BadRequest` with the path of the field that does not fit. */
@@ -70,7 +71,13 @@ function readModel(model: Model__Output, path: string): ModelFacts {
     ),
     epochSeconds: integerOf(model.epochSeconds, `${path}.epochSeconds`, 1, POSITIONS_MAX),
     maxQueue: integerOf(model.maxQueue, `${path}.maxQueue`, 0, 1_000_000),
-    chains: model.chains.map((chain, index) => readChain(chain, `${path}.chains[${index}]`)),
+    // A picture kept on disk by an older gateway lacks these.
+    slotCount: integerOf(model.slotCount ?? 0, `${path}.slotCount`, 0, 1_000_000),
+    asleep: model.asleep === true,
+    wakeTimeoutMs: 1000 * integerOf(model.wakeTimeoutSeconds ?? 0, `${path}.wakeTimeoutSeconds`, 0, WAKE_SECONDS_MAX),
+    chains: model.chains
+      .map((chain, index) => readChain(chain, `${path}.chains[${index}]`))
+      .map((chain) => (model.asleep ? { ...chain, draining: true } : chain)),
   };
 }
 

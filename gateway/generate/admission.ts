@@ -1,7 +1,8 @@
 /**
  * Who may start a session now, and on which chain: the decisions of route/ carried out for all requests of this gateway.
  * A request that finds no free slot waits in its model's line; it is called as soon as a session ends, a chain has cooled
- * down or the operator tells of a new one.
+ * down or the operator tells of a new one. One that finds its model asleep waits in the same line; the operator learns of
+ * it by `Control.Demand` and wakes the model.
  */
 import { assert, present } from "../../core/assert.ts";
 import type { Clock } from "../../core/clock.ts";
@@ -48,6 +49,9 @@ export type DrainingChain = {
   readonly sessionCount: number;
 };
 
+/** What is asked of one model at this gateway. */
+export type Demand = { readonly waitingCount: number; readonly sessionCount: number; readonly idleMs: number };
+
 type Waiter = { readonly ticket: Ticket; readonly fit: Fit; readonly admit: (result: Result<Lease>) => void };
 type Queue = {
   line: Line;
@@ -59,16 +63,27 @@ type Queue = {
 export class Admission {
   readonly #clock: Clock;
   readonly #queues = new Map<string, Queue>();
+  readonly #activeMs = new Map<string, number>(); // when a request last came or ended, or the model became ready
+  readonly #onDemand: (key: string) => void;
   #models = new Map<string, ModelFacts>();
   #lastTicket = 0;
 
-  constructor(clock: Clock) {
+  /** `onDemand`: what is asked of a model may have changed. */
+  constructor(clock: Clock, onDemand: (key: string) => void = () => {}) {
     this.#clock = clock;
+    this.#onDemand = onDemand;
   }
 
   /** The operator's newest picture. Requests that wait go on waiting, now perhaps for chains that are ready. */
   update(picture: Picture): void {
+    const before = this.#models;
     this.#models = new Map(picture.models.map((model) => [modelKey(model), model]));
+    for (const key of before.keys()) if (!this.#models.has(key)) this.#activeMs.delete(key);
+    for (const [key, model] of this.#models) {
+      const old = before.get(key);
+      // Nobody could ask while nothing was ready: that time does not count as idle.
+      if (old === undefined || (openChains(old).length === 0 && openChains(model).length > 0)) this.#isActive(key);
+    }
     for (const [key, queue] of this.#queues) {
       const model = this.#models.get(key);
       const keys = new Set(model?.chains.map((chain) => chainKey(model, chain)) ?? []);
@@ -116,9 +131,26 @@ export class Admission {
     return this.#queues.get(key)?.line.length ?? 0;
   }
 
+  /** Of a model of the picture. */
+  demandOf(key: string): Demand {
+    const waitingCount = this.waitingCount(key);
+    const loads = this.#queues.get(key)?.loads.values() ?? [];
+    const sessionCount = [...loads].reduce((sum, load) => sum + load.sessionCount, 0);
+    const nowMs = this.#clock.monotonicMs();
+    const idleMs = waitingCount + sessionCount > 0 ? 0 : nowMs - (this.#activeMs.get(key) ?? nowMs);
+    return { waitingCount, sessionCount, idleMs };
+  }
+
+  /** How long a request has to wait where its model must wake first; 0 where it need not, or never will. */
+  wakeWaitMs(key: string): number {
+    const model = this.#models.get(key);
+    return model === undefined || openChains(model).length > 0 ? 0 : model.wakeTimeoutMs;
+  }
+
   /**
-   * A slot on a chain, waiting for it at most `waitMs`. Refused as `ModelNotFound`, `NoReadyChain`, `QueueFull`,
-   * `NoSlotInTime`, `ChainLost`, `ModelChanged`, or with why the signal was aborted. Never rejects.
+   * A slot on a chain, waiting for it at most `waitMs`. Refused as `ModelNotFound`, `NoReadyChain`, `ScaledToZero`,
+   * `QueueFull`, `NotAwakeInTime`, `NoSlotInTime`, `ChainLost`, `ModelChanged`, or with why the signal was aborted. Never
+   * rejects.
    */
   async enter({ key, fit, resumed, waitMs, signal, ticket: old }: Entering): Promise<Result<Lease>> {
     const refusal = this.#refusal(key, fit, resumed);
@@ -129,11 +161,12 @@ export class Admission {
     const { promise, resolve } = Promise.withResolvers<Result<Lease>>();
     queue.waiters.set(ticket.number, { ticket, fit, admit: resolve });
     queue.line = joined(queue.line, ticket);
+    this.#isActive(key);
     this.#callNext(key);
     const maxQueue = present(this.#models.get(key), "a model that is known").maxQueue;
     const isNew = old === undefined && !ticket.resumed;
     if (isNew && queue.waiters.has(ticket.number) && overfull(queue.line, maxQueue)) {
-      this.#leave(queue, ticket);
+      this.#leave(key, queue, ticket);
       return refuse(
         "QueueFull",
         `${maxQueue} requests wait for a slot of ${key} already; try again later, or raise gateway.maxQueue`,
@@ -143,7 +176,7 @@ export class Admission {
     const result = called === "late" ? this.#tooLate(key, waitMs) : called === "aborted" ? whyAborted(signal) : called;
     // Called at the very moment of giving up: the slot is taken, so whoever asked must have it to give it back.
     if (!result.ok && !queue.waiters.has(ticket.number)) return promise;
-    this.#leave(queue, ticket);
+    this.#leave(key, queue, ticket);
     return result;
   }
 
@@ -159,7 +192,9 @@ export class Admission {
   #refusal(key: string, fit: Fit, resumed: boolean): Refusal | undefined {
     const model = this.#models.get(key);
     if (model === undefined) return refuse("ModelNotFound", `the model ${key} is served no longer`);
-    if (!resumed && readyChains(model).length === 0) return noReadyChain(model);
+    const isClosed = model.asleep || readyChains(model).length === 0;
+    if (isClosed && !resumed && model.wakeTimeoutMs === 0)
+      return model.asleep ? scaledToZero(model) : noReadyChain(model);
     return mayFit(model, fit)
       ? undefined
       : refuse("ModelChanged", `${key} was replaced by another revision in the meantime; ask again`);
@@ -168,6 +203,8 @@ export class Admission {
   #tooLate(key: string, waitMs: number): Refusal {
     const model = this.#models.get(key);
     if (model === undefined) return refuse("ModelNotFound", `the model ${key} is served no longer`);
+    if (openChains(model).length === 0 && model.wakeTimeoutMs > 0) return notAwakeInTime(model, waitMs);
+    if (model.asleep) return scaledToZero(model);
     if (readyChains(model).length === 0) return noReadyChain(model);
     const loads = readyChains(model).map((chain) => loadOf(this.#queueOf(key), chainKey(model, chain)));
     if (loads.every((load) => load.coolUntilMs > this.#clock.monotonicMs())) {
@@ -190,9 +227,15 @@ export class Admission {
     return queue;
   }
 
-  #leave(queue: Queue, ticket: Ticket): void {
+  #leave(key: string, queue: Queue, ticket: Ticket): void {
     queue.line = left(queue.line, ticket);
     queue.waiters.delete(ticket.number);
+    this.#onDemand(key);
+  }
+
+  #isActive(key: string): void {
+    this.#activeMs.set(key, this.#clock.monotonicMs());
+    this.#onDemand(key);
   }
 
   /** Calls as many from the front of the line as there are free chains, and sets the alarm for the rest. */
@@ -218,7 +261,7 @@ export class Admission {
         chains.find((one) => chainKey(model, one) === choice.key),
         "the chosen chain was offered",
       );
-      this.#leave(queue, ticket);
+      this.#leave(key, queue, ticket);
       queue.loads.set(choice.key, taken(loadOf(queue, choice.key)));
       waiter.admit(ok(this.#lease(key, modelOn(model, chain), chain, choice.key, ticket)));
     }
@@ -236,6 +279,7 @@ export class Admission {
         released = true;
         const queue = this.#queueOf(key);
         queue.loads.set(loadKey, freed(loadOf(queue, loadKey), outcome, this.#clock.monotonicMs()));
+        this.#isActive(key);
         this.#callNext(key);
       },
     };
@@ -255,6 +299,20 @@ const isOfOneForm = ({ chains }: ModelFacts): boolean =>
   chains.every(({ form, draining }) => draining === undefined && form?.revision === chains[0]?.form?.revision);
 
 const loadOf = (queue: Queue, key: string): ChainLoad => queue.loads.get(key) ?? newLoad(key);
+
+/** What is said of a model that somebody turned off. */
+export const scaledToZero = (model: ModelFacts): Refusal<"ScaledToZero"> =>
+  refuse(
+    "ScaledToZero",
+    `${modelKey(model)} is turned off: spec.replicas is 0; "kubectl scale shardedmodel ${model.name} --replicas=1" turns it on`,
+  );
+
+const notAwakeInTime = (model: ModelFacts, waitMs: number): Refusal<"NotAwakeInTime"> =>
+  refuse(
+    "NotAwakeInTime",
+    `${modelKey(model)} did not wake within ${Math.round(waitMs / 1000)} s; try again later; ` +
+      `"kubectl describe shardedmodel ${model.name}" says what is missing`,
+  );
 
 function noReadyChain(model: ModelFacts): Refusal<"NoReadyChain"> {
   const waiting = model.chains.map((chain) => `chain ${chain.index}`).join(", ");

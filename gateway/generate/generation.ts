@@ -80,7 +80,8 @@ export class Generation {
 
   /** Waits for a slot and opens the session. Refused as {@link Admission.enter} refuses, as a rank does, or as `ModelChanged`. */
   static async open(house: House, ask: Ask): Promise<Result<Generation>> {
-    const deadlineMs = house.doors.clock.monotonicMs() + house.limits.queueWaitMs;
+    const waitMs = Math.max(house.limits.queueWaitMs, house.admission.wakeWaitMs(ask.key));
+    const deadlineMs = house.doors.clock.monotonicMs() + waitMs;
     const opened = await openSession(house, ask, { prompt: ask.prompt, lost: undefined, deadlineMs });
     return opened.ok ? ok(new Generation(house, ask, opened.value)) : opened;
   }
@@ -134,7 +135,8 @@ export class Generation {
   async #recover(lost: Refusal): Promise<Result<undefined>> {
     const { doors, limits, onRecovery } = this.#house;
     const { session, lease, request } = this.#current;
-    if (this.#lossCount === 0) this.#recoverUntilMs = doors.clock.monotonicMs() + limits.recoveryWaitMs;
+    if (this.#lossCount === 0)
+      this.#recoverUntilMs = doors.clock.monotonicMs() + recoveryWaitMs(this.#house, this.#ask);
     this.#lossCount += 1;
     doors.log("session-lost", {
       session: request.id,
@@ -201,7 +203,7 @@ type Opening = {
 
 /** One session on whichever chain takes it; chains that have no slot or do not answer are asked again until the deadline. */
 async function openSession(house: House, ask: Ask, opening: Opening): Promise<Result<Opened>> {
-  const { doors, admission, limits } = house;
+  const { doors, admission } = house;
   const { key, signal } = ask;
   const { prompt, lost, begun } = opening;
   let { deadlineMs } = opening;
@@ -227,12 +229,16 @@ async function openSession(house: House, ask: Ask, opening: Opening): Promise<Re
     if (isFinal) return session;
     ticket = lease.value.ticket;
     if (session.code === "NoSlot") continue;
-    if (last === undefined) deadlineMs = doors.clock.monotonicMs() + limits.recoveryWaitMs;
+    if (last === undefined) deadlineMs = doors.clock.monotonicMs() + recoveryWaitMs(house, ask);
     last = session;
     const chain = lease.value.chain.index;
     doors.log("open-failed", { session: request.id, model: key, chain, code: session.code, detail: session.detail });
   }
 }
+
+/** A model that fell asleep under a session wakes for it as for a new one. */
+const recoveryWaitMs = ({ limits, admission }: House, { key }: Ask): number =>
+  Math.max(limits.recoveryWaitMs, admission.wakeWaitMs(key));
 
 function requestOn(doors: Doors, ask: Ask, { model, chain }: Lease, prompt: readonly number[]): SessionRequest {
   return {

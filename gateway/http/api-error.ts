@@ -47,6 +47,8 @@ const KINDS: Readonly<Record<string, Kind>> = {
   QueueFull: { status: 429, type: "rate_limit_error", retryAfterSeconds: 1 },
   NoSlotInTime: { ...UNAVAILABLE },
   NoReadyChain: { ...UNAVAILABLE, retryAfterSeconds: 5 },
+  NotAwakeInTime: { ...UNAVAILABLE, retryAfterSeconds: 30 },
+  ScaledToZero: { ...UNAVAILABLE, retryAfterSeconds: 60 },
   ChainLost: UNAVAILABLE,
   ModelLoading: UNAVAILABLE,
   ModelChanged: { ...UNAVAILABLE, retryAfterSeconds: 1 },

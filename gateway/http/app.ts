@@ -3,13 +3,15 @@ import type { ServerResponse } from "node:http";
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { Bug } from "../../core/assert.ts";
 import { type Refusal, RefusalError, type Result, refuse } from "../../core/result.ts";
-import { type ModelFacts, type Picture, findModel, modelKey, readyChains } from "../route/picture.ts";
+import { type ModelFacts, type Picture, findModel, modelKey, openChains, readyChains } from "../route/picture.ts";
+import { scaledToZero } from "../generate/admission.ts";
 import type { ModelCatalog } from "../tokenizer/catalog.ts";
 import { apiError, type ApiError, errorBody, fieldError } from "./api-error.ts";
 import type { ApiKeys } from "./api-keys.ts";
 import { CHAT, COMPLETION, type Shape } from "./documents.ts";
 import { prepare, promptParam } from "./prompt.ts";
-import { type Desk, type Outcome, respond, sendJson } from "./respond.ts";
+import { type Desk, type Outcome, awaken, refuseOn, respond, sendJson } from "./respond.ts";
+import { EventStream } from "./sse.ts";
 import { type Wanted, parseChat, parseCompletion } from "./wanted.ts";
 
 export const BODY_BYTES_MAX = 4 << 20;
@@ -123,19 +125,30 @@ async function serve(
   const model = desk.house.admission.facing(found.value);
   const key = modelKey(model);
   const signal = endOf(api, request, reply);
-  const known = catalog.peek(model.root);
+  const stream = new EventStream(reply.raw, clock);
+  const no = async (refusal: Refusal, error = apiError(refusal)): Promise<FastifyReply> => {
+    if (!reply.sent) return refused(api, reply, key, error);
+    const outcome = await refuseOn(reply.raw, stream, refusal, error);
+    desk.metrics.requests.inc({ model: key, code: String(outcome.status) });
+    return reply;
+  };
   // A model without a ready chain cannot be asked for its files either: say what is the matter, not what follows from it.
-  if (known === undefined && readyChains(model).length === 0) return refused(api, reply, key, apiError(noChain(model)));
-  const files = await catalog.get(model, desk.house.limits.filesWaitMs, signal);
-  if (!files.ok) return refused(api, reply, key, apiError(files));
-  const prepared = prepare(wanted, model, files.value, new Date(unixMs()));
-  if (!prepared.ok) {
-    const error =
-      prepared.code === "MalformedField" ? fieldError(prepared) : apiError(prepared, promptParam(wanted.prompt));
-    return refused(api, reply, key, error);
+  if (catalog.peek(model.root) === undefined && readyChains(model).length === 0) {
+    if (model.wakeTimeoutMs === 0) return no(model.asleep ? scaledToZero(model) : noChain(model));
+    reply.hijack();
+    const awake = await awaken(desk, stream, { model, wanted, signal });
+    if (!awake.ok) return no(awake);
   }
-  reply.hijack();
-  const job = { shape, wanted, prepared: prepared.value, model, files: files.value, signal, arrivedMs };
+  const files = await catalog.get(model, desk.house.limits.filesWaitMs, signal);
+  if (!files.ok) return no(files);
+  const prepared = prepare(wanted, model, files.value, new Date(unixMs()));
+  if (!prepared.ok)
+    return no(
+      prepared,
+      prepared.code === "MalformedField" ? fieldError(prepared) : apiError(prepared, promptParam(wanted.prompt)),
+    );
+  if (!reply.sent) reply.hijack();
+  const job = { shape, wanted, prepared: prepared.value, model, files: files.value, signal, arrivedMs, stream };
   const outcome = await respond(desk, job, reply.raw).catch((error: unknown) => brokenOff(api, reply, error));
   desk.metrics.requests.inc({ model: key, code: String(outcome.status) });
   log("answered", {
@@ -187,13 +200,21 @@ const noChain = (model: ModelFacts) =>
     `${modelKey(model)} has no complete chain: of ${model.chains.length} planned none has all its ranks ready`,
   );
 
+/** Why a request would not be answered at once; undefined where it would. */
+function whyClosed(model: ModelFacts): Refusal | undefined {
+  if (openChains(model).length > 0) return undefined;
+  if (!model.asleep) return noChain(model);
+  if (model.wakeTimeoutMs === 0) return scaledToZero(model);
+  return refuse("Asleep", `${modelKey(model)} sleeps; a request wakes it, waits meanwhile and is answered`);
+}
+
 function models(app: FastifyInstance, api: Api): void {
   const startedSeconds = Math.floor(api.desk.house.doors.unixMs() / 1000);
   const shown = (picture: Picture, model: ModelFacts): object => {
     const alone = picture.models.filter((other) => other.name === model.name).length === 1;
     const files = api.catalog.peek(model.root);
     const readyCount = readyChains(model).length;
-    const refusal = files?.ok === false ? files : readyCount === 0 ? noChain(model) : undefined;
+    const refusal = files?.ok === false ? files : whyClosed(model);
     return {
       id: alone ? model.name : modelKey(model),
       object: "model",
@@ -202,7 +223,8 @@ function models(app: FastifyInstance, api: Api): void {
       max_model_len: model.contextLength,
       tessellate: {
         root: model.root,
-        ready: refusal === undefined,
+        // One that sleeps answers, only later: whoever looks for a model to ask should find it.
+        ready: refusal === undefined || refusal.code === "Asleep",
         reason: refusal?.code ?? "Serving",
         ...(refusal === undefined ? {} : { message: refusal.detail }),
         chains: { ready: readyCount, planned: model.chains.length },

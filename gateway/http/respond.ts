@@ -1,6 +1,6 @@
 /** One request from tokens to bytes: a whole JSON document, or a stream of chunks as they come. */
 import type { ServerResponse } from "node:http";
-import type { Refusal, Result } from "../../core/result.ts";
+import { type Refusal, type Result, ok } from "../../core/result.ts";
 import { within } from "../doors.ts";
 import { AnswerText, type Piece } from "../generate/answer-text.ts";
 import { Generation, type House } from "../generate/generation.ts";
@@ -9,10 +9,10 @@ import { type ModelFacts, modelKey } from "../route/picture.ts";
 import type { ModelFiles } from "../tokenizer/model-files.ts";
 import type { Books } from "../usage/books.ts";
 import type { Sealed } from "../usage/seal.ts";
-import { apiError, errorBody } from "./api-error.ts";
+import { type ApiError, apiError, errorBody } from "./api-error.ts";
 import { type Choice, type Head, type Shape, type ShownToken, usageOf } from "./documents.ts";
 import type { Prepared } from "./prompt.ts";
-import { EventStream } from "./sse.ts";
+import type { EventStream } from "./sse.ts";
 import type { Wanted } from "./wanted.ts";
 
 export type Desk = { readonly house: House; readonly books: Books; readonly metrics: Metrics };
@@ -25,6 +25,7 @@ export type Job = {
   readonly files: ModelFiles;
   readonly signal: AbortSignal; // aborted when the client has gone or the gateway must end
   readonly arrivedMs: number; // of the monotonic clock
+  readonly stream: EventStream; // on the response; may have begun already
 };
 
 /** What became of a request: `status` as sent, 499 where nobody was left to send it to. */
@@ -34,15 +35,29 @@ export type Outcome = {
   readonly recoveryCount?: number; // chains that the answer lost and went on without
 };
 
+/** Waits until the model has an open chain; only then can its files be had. Refused as {@link Admission.enter} refuses. */
+export async function awaken(
+  desk: Desk,
+  stream: EventStream,
+  { model, wanted, signal }: Pick<Job, "model" | "wanted" | "signal">,
+): Promise<Result<undefined>> {
+  const { admission } = desk.house;
+  const key = modelKey(model);
+  const fit = { root: model.root, positionCount: 1 };
+  const entering = admission.enter({ key, fit, resumed: false, waitMs: admission.wakeWaitMs(key), signal });
+  const lease = wanted.stream ? await patiently(desk, stream, entering) : await entering;
+  if (!lease.ok) return lease;
+  lease.value.release("served"); // its place in the line has served its purpose: it knew how to wait
+  return ok(undefined);
+}
+
 /** The running sum of an answer. */
 type Tally = { text: string; readonly tokenIds: number[]; readonly shown: ShownToken[]; lastMs: number };
 
 /** Carries the job out and answers on `response`, whatever happens. */
 export async function respond(desk: Desk, job: Job, response: ServerResponse): Promise<Outcome> {
   const { house, metrics } = desk;
-  const { wanted, prepared, files, model } = job;
-  const { clock } = house.doors;
-  const stream = new EventStream(response, clock);
+  const { wanted, prepared, files, model, stream } = job;
   const opening = Generation.open(house, {
     key: modelKey(model),
     root: model.root,
@@ -201,8 +216,12 @@ const receiptsField = (sealed: Result<Sealed>): object =>
   sealed.ok ? sealed.value.document : { error: { code: sealed.code, message: sealed.detail } };
 
 /** An error with its own status where nothing is out yet, else as the stream's last event. */
-async function refuseOn(response: ServerResponse, stream: EventStream | undefined, refusal: Refusal): Promise<Outcome> {
-  const error = apiError(refusal);
+export async function refuseOn(
+  response: ServerResponse,
+  stream: EventStream | undefined,
+  refusal: Refusal,
+  error: ApiError = apiError(refusal),
+): Promise<Outcome> {
   if (response.destroyed) return { status: 499, refusal };
   if (stream?.begun === true) {
     await stream.event(errorBody(error));

@@ -41,6 +41,9 @@ export type ModelFacts = {
   readonly epochSeconds: number;
   readonly handOffDtype: "f32" | "f16";
   readonly maxQueue: number; // requests that may wait for a slot
+  readonly slotCount: number; // sessions of one chain; 0: not told
+  readonly asleep: boolean; // its ranks are gone, or go once no session runs
+  readonly wakeTimeoutMs: number; // how long a request waits for it to wake; 0: no request wakes it
   readonly chains: readonly ChainFacts[];
 };
 
@@ -84,7 +87,7 @@ export const formsOf = (model: ModelFacts): readonly ModelFacts[] => [
 export const readyChains = (model: ModelFacts): readonly ChainFacts[] =>
   model.chains.filter((chain) => chain.ready && chain.unproven === undefined);
 
-/** Chains that new sessions may begin on. */
+/** Chains that new sessions may begin on; of a model that sleeps, those that are there still drain. */
 export const openChains = (model: ModelFacts): readonly ChainFacts[] =>
   readyChains(model).filter((chain) => chain.draining === undefined);
 

@@ -123,6 +123,9 @@ describe("finding a model", () => {
     epochSeconds: 3600,
     handOffDtype: "f32",
     maxQueue: 1,
+    slotCount: 4,
+    asleep: false,
+    wakeTimeoutMs: 0,
     chains: [],
   });
   const picture: Picture = {
@@ -173,6 +176,9 @@ describe("chains of two revisions of a model", () => {
     epochSeconds: 60,
     handOffDtype: "f32",
     maxQueue: 1,
+    slotCount: 4,
+    asleep: false,
+    wakeTimeoutMs: 0,
     chains: chains.split(" ").map((text, index): ChainFacts => {
       const { ready = true, contextLength = 100, ...flags } = marks[text] ?? {};
       const revision = text.slice(0, 1);

@@ -79,6 +79,9 @@ export function stateOf(picture: Picture): State__Output {
       epochSeconds,
       handOffDtype: "f32",
       maxQueue: 16,
+      slotCount: 4,
+      asleep: false,
+      wakeTimeoutSeconds: 0,
       chains: [
         {
           index: 0,

@@ -87,12 +87,13 @@ function segmentsIn(model: ModelSpec, chain: readonly Assignment[]): ShardPlanSp
 
 /** The plan that {@link shardPlanSpec} was made from, as far as the next one goes on from it. */
 export function standingPlanIn(plan: Pick<ShardPlan, "spec">): StandingPlan {
-  const { routes, basis, model } = plan.spec;
+  const { routes, basis, model, asleep } = plan.spec;
   return {
     revision: model.revision,
     assignments: assignmentsIn(plan),
     slotCount: model.slots,
     ...(basis === undefined ? {} : { basis }),
+    ...(asleep === true ? { asleep } : {}),
     ...(routes === undefined
       ? {}
       : {

@@ -76,6 +76,7 @@ export function modelSpecOf({ metadata, spec }: ShardedModel, config?: ModelConf
     placement: placementOf(spec),
     ...(spec.objective === undefined ? {} : { objective: objectiveOf(spec.objective) }),
     spares: spec.spares,
+    ...(spec.idle === undefined ? {} : { idle: spec.idle }),
     planPolicy: spec.planPolicy,
     gainMinPercent: Number.parseInt(spec.update.minGain, 10),
     pricePerMillionTokens: parseCredits(spec.rewards.pricePerMillionTokens),

@@ -8,10 +8,15 @@ import { present } from "../../core/assert.ts";
 import { cutSlices } from "../../core/slice.ts";
 import { fullRankName, rankName } from "./names.ts";
 import { type Routed, ranksOn, routesOf, segmentsOf } from "./routes.ts";
-import type { Assignment, ModelFacts, ModelSpec, RankState, Route } from "./types.ts";
+import type { Assignment, ModelFacts, ModelSpec, RankState, Route, StandingPlan } from "./types.ts";
 
 /** The model as `Control.Put` carries it. A chain is ready when every rank of it is, with an address. */
-export function pictureOf(model: ModelSpec, facts: ModelFacts, routed: Routed, ranks: readonly RankState[]): Model {
+export function pictureOf(
+  model: ModelSpec,
+  facts: ModelFacts,
+  routed: Routed & Pick<StandingPlan, "asleep" | "slotCount">,
+  ranks: readonly RankState[],
+): Model {
   const groups = segmentsOf(routed.assignments);
   return {
     name: model.name,
@@ -23,6 +28,10 @@ export function pictureOf(model: ModelSpec, facts: ModelFacts, routed: Routed, r
     epochSeconds: model.epochSeconds,
     handOffDtype: model.handOffDtype,
     maxQueue: model.maxQueue,
+    slotCount: routed.slotCount ?? model.slotCount,
+    asleep: routed.asleep === true,
+    // Who turns a model off does not want it woken by whoever asks.
+    wakeTimeoutSeconds: model.replicas === 0 ? 0 : (model.idle?.wakeTimeoutSeconds ?? 0),
     chains: routesOf(routed).map((route) => chainOf(model, facts, route, ranksOn(route, groups), ranks)),
   };
 }

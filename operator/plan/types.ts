@@ -44,6 +44,7 @@ export type ModelSpec = {
     readonly replacement?: "AnyDevice" | "SameDevice"; // where the shard of a lost node may go; left out: AnyDevice
   };
   readonly objective?: Objective; // left out: throughput without a bound
+  readonly idle?: { readonly afterSeconds: number; readonly wakeTimeoutSeconds: number }; // left out: never sleeps
   readonly spares?: number; // shards kept loaded for a quick replacement
   readonly planPolicy?: "Automatic" | "Manual";
   readonly gainMinPercent?: number; // that a better plan must gain to be moved to; left out: 50
@@ -155,6 +156,7 @@ export type StandingPlan = {
   readonly routes?: readonly Route[]; // left out: every chain is its own segments
   readonly slotCount?: number; // sessions of a chain that it was made for
   readonly basis?: string; // see Placement
+  readonly asleep?: true; // nothing of it runs
 };
 
 export type Action =

@@ -35,6 +35,8 @@ export type ModelOptions = {
   readonly namespace?: string;
   readonly contextLength?: number;
   readonly maxQueue?: number;
+  readonly asleep?: boolean;
+  readonly wakeTimeoutSeconds?: number;
   readonly chains?: readonly ChainOptions[];
 };
 
@@ -58,6 +60,7 @@ export function aState(
     fence: 1,
     models: models.map(([model, options = {}]) => {
       const { name = "tiny", namespace = "default", contextLength = 256, maxQueue = 8, chains = [{}] } = options;
+      const { asleep = false, wakeTimeoutSeconds = 0 } = options;
       return {
         name,
         namespace,
@@ -68,6 +71,9 @@ export function aState(
         epochSeconds: 3600,
         handOffDtype: "f32",
         maxQueue,
+        slotCount: 4,
+        asleep,
+        wakeTimeoutSeconds,
         chains: chains.map(({ ready = true, generation = 0, draining = false, unproven = false, form }, index) => {
           const root = form?.model?.root ?? model.root;
           const ranks = PROVIDERS.map((provider, segment) => ({

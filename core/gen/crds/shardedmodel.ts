@@ -138,6 +138,20 @@ export interface ShardedModelSpecObjective {
   readonly price?: ShardedModelSpecObjectivePrice;
 }
 
+/**
+ * When the model goes to sleep: its ranks end and their memory is free for others. The first request wakes it, waits
+ * meanwhile and is answered. Left out, it never sleeps.
+ */
+export interface ShardedModelSpecIdle {
+  /** Seconds without a request at any gateway after which the model goes to sleep. */
+  readonly afterSeconds: number;
+  /**
+   * Seconds that a request waits for the model to wake. Allow for loading the weights from the nodes' caches; what
+   * waits longer is answered 503 with Retry-After.
+   */
+  readonly wakeTimeoutSeconds: number;
+}
+
 /** When and how what serves is changed. */
 export interface ShardedModelSpecUpdate {
   /**
@@ -249,7 +263,10 @@ export interface ShardedModelSpec {
    * Positions that one session may take, prompt and answer together. Left out, the model's own limit, but at most 4096.
    */
   readonly contextLength?: number;
-  /** How many chains, each a whole copy of the model. `kubectl scale` sets it. */
+  /**
+   * How many chains, each a whole copy of the model. `kubectl scale` sets it. Where not so many fit, as many as do are
+   * served. 0 turns the model off: requests are refused until it is raised.
+   */
   readonly replicas: number;
   /**
    * Sessions that one chain runs at once. Each takes memory for contextLength positions. Left out, the planner chooses
@@ -265,6 +282,11 @@ export interface ShardedModelSpec {
    * costs seconds, not a download.
    */
   readonly spares: number;
+  /**
+   * When the model goes to sleep: its ranks end and their memory is free for others. The first request wakes it, waits
+   * meanwhile and is answered. Left out, it never sleeps.
+   */
+  readonly idle?: ShardedModelSpecIdle;
   /**
    * Manual: a plan that would move anything is written down as the ShardPlan NAME.proposed, and nothing moves until
    * that one is approved.
@@ -331,7 +353,7 @@ export interface ShardedModelStatusCondition {
 export interface ShardedModelStatus {
   /** Generation of the spec that this status speaks of. */
   readonly observedGeneration?: number;
-  /** Chains that are planned. */
+  /** Chains that there are; none while the model sleeps. */
   readonly replicas?: number;
   /** Chains that serve. */
   readonly readyReplicas?: number;
@@ -662,6 +684,20 @@ export const shardedModelSchema: Schema = {
           minimum: 0,
           maximum: 64,
           default: 0,
+        },
+        idle: {
+          type: "object",
+          required: ["afterSeconds"],
+          properties: {
+            afterSeconds: { type: "integer", format: "int32", minimum: 5, maximum: 2592000 },
+            wakeTimeoutSeconds: {
+              type: "integer",
+              format: "int32",
+              minimum: 1,
+              maximum: 3600,
+              default: 600,
+            },
+          },
         },
         planPolicy: { type: "string", enum: ["Automatic", "Manual"], default: "Automatic" },
         update: {

@@ -144,6 +144,11 @@ export interface ShardPlanSpec {
   /** What the planner expects of a chain. */
   readonly estimate?: ShardPlanSpecEstimate;
   /**
+   * Whether no rank of this plan runs: the model sleeps. The plan stands, so that waking puts the same shards on the
+   * same nodes, whose caches hold them still. Its memory is free for other models.
+   */
+  readonly asleep?: boolean;
+  /**
    * Digest of what the plan was chosen from: nodes, links and wishes. Only where that changes does the planner look for
    * a better one.
    */
@@ -366,6 +371,7 @@ export const shardPlanSchema: Schema = {
             estimated: { type: "boolean" },
           },
         },
+        asleep: { type: "boolean" },
         basis: { type: "string" },
         approval: { type: "string" },
       },

@@ -5,9 +5,12 @@ import type { MessageTypeDefinition } from '@grpc/proto-loader';
 import type { Chain as _tessellate_control_v1_Chain, Chain__Output as _tessellate_control_v1_Chain__Output } from './tessellate/control/v1/Chain.ts';
 import type { ChainSessions as _tessellate_control_v1_ChainSessions, ChainSessions__Output as _tessellate_control_v1_ChainSessions__Output } from './tessellate/control/v1/ChainSessions.ts';
 import type { ControlClient as _tessellate_control_v1_ControlClient, ControlDefinition as _tessellate_control_v1_ControlDefinition } from './tessellate/control/v1/Control.ts';
+import type { DemandReport as _tessellate_control_v1_DemandReport, DemandReport__Output as _tessellate_control_v1_DemandReport__Output } from './tessellate/control/v1/DemandReport.ts';
+import type { DemandRequest as _tessellate_control_v1_DemandRequest, DemandRequest__Output as _tessellate_control_v1_DemandRequest__Output } from './tessellate/control/v1/DemandRequest.ts';
 import type { Form as _tessellate_control_v1_Form, Form__Output as _tessellate_control_v1_Form__Output } from './tessellate/control/v1/Form.ts';
 import type { Gateway as _tessellate_control_v1_Gateway, Gateway__Output as _tessellate_control_v1_Gateway__Output } from './tessellate/control/v1/Gateway.ts';
 import type { Model as _tessellate_control_v1_Model, Model__Output as _tessellate_control_v1_Model__Output } from './tessellate/control/v1/Model.ts';
+import type { ModelDemand as _tessellate_control_v1_ModelDemand, ModelDemand__Output as _tessellate_control_v1_ModelDemand__Output } from './tessellate/control/v1/ModelDemand.ts';
 import type { ProbeReply as _tessellate_control_v1_ProbeReply, ProbeReply__Output as _tessellate_control_v1_ProbeReply__Output } from './tessellate/control/v1/ProbeReply.ts';
 import type { ProbeRequest as _tessellate_control_v1_ProbeRequest, ProbeRequest__Output as _tessellate_control_v1_ProbeRequest__Output } from './tessellate/control/v1/ProbeRequest.ts';
 import type { Provider as _tessellate_control_v1_Provider, Provider__Output as _tessellate_control_v1_Provider__Output } from './tessellate/control/v1/Provider.ts';
@@ -52,9 +55,12 @@ export interface ProtoGrpcType {
         Chain: MessageTypeDefinition<_tessellate_control_v1_Chain, _tessellate_control_v1_Chain__Output>
         ChainSessions: MessageTypeDefinition<_tessellate_control_v1_ChainSessions, _tessellate_control_v1_ChainSessions__Output>
         Control: SubtypeConstructor<typeof grpc.Client, _tessellate_control_v1_ControlClient> & { service: _tessellate_control_v1_ControlDefinition }
+        DemandReport: MessageTypeDefinition<_tessellate_control_v1_DemandReport, _tessellate_control_v1_DemandReport__Output>
+        DemandRequest: MessageTypeDefinition<_tessellate_control_v1_DemandRequest, _tessellate_control_v1_DemandRequest__Output>
         Form: MessageTypeDefinition<_tessellate_control_v1_Form, _tessellate_control_v1_Form__Output>
         Gateway: MessageTypeDefinition<_tessellate_control_v1_Gateway, _tessellate_control_v1_Gateway__Output>
         Model: MessageTypeDefinition<_tessellate_control_v1_Model, _tessellate_control_v1_Model__Output>
+        ModelDemand: MessageTypeDefinition<_tessellate_control_v1_ModelDemand, _tessellate_control_v1_ModelDemand__Output>
         ProbeReply: MessageTypeDefinition<_tessellate_control_v1_ProbeReply, _tessellate_control_v1_ProbeReply__Output>
         ProbeRequest: MessageTypeDefinition<_tessellate_control_v1_ProbeRequest, _tessellate_control_v1_ProbeRequest__Output>
         Provider: MessageTypeDefinition<_tessellate_control_v1_Provider, _tessellate_control_v1_Provider__Output>

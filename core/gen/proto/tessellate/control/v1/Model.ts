@@ -27,6 +27,18 @@ export interface Model {
    */
   'maxQueue'?: (number);
   'chains'?: (_tessellate_control_v1_Chain)[];
+  /**
+   * its ranks are gone, or go once no session runs: no session may be opened
+   */
+  'asleep'?: (boolean);
+  /**
+   * how long a request waits for the model to wake; 0: it is never woken by a request
+   */
+  'wakeTimeoutSeconds'?: (number);
+  /**
+   * sessions of one chain
+   */
+  'slotCount'?: (number);
 }
 
 export interface Model__Output {
@@ -55,4 +67,16 @@ export interface Model__Output {
    */
   'maxQueue': (number);
   'chains': (_tessellate_control_v1_Chain__Output)[];
+  /**
+   * its ranks are gone, or go once no session runs: no session may be opened
+   */
+  'asleep': (boolean);
+  /**
+   * how long a request waits for the model to wake; 0: it is never woken by a request
+   */
+  'wakeTimeoutSeconds': (number);
+  /**
+   * sessions of one chain
+   */
+  'slotCount': (number);
 }
