@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import fc from "fast-check";
 import { parseShardPlan } from "../../core/gen/crds/shardplan.ts";
-import { FACTS, aModel, aNode, aWorld } from "../plan/builders.ts";
+import { FACTS, aModel, aNode, aPartNode, aWorld } from "../plan/builders.ts";
 import { place } from "../plan/place.ts";
 import type { RankState } from "../plan/types.ts";
 import { factsIn } from "./facts.ts";
@@ -68,7 +68,7 @@ describe("a ShardPlan", () => {
   });
 
   it("counts the ranks that are ready, and names those that are missing", () => {
-    const placed = place(aWorld([aNode("a"), aNode("b")]));
+    const placed = place(aWorld([aPartNode("a"), aPartNode("b")]));
     const assignments = placed.ok ? placed.value.assignments : [];
     const [first] = assignments;
     const ranks: readonly RankState[] =

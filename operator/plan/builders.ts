@@ -62,3 +62,6 @@ export const aWorld = (
 const sizes = footprint(aModel(), FACTS);
 /** Memory for so many layers and the embedding or the head, whichever end the node gets. */
 export const roomForLayers = (count: number) => RUNTIME_BYTES + sizes.layerBytes * count + sizes.endBytes;
+/** A node that cannot hold the whole model alone: where one can, and sessions are few, that is the best plan. */
+export const aPartNode = (name: string, set: Partial<NodeFacts> = {}): NodeFacts =>
+  aNode(name, { freeBytes: roomForLayers(FACTS.config.layerCount - 1), ...set });

@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { aModel, aNode, aWorld, roomForLayers } from "./builders.ts";
+import { aModel, aNode, aPartNode, aWorld, roomForLayers } from "./builders.ts";
 import { place } from "./place.ts";
 import { brokenWishes, overfullNode } from "./soundness.ts";
 import { eligible } from "./holders.ts";
@@ -37,7 +37,8 @@ const heavy = { bytes: 1e6, oneMicros: 50_000, manyMicros: 100_000, manyRows: 8 
 describe("place", () => {
   const cases: readonly (readonly [string, Known, readonly string[]])[] = [
     ["one node holds all", aWorld([aNode("a")]), ["0.0 a 0-12"]],
-    ["even nodes share evenly", aWorld([aNode("a"), aNode("b")]), ["0.0 a 0-6", "0.1 b 6-12"]],
+    ["even nodes share evenly", aWorld([aPartNode("a"), aPartNode("b")]), ["0.0 a 0-6", "0.1 b 6-12"]],
+    ["where one has room for all, no time is lost between two", aWorld([aNode("a"), aNode("b")]), ["0.0 a 0-12"]],
     ["nothing fits", aWorld([aNode("a", room(3))]), ["NotEnoughRoom"]],
     ["two providers are asked for", aWorld(pair, aModel({}, { providersMin: 2 })), ["TooFewProviders"]],
     [
@@ -123,8 +124,8 @@ describe("place", () => {
       const own = placed.ok ? placed.value.assignments.find(({ node }) => node === name)?.layers : undefined;
       return own === undefined ? 0 : own.end - own.start;
     };
-    expect(layersOn(aWorld([aNode("a", fast), aNode("b")]), "a")).to.be.above(6);
-    expect(layersOn(aWorld([aNode("a", { ...fast, ...room(2) }), aNode("b")]), "a")).to.equal(2);
+    expect(layersOn(aWorld([aPartNode("a", fast), aPartNode("b")]), "a")).to.be.above(6);
+    expect(layersOn(aWorld([aNode("a", { ...fast, ...room(2) }), aPartNode("b")]), "a")).to.equal(2);
   });
 
   it("lets chains cross where memory is too short for two of everything", () => {

@@ -154,6 +154,7 @@ export function problemOf(grounds: Grounds, { sites, links }: Sites, evaluationC
       chainsAfterLoss: placement.surviveProviders ?? 0,
       ...(ceiling === undefined ? {} : { pricePerHourMax: Number(ceiling) }),
     },
+    tokensInFlightMax: model.slotCount / generatedShare(grounds),
     chainCount: model.replicas,
     evaluationCount: evaluationCount ?? effortFor(sites.length),
   };

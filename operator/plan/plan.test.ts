@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { aModel, aNode, aWorld, roomForLayers } from "./builders.ts";
+import { aModel, aNode, aPartNode, aWorld, roomForLayers } from "./builders.ts";
 import { rankName } from "./names.ts";
 import { plan as planned, revisionOf, standingPlanOf } from "./plan.ts";
 import type { Action, Assignment, Plan, Probe, RankState, World } from "./types.ts";
@@ -11,7 +11,8 @@ const plan = (world: World): Plan => planned(world, { evaluationCount: 30, remed
 type Phase = RankState["phase"];
 type Known = ReturnType<typeof aWorld>;
 
-const TWO = [aNode("a"), aNode("b")];
+const TWO = [aPartNode("a"), aPartNode("b")];
+const ROOMY = [aNode("a"), aNode("b")];
 
 /** Ranks as they would be once the plan's assignments run. */
 const running = (
@@ -89,7 +90,7 @@ describe("plan", () => {
     },
     {
       name: "moves only the rank whose node is gone",
-      world: { ...carriedOut(aWorld(TWO)), nodes: [aNode("a"), aNode("c")], ...lostNode("b") },
+      world: { ...carriedOut(aWorld(TWO)), nodes: [aPartNode("a"), aPartNode("c")], ...lostNode("b") },
       actions: ["- tiny-0-1-0"], // the second segment's
       ready: "False RanksStarting",
     },
@@ -110,7 +111,7 @@ describe("plan", () => {
     },
     {
       name: "keeps a rank whose node only does not answer",
-      world: { ...serving, nodes: [aNode("a"), aNode("b", { ready: false })] },
+      world: { ...serving, nodes: [aPartNode("a"), aPartNode("b", { ready: false })] },
       actions: [],
       ready: "True Serving",
     },
@@ -154,7 +155,7 @@ describe("plan", () => {
   }
 
   it("names the node that took a lost node's shard", () => {
-    const world = { ...carriedOut(aWorld(TWO)), nodes: [aNode("a"), aNode("c")] };
+    const world = { ...carriedOut(aWorld(TWO)), nodes: [aPartNode("a"), aPartNode("c")] };
     const moved = plan(world).placement?.assignments.map(({ node }) => node);
     expect(moved).to.have.members(["a", "c"]);
     expect(plan(world).conditions[0]?.message).to.match(/moved tiny-0-\d-0 from b to c/);
@@ -217,11 +218,11 @@ function lostNode(gone: string): Pick<World, "ranks" | "previous"> {
 }
 
 function fewerReplicas(): World {
-  const world = carriedOut(aWorld(TWO, aModel({ replicas: 2 })), {}, PASSED);
+  const world = carriedOut(aWorld(ROOMY, aModel({ replicas: 2 })), {}, PASSED);
   return { ...world, model: aModel({ replicas: 1 }) };
 }
 
 function moreReplicas(): World {
   const world = carriedOut(aWorld([aNode("a")]), {}, PASSED);
-  return { ...world, nodes: TWO, model: aModel({ replicas: 2 }) };
+  return { ...world, nodes: ROOMY, model: aModel({ replicas: 2 }) };
 }

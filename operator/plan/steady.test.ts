@@ -1,7 +1,7 @@
 /** What happens to a plan in force when the world changes: as little as may be. */
 import { expect } from "chai";
 import fc from "fast-check";
-import { aModel, aNode, aWorld, roomForLayers } from "./builders.ts";
+import { aModel, aNode, aPartNode, aWorld, roomForLayers } from "./builders.ts";
 import { approvalOf } from "./digests.ts";
 import { SPARE_CHAIN_FIRST, rankName } from "./names.ts";
 import { plan as planned, standingPlanOf } from "./plan.ts";
@@ -26,8 +26,8 @@ const touched = (decided: Plan) => decided.actions.flatMap((action) => (action.d
 
 describe("a plan in force", () => {
   it("stays when a node joins that would not gain much", () => {
-    const world = standing(aWorld([aNode("a"), aNode("b"), aNode("c")]));
-    const joined = { ...world, nodes: [...world.nodes, aNode("d")] };
+    const world = standing(aWorld([aPartNode("a"), aPartNode("b"), aPartNode("c")]));
+    const joined = { ...world, nodes: [...world.nodes, aPartNode("d")] };
     expect(touched(plan(joined))).to.deep.equal([]);
     expect(shown(placementIn(plan(joined)).assignments)).to.deep.equal(shown(world.previous?.assignments ?? []));
   });
@@ -50,7 +50,7 @@ describe("a plan in force", () => {
   });
 
   it("is looked at again only when something has changed", () => {
-    const world = standing(aWorld([aNode("a"), aNode("b")]));
+    const world = standing(aWorld([aPartNode("a"), aPartNode("b")]));
     const again = plan(world);
     expect(again.placement?.basis).to.equal(world.previous?.basis);
     expect(again.placement).to.deep.equal(placementIn(plan(standing(world, again))));
@@ -203,7 +203,7 @@ describe("spares", () => {
 });
 
 describe("planPolicy Manual", () => {
-  const world = aWorld([aNode("a"), aNode("b")], aModel({ planPolicy: "Manual" }));
+  const world = aWorld([aPartNode("a"), aPartNode("b")], aModel({ planPolicy: "Manual" }));
   const proposedIn = (decided: Plan) => {
     if (decided.proposal === undefined) throw new Error("no proposal");
     const { revision, placement, approval } = decided.proposal;
@@ -227,7 +227,7 @@ describe("planPolicy Manual", () => {
     const { proposed, approval } = proposedIn(plan(world));
     const serving = standing(world, plan({ ...world, proposed, approved: approval }));
     expect(plan(serving).proposal).to.equal(undefined);
-    const lost = { ...without(serving, "b"), nodes: [aNode("a"), aNode("c")] };
+    const lost = { ...without(serving, "b"), nodes: [aPartNode("a"), aPartNode("c")] };
     const waits = plan(lost);
     expect(waits.actions.filter((action) => action.do === "create-rank")).to.deep.equal([]);
     expect(waits.conditions[0]).to.include({ status: "True", reason: "AwaitsApproval" });

@@ -56,6 +56,8 @@ function programOf(problem: TilingProblem): string | undefined {
       if (chainCount !== undefined) rows.push(`f${index} - 1000000 y${index} <= 0`);
       if (aim.kind === "latency") rows.push(`t - ${figure(seconds)} y${index} >= 0`);
     });
+  const { rows: sessionRows, binaries } = sessionsOf(problem, chains, through);
+  rows.push(...sessionRows);
   const ys = chains.map((_, index) => `y${index}`);
   if (chainCount !== undefined) rows.push(`${sum(ys)} = ${chainCount}`);
   const passes = (index: number, provider: string): boolean =>
@@ -73,9 +75,37 @@ function programOf(problem: TilingProblem): string | undefined {
   return [
     `${goal}\nSubject To`,
     ...rows.map((row, index) => ` c${index}: ${row}`),
-    `Binary\n ${[...holdings.keys(), ...(counts ? ys : [])].join("\n ")}`,
+    `Binary\n ${[...holdings.keys(), ...(counts ? ys : []), ...binaries].join("\n ")}`,
     "End\n",
   ].join("\n");
+}
+
+/**
+ * A chain carries what the sessions of a holding get at its time a token, and a holding that k chains pass gives each of
+ * them a k-th: `u…_k` is 1 where at least k do.
+ */
+function sessionsOf(
+  { chainCount, tokensInFlightMax }: TilingProblem,
+  chains: readonly Chain[],
+  through: (name: string) => readonly string[],
+): { readonly rows: readonly string[]; readonly binaries: readonly string[] } {
+  if (chainCount === undefined || tokensInFlightMax === undefined) return { rows: [], binaries: [] };
+  const rows = chains.map(({ seconds }, index) => `f${index} <= ${figure(tokensInFlightMax / seconds)}`);
+  const crowded = new Set<string>();
+  chains.forEach(({ held, seconds }, index) => {
+    const alone = tokensInFlightMax / seconds;
+    for (const name of held.map(nameOf))
+      for (let k = 2; k <= chainCount; k += 1) {
+        crowded.add(`u${name}_${k}`);
+        rows.push(`f${index} + ${figure(alone * (1 - 1 / k))} u${name}_${k} <= ${figure(alone)}`);
+      }
+  });
+  for (const name of new Set(chains.flatMap(({ held }) => held.map(nameOf))))
+    for (let k = 2; k <= chainCount; k += 1) {
+      const passing = through(name).map((flow) => flow.replace("f", "y"));
+      rows.push(`${passing.join(" + ")} - ${chainCount - k + 1} u${name}_${k} <= ${k - 1}`);
+    }
+  return { rows, binaries: [...crowded] };
 }
 
 const figure = (value: number): string => value.toFixed(9);

@@ -2,7 +2,7 @@
 import { type Seeded, seededBy } from "../../operator/plan/seeded.ts";
 import type { Aim, Link, Rules, Site, TilingProblem } from "../../operator/plan/tiling/problem.ts";
 
-export const AIMS = ["flow", "chains", "rules", "latency", "price"] as const;
+export const AIMS = ["flow", "chains", "rules", "latency", "price", "sessions"] as const;
 export type AimName = (typeof AIMS)[number];
 
 const lengths = (most: number): readonly number[] => Array.from({ length: most }, (_, index) => index + 1);
@@ -61,7 +61,14 @@ export function aSmallWorld(seed: number, aim: AimName, evaluationCount: number)
       1 + (chainCount % 2),
     ],
     price: [{ kind: "price", tokensPerSecondMin: wanted }, none, undefined],
+    sessions: [
+      seeded.below(4) === 0 ? { kind: "price", tokensPerSecondMin: wanted } : { kind: "throughput" },
+      seeded.below(2) === 0 ? none : { ...rules, chainsAfterLoss: 0 },
+      chainCount,
+    ],
   };
+  // Between so few that they bind everywhere and so many that nodes do.
+  const tokensInFlightMax = 0.1 * 30 ** seeded.unit();
   return {
     layerCount,
     sites,
@@ -73,6 +80,7 @@ export function aSmallWorld(seed: number, aim: AimName, evaluationCount: number)
     aim: aims[aim][0],
     rules: aims[aim][1],
     chainCount: aims[aim][2],
+    ...(aim === "sessions" ? { tokensInFlightMax } : {}),
     evaluationCount,
   };
 }

@@ -20,7 +20,9 @@ const manySites = (count: number, seed = 7) =>
     return aSite(`n${index}`, 100 + drawn, 2 + (drawn % 5), { provider, mayHoldEnds: drawn % 3 > 0 });
   });
 
-describe("chains of many sites", () => {
+describe("chains of many sites", function () {
+  this.timeout(20_000);
+
   it("share nothing where there is room, and together carry most of what all sites could", () => {
     const problem = aProblem(manySites(120), { layerCount: 24, chainCount: 6 });
     const answer = answerOf(problem);

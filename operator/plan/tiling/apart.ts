@@ -4,7 +4,7 @@
  * chains that share nothing need no judging together, which is what many of them would cost most.
  */
 import { type Beam, type ChainCost, type Reach, longestAt, reachOf, withChain } from "./chain-start.ts";
-import { type Field, type State, emptyState } from "./field.ts";
+import { type State, emptyState } from "./field.ts";
 import { type Judge, isBetter } from "./judge.ts";
 import type { Kinds } from "./kinds.ts";
 
@@ -24,7 +24,7 @@ export function apart(judge: Judge, kinds: Kinds, cost: ChainCost, wide: Beam): 
   if (field.problem.aim.kind !== "throughput") return builtAt(judge, kinds, asked, cost, beam);
   const counts = [...new Set(COUNT_SHARES.map((share) => Math.max(1, Math.round(share * asked))))];
   const [best = asked, ...rest] = counts
-    .map((count) => ({ count, rate: idealRate(field, count) }))
+    .map((count) => ({ count, rate: idealRate(judge, count) }))
     .sort((a, b) => b.count * b.rate - a.count * a.rate || b.count - a.count)
     .map(({ count }) => count);
   const states = widest(judge, kinds, best, asked, cost, beam);
@@ -49,7 +49,7 @@ function widest(
   cost: ChainCost,
   beam: Beam,
 ): readonly State[] {
-  const ideal = idealRate(judge.field, count);
+  const ideal = idealRate(judge, count);
   let best: State | undefined;
   const isReached = (rate: number): boolean => {
     const state = chainsApart(reachOf(judge.field, kinds, Math.max(1, Math.floor(rate))), count, asked, cost, beam);
@@ -76,7 +76,7 @@ function widest(
 }
 
 /** The greatest rate at which all sites together have room for so many chains, links and whole chains left aside. */
-function idealRate(field: Field, count: number): number {
+function idealRate({ field, chainBound }: Judge, count: number): number {
   const wanted = count * field.layerCount;
   const room = (rate: number): number => {
     let layers = 0;
@@ -84,7 +84,8 @@ function idealRate(field: Field, count: number): number {
     return layers;
   };
   let low = 0;
-  let high = field.rates.reduce((most, rates) => rates.reduce((a, b) => Math.max(a, b), most), 0);
+  const fastest = field.rates.reduce((most, rates) => rates.reduce((a, b) => Math.max(a, b), most), 0);
+  let high = Math.min(fastest, chainBound);
   for (let round = 0; round < 30 && high - low > 1e-4 * high; round += 1) {
     const middle = (low + high) / 2;
     if (room(middle) >= wanted) low = middle;

@@ -5,7 +5,7 @@
  * Both sides divided by F, the right one only falls as F grows, so halving finds the greatest F that keeps it. Much
  * below the usual sum of the greatest k · rate(k), which lets one fast site share out what only it can hold.
  */
-import type { Field } from "./field.ts";
+import { type Field, sessionRate } from "./field.ts";
 
 /** Sums of floating-point products that are equal on paper differ by less. */
 const ROUNDING = 1e-12;
@@ -47,5 +47,32 @@ function greatest(field: Field, site: number, flow: number): number {
   let best = 0;
   for (let k = 1; k <= longest; k += 1)
     best = Math.max(best, k * Math.min(Math.max(rates?.[k] ?? 0, lastRates?.[k] ?? 0), flow));
+  return best;
+}
+
+/**
+ * What one chain carries at most by its sessions: none is quicker than the layers dealt out to who takes least for each,
+ * as far as room goes, links left aside. Infinite where sessions do not count.
+ */
+export function chainBound(field: Field): number {
+  if (sessionRate(field, 1) === Number.POSITIVE_INFINITY) return Number.POSITIVE_INFINITY;
+  const paces = field.sites
+    .map((_, site) => ({ secondsPerLayer: quickest(field, site), room: field.longest[site] ?? 0 }))
+    .sort((a, b) => a.secondsPerLayer - b.secondsPerLayer);
+  let [left, seconds] = [field.layerCount, 0];
+  for (const { secondsPerLayer, room } of paces) {
+    const taken = Math.min(left, room);
+    if (taken === 0) continue;
+    seconds += taken * secondsPerLayer;
+    left -= taken;
+  }
+  return sessionRate(field, seconds);
+}
+
+function quickest(field: Field, site: number): number {
+  const [seconds, lastSeconds] = [field.seconds[site], field.lastSeconds[site]];
+  let best = Number.POSITIVE_INFINITY;
+  for (let k = 1; k <= (field.longest[site] ?? 0); k += 1)
+    best = Math.min(best, Math.min(seconds?.[k] ?? 0, lastSeconds?.[k] ?? 0) / k);
   return best;
 }

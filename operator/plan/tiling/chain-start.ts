@@ -13,6 +13,7 @@ import {
   micro,
   rateAt,
   secondsAt,
+  sessionRate,
   siteAt,
   startAt,
 } from "./field.ts";
@@ -32,6 +33,7 @@ type Partial = {
   readonly start: number;
   readonly end: number;
   readonly cost: number;
+  readonly seconds: number; // so far
   readonly fresh: boolean; // some holding of it is new
   readonly providerCount: number;
   readonly layersOf: ReadonlyMap<number, number>; // by provider; empty where no rule asks
@@ -144,6 +146,7 @@ class Beams {
       start: 0,
       end: 0,
       cost: 0,
+      seconds: 0,
       fresh: false,
       providerCount: this.#tellsProviders ? 0 : 1,
       layersOf: new Map(),
@@ -172,6 +175,7 @@ class Beams {
     const exit = end === field.layerCount ? links.exit(siteAt(field, site)) : undefined;
     if (exit !== undefined && micro(exit.tokensPerSecond) < this.#rate) return;
     const seconds = link.seconds + (exit?.seconds ?? 0) + secondsAt(field, site, partial.end, end);
+    if (sessionRate(field, partial.seconds + seconds) < this.#rate) return;
     const step =
       this.#cost === "seconds"
         ? seconds
@@ -192,6 +196,7 @@ class Beams {
       start: partial.end,
       end,
       cost,
+      seconds: partial.seconds + seconds,
       fresh: isFresh,
       providerCount,
       layersOf: this.#tellsProviders ? new Map([...partial.layersOf, [provider, layers]]) : partial.layersOf,

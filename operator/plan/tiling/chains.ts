@@ -2,7 +2,18 @@
  * The chains that given holdings allow when rules, bounds or a number of chains make paths unlike one another: which
  * to name, and how much each carries. Paths are listed one by one, so this is for what has few; see `PATHS_MAX`.
  */
-import { type Field, type State, endAt, linkBetween, micro, rateAt, secondsAt, siteAt, startAt } from "./field.ts";
+import {
+  type Field,
+  type State,
+  endAt,
+  linkBetween,
+  micro,
+  rateAt,
+  secondsAt,
+  sessionRate,
+  siteAt,
+  startAt,
+} from "./field.ts";
 import { pack } from "./simplex.ts";
 
 /** Beyond so many paths, the widest at each fork are taken and the rest are not looked at. */
@@ -14,7 +25,8 @@ const CHOICES_MAX = 220;
 
 export type Path = {
   readonly sites: readonly number[];
-  readonly width: number; // micro-tokens a second if it had everything for itself
+  readonly rate: number; // micro-tokens a second if it had everything for itself, and sessions enough
+  readonly width: number; // the same with the sessions there are
   readonly seconds: number; // a token of one session alone
   readonly providers: readonly number[]; // each once
 };
@@ -89,8 +101,9 @@ function leadsToEnd(field: Field, state: State, starting: ReadonlyMap<number, re
   return leads;
 }
 
-function pathWith(field: Field, sites: readonly number[], width: number, seconds: number): Path {
-  return { sites, width, seconds, providers: [...new Set(sites.map((site) => field.provider[site] ?? 0))] };
+function pathWith(field: Field, sites: readonly number[], rate: number, seconds: number): Path {
+  const width = Math.min(rate, sessionRate(field, seconds));
+  return { sites, rate, width, seconds, providers: [...new Set(sites.map((site) => field.provider[site] ?? 0))] };
 }
 
 function keepsRules(field: Field, state: State, { sites, width, seconds, providers }: Path): boolean {
@@ -110,8 +123,7 @@ function keepsRules(field: Field, state: State, { sites, width, seconds, provide
 
 /** How much each of these paths carries when all of them together carry the most. */
 export function flowsOf(field: Field, state: State, paths: readonly Path[]): readonly number[] {
-  const users = new Map<number, number>();
-  for (const { sites } of paths) for (const site of sites) users.set(site, (users.get(site) ?? 0) + 1);
+  const users = usersOf(paths);
   if ([...users.values()].every((count) => count === 1)) return paths.map(({ width }) => width);
   const rows = new Map<string, number>();
   const limits: number[] = [];
@@ -122,8 +134,10 @@ export function flowsOf(field: Field, state: State, paths: readonly Path[]): rea
     limits.push(limit);
     return limits.length - 1;
   };
-  const columns = paths.map(({ sites }) => {
-    const takes: number[] = [];
+  const columns = paths.map(({ sites, seconds }, index) => {
+    const crowd = sites.reduce((most, site) => Math.max(most, users.get(site) ?? 1), 1);
+    const inSessions = sessionRate(field, seconds) / crowd;
+    const takes: number[] = Number.isFinite(inSessions) ? [row(`all of ${index}`, inSessions)] : [];
     sites.forEach((site, index) => {
       const rate = rateAt(field, site, startAt(state, site), endAt(state, site));
       takes.push(row(`at ${site}`, rate));
@@ -139,6 +153,13 @@ export function flowsOf(field: Field, state: State, paths: readonly Path[]): rea
     return takes;
   });
   return pack(columns, limits).map((amount) => Math.floor(amount + 1e-3));
+}
+
+/** How many of these paths pass each site. */
+function usersOf(paths: readonly Path[]): ReadonlyMap<number, number> {
+  const users = new Map<number, number>();
+  for (const { sites } of paths) for (const site of sites) users.set(site, (users.get(site) ?? 0) + 1);
+  return users;
 }
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);

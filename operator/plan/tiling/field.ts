@@ -87,6 +87,14 @@ export function fits(field: Field, index: number, start: number, end: number): b
 export const rateAt = (field: Field, site: number, start: number, end: number): number =>
   (end === field.layerCount ? field.lastRates : field.rates)[site]?.[end - start] ?? 0;
 
+/** Micro-tokens a second that all sessions with room in one holding get, where each waits so long for its next token. */
+export const sessionRate = ({ problem }: Pick<Field, "problem">, seconds: number): number => {
+  const { chainCount, tokensInFlightMax } = problem;
+  return chainCount === undefined || tokensInFlightMax === undefined
+    ? Number.POSITIVE_INFINITY
+    : micro(tokensInFlightMax / seconds);
+};
+
 /** Seconds that a token of a session alone spends in these layers at a site. */
 export const secondsAt = (field: Field, site: number, start: number, end: number): number =>
   (end === field.layerCount ? field.lastSeconds : field.seconds)[site]?.[end - start] ?? 0;

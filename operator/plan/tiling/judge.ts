@@ -2,7 +2,7 @@
  * What given holdings are worth under the aim and the rules. Two ways: where any path may carry any flow, a maximum
  * flow answers; where rules, bounds on time or a number of chains tell paths apart, paths are listed and chosen.
  */
-import { flowBound } from "./bound.ts";
+import { chainBound, flowBound } from "./bound.ts";
 import { type Chosen, builtOf, choose, narrowest, pathsOf, slowest } from "./chains.ts";
 import { type Field, MICRO, type State, endAt, holdingsOf, linkBetween, secondsAt, siteAt, startAt } from "./field.ts";
 import { FlowJudge } from "./flow.ts";
@@ -37,13 +37,18 @@ const CUT_MAX = 250;
 export class Judge {
   readonly field: Field;
   readonly bound: number; // micro-tokens a second
+  readonly chainBound: number; // of one chain
   readonly isFlowOnly: boolean;
   #flows: FlowJudge | undefined;
   readonly #priceAll: number;
+  readonly #flowBound: number; // whatever the sessions
 
   constructor(field: Field) {
     this.field = field;
-    this.bound = flowBound(field);
+    const [flow, ofChain] = [flowBound(field), chainBound(field)];
+    this.#flowBound = Math.max(flow, 1);
+    this.chainBound = Math.min(flow, ofChain);
+    this.bound = Math.min(flow, (field.problem.chainCount ?? 1) * ofChain);
     this.isFlowOnly = isFlowOnly(field.problem);
     this.#priceAll = field.sites.reduce((sum, { pricePerHour }) => sum + pricePerHour, 0) || 1;
   }
@@ -88,7 +93,8 @@ export class Judge {
   }
 
   #worthOfChosen(state: State, chosen: Chosen): Worth {
-    const { aim, rules } = this.field.problem;
+    const { field } = this;
+    const { aim, rules } = field.problem;
     const used = new Set(chosen.paths.flatMap(({ sites }) => sites));
     const price = this.#price(state, used.values());
     const flow = chosen.flows.reduce((sum, each) => sum + each, 0);
@@ -100,9 +106,11 @@ export class Judge {
     const dear = excess(price, ceiling);
     const flowShare = flow / Math.max(this.bound, 1);
     const priceShare = price / this.#priceAll;
+    // Where sessions are what is short, many ways of sharing out the layers carry the same: the wider is the better.
+    const spareShare = field.problem.tokensInFlightMax === undefined ? 0 : 1e-6 * this.#widthShare(chosen);
     switch (aim.kind) {
       case "throughput":
-        return { broken: dear, energy: -flowShare + 1e-7 * seconds + 1e-9 * priceShare };
+        return { broken: dear, energy: -flowShare - spareShare + 1e-7 * seconds + 1e-9 * priceShare };
       case "latency":
         return { broken: dear, energy: seconds - 1e-7 * flowShare + 1e-9 * priceShare };
       case "price": {
@@ -110,6 +118,10 @@ export class Judge {
         return { broken: dear + short, energy: priceShare - 1e-7 * flowShare };
       }
     }
+  }
+
+  #widthShare({ paths }: Chosen): number {
+    return paths.reduce((sum, { rate }) => sum + rate, 0) / paths.length / this.#flowBound;
   }
 
   /** Layers on the way from first to last that nobody serves, where holdings are passed whole. */

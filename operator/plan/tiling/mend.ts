@@ -47,7 +47,7 @@ function bestOf(judge: Judge, states: readonly (State | undefined)[]): State | u
 
 /** Chains are added around what stands, `freed` set free, until the rules hold; the widest that way. */
 function mendedWithout(judge: Judge, kinds: Kinds, state: State, freed: readonly number[]): State | undefined {
-  const { field, bound } = judge;
+  const { field, chainBound: bound } = judge;
   const from = copyState(state);
   for (const site of freed) hold(from, site, -1, -1);
   const { aim, chainCount } = field.problem;

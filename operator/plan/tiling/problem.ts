@@ -54,6 +54,12 @@ export type TilingProblem = {
   readonly aim: Aim;
   readonly rules: Rules;
   /**
+   * By sessions that have room in one holding: tokens a second × seconds a token. A session gets its next token only after
+   * the last one, so a slow chain carries little however wide it is, and chains that share a holding share its sessions
+   * evenly, as gateways deal them out. Left out: no limit. Looked at only where a number of chains is given.
+   */
+  readonly tokensInFlightMax?: number;
+  /**
    * Chains asked for: each differs from the others in at least one holding, and may share all the rest where ends meet;
    * where the sites do not give so many, the widest are named again. Undefined: as many as carry flow.
    */

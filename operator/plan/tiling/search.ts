@@ -110,7 +110,7 @@ function annealFrom(judge: Judge, starts: readonly Found[], seeded: Seeded, eval
 
 /** The fastest chains that the beam can find, by halving the rate, at the lowest of each cost. */
 function chainStarts(judge: Judge, kinds: Kinds, isQuick: boolean): readonly State[] {
-  const { field, bound } = judge;
+  const { field, chainBound } = judge;
   const { aim, chainCount } = field.problem;
   const isLarge = field.sites.length > FEW_SITES;
   const beam =
@@ -129,7 +129,7 @@ function chainStarts(judge: Judge, kinds: Kinds, isQuick: boolean): readonly Sta
     if (loose === undefined) continue;
     states.push(loose);
     if (aim.kind === "latency") continue;
-    let [low, high] = [1, bound];
+    let [low, high] = [1, chainBound];
     for (let round = 0; round < (isQuick ? 5 : isLarge ? 8 : 12) && high - low > 1; round += 1) {
       const middle = (low + high) / 2;
       const state = chainsAt(field, kinds, count, middle, cost, beam);

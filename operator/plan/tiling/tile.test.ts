@@ -90,6 +90,27 @@ describe("tile", () => {
     expect(whole?.tokensPerSecond).to.equal(25);
   });
 
+  it("where sessions are few, a site that costs more time than it brings width is left out", () => {
+    const sites = [aSite("fast", 600), aSite("slow", 200)];
+    const links = { ...aProblem([]).links, between: () => ({ tokensPerSecond: 1e6, seconds: 0.02 }) };
+    const wayAt = (tokensInFlightMax: number) =>
+      shown(answerOf(aProblem(sites, { links, chainCount: 1, tokensInFlightMax })));
+    expect(wayAt(0.5)).to.deep.equal(["fast 0-6"]);
+    expect(wayAt(50)[0]).to.contain("slow");
+  });
+
+  it("chains carry what their sessions get, and share those of a holding that both pass", () => {
+    const at = (site: string, start: number, end: number) => ({ site, layers: { start, end } });
+    const sites = [aSite("a", 600), aSite("b", 600), aSite("c", 60)];
+    const few = { chainCount: 2, tokensInFlightMax: 0.2 };
+    const crossing = assess(aProblem(sites, few), [at("a", 0, 3), at("b", 3, 6), at("c", 3, 6)]);
+    const flows = (crossing?.chains ?? []).map((chain) => chain.tokensPerSecond * chain.secondsPerToken);
+    for (const inFlight of flows) expect(inFlight).to.be.closeTo(0.1, 1e-6);
+    const apart = assess(aProblem(sites, few), [at("a", 0, 6), at("b", 0, 6)]);
+    expect(apart?.tokensPerSecond).to.be.closeTo((2 * 0.2) / (apart?.chains[0]?.secondsPerToken ?? 0), 1e-3);
+    expect(apart?.tokensPerSecondBound).to.be.at.least(apart?.tokensPerSecond ?? Number.POSITIVE_INFINITY);
+  });
+
   it("what stands stays unless the gain is worth it, and is mended without moving what is whole", () => {
     const at = (site: string, start: number, end: number) => ({ site, layers: { start, end } });
     const holdings = [at("a", 0, 4), at("b", 4, 6)];
