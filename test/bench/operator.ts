@@ -13,6 +13,7 @@ import { machineFacts } from "./machine.ts";
 import { crashed } from "./operator-crash.ts";
 import { plannedBeside } from "./operator-plan-lag.ts";
 import { relisted } from "./operator-relist.ts";
+import { SIZES, scaled } from "./operator-scale.ts";
 
 const FAULT_EVERY_MS = 5_000;
 const SEED = 11;
@@ -26,6 +27,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   const facts = machineFacts();
   if (args.includes("--crashes")) return resultOf(facts, [await crashed()]);
   if (args.includes("--plan-lag")) return resultOf(facts, [await plannedBeside()]);
+  if (args.includes("--scale")) return resultOf(facts, [await scaled(sizesIn(args))]);
   const cluster = await startControlPlane();
   try {
     await sleep(1_000); // whatever starts up beside it
@@ -35,6 +37,12 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   } finally {
     await cluster.stop();
   }
+}
+
+/** `--scale` alone: all sizes; `--scale 300`: that many models. */
+function sizesIn(args: readonly string[]): readonly number[] {
+  const size = Number(args[args.indexOf("--scale") + 1]);
+  return size > 0 ? [size] : SIZES;
 }
 
 const resultOf = (facts: ReturnType<typeof machineFacts>, found: readonly Found[]): BenchResult => ({

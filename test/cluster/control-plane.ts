@@ -24,6 +24,8 @@ export interface ControlPlaneOptions {
   readonly apiServerArgs?: readonly string[];
   readonly controllerManagerArgs?: readonly string[];
   readonly schedulerArgs?: readonly string[];
+  /** Nobody binds pods to nodes. */
+  readonly withoutScheduler?: boolean;
   /** Receives progress, line by line: building the binaries takes minutes the first time. Default: standard error. */
   readonly report?: (line: string) => void;
   /** Left out, it runs on this machine's loopback. */
@@ -141,7 +143,8 @@ async function start(options: ControlPlaneOptions, parts: Parts): Promise<Contro
     ...controllerManagerArgs(directory),
     ...(options.controllerManagerArgs ?? []),
   ]);
-  run("kube-scheduler", binaries.scheduler, [...schedulerArgs(directory), ...(options.schedulerArgs ?? [])]);
+  if (options.withoutScheduler !== true)
+    run("kube-scheduler", binaries.scheduler, [...schedulerArgs(directory), ...(options.schedulerArgs ?? [])]);
   // Pods need both; a test that creates one at once would otherwise be refused.
   await until(
     manager,

@@ -28,24 +28,10 @@ export async function startModelWorld(): Promise<ModelWorld> {
   const cluster = await startControlPlane({
     controllerManagerArgs: ["--controllers=*,-node-lifecycle-controller,-taint-eviction-controller"],
   });
-  await cluster.kubectl(["apply", "-f", CRDS]);
-  const modelDirectory = await mkdtemp(join(tmpdir(), "tessellate-model-"));
-  await writeFile(join(modelDirectory, "tessellate-manifest.json"), manifestText());
+  await installKinds(cluster);
+  const modelDirectory = await makeModelDirectory();
   const { api } = cluster;
-  // Kinds that were added a moment ago are answered 429 at first.
-  for (const kind of ["shardedmodels", "shardplans", "shardnodes", "providers", "settlements"])
-    while (
-      !(await api.get(`/apis/tessellate.dev/v1alpha1/${kind}`).then(
-        () => true,
-        () => false,
-      ))
-    )
-      await pause();
-  const createNamespace = async (name: string) => {
-    await api.request("POST", "/api/v1/namespaces", { metadata: { name } });
-    // A pod is refused until there is one.
-    while ((await api.find(`/api/v1/namespaces/${name}/serviceaccounts/default`)) === undefined) await pause();
-  };
+  const createNamespace = (name: string) => createNamespaceIn(cluster, name);
   await createNamespace("tessellate");
   const machines = new FakeMachines(api);
   await Promise.all(Object.keys(NODES).map((name) => machines.add(name)));
@@ -83,7 +69,35 @@ export async function startModelWorld(): Promise<ModelWorld> {
   };
 }
 
+/** Ours, and answered. */
+export async function installKinds({ api, kubectl }: ControlPlane): Promise<void> {
+  await kubectl(["apply", "-f", CRDS]);
+  // Kinds that were added a moment ago are answered 429 at first.
+  for (const kind of ["shardedmodels", "shardplans", "shardnodes", "providers", "settlements"])
+    while (
+      !(await api.get(`/apis/tessellate.dev/v1alpha1/${kind}`).then(
+        () => true,
+        () => false,
+      ))
+    )
+      await pause();
+}
+
+/** A folder with a model's manifest and nothing else. The caller removes it. */
+export async function makeModelDirectory(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "tessellate-model-"));
+  await writeFile(join(directory, "tessellate-manifest.json"), manifestText());
+  return directory;
+}
+
+export async function createNamespaceIn({ api }: ControlPlane, name: string): Promise<void> {
+  await api.request("POST", "/api/v1/namespaces", { metadata: { name } });
+  // A pod is refused until there is one.
+  while ((await api.find(`/api/v1/namespaces/${name}/serviceaccounts/default`)) === undefined) await pause();
+}
+
 const pause = () => new Promise((resolve) => setTimeout(resolve, 20));
 
-const newKey = (): string =>
+/** A provider's public key. */
+export const newKey = (): string =>
   generateKeyPairSync("ed25519").publicKey.export({ format: "der", type: "spki" }).toString("base64");

@@ -1,0 +1,312 @@
+/**
+ * A thousand models of eight ranks each: how soon they are all Ready, beside a bare loop that creates the same pods
+ * through the same API server; how soon they are gone; what it costs to look at all of them again, and to rest.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { shardedModelResource } from "../../core/gen/crds/shardedmodel.ts";
+import { shardNodeResource } from "../../core/gen/crds/shardnode.ts";
+import { PODS, pathOf, type KubeObject } from "../../operator/kube/objects.ts";
+import { linesOf, parseEvent } from "../../operator/kube/watch-lines.ts";
+import { type OperatorProcess, startOperatorProcess } from "../cluster/operator-process.ts";
+import { type ReadyPods, startReadyPods } from "../cluster/ready-pods.ts";
+import {
+  CONNECTION_COUNT,
+  MODELS_NAMESPACE,
+  RANK_COUNT,
+  type ScaleWorld,
+  startScaleWorld,
+  writesBetween,
+} from "../cluster/scale-world.ts";
+import { type BenchResult, atLeast, atMost, rounded } from "./figures.ts";
+import { memoryOf } from "./machine.ts";
+
+export const SIZES = [10, 30, 100, 300, 1_000] as const;
+const NODE_COUNT = 1_000;
+const PATIENCE_MS = 280_000;
+const REST_MS = 20_000;
+/** No event for so long: it has come to rest. */
+const QUIET_MS = 1_500;
+const MIB = 2 ** 20;
+const say = (line: string) => console.error(line);
+
+/** All of one size. Rates are pods a second. */
+export type ScaleFigures = {
+  readonly modelCount: number;
+  readonly bareCreated: number;
+  readonly bareReady: number;
+  readonly bareDeleted: number;
+  readonly created: number;
+  readonly ready: number;
+  readonly deleted: number;
+  readonly cpuSeconds: number; // of the operator until all were ready
+  readonly writesEach: number; // by the operator for each model, pods' reports left out
+  readonly resyncSeconds: number;
+  readonly resyncCpuSeconds: number;
+  readonly resyncWrites: number;
+  readonly restCpuPercent: number; // of one core
+  readonly restWrites: number;
+  readonly rssMib: number;
+  readonly rssMibMost: number;
+  readonly emptyRssMib: number;
+};
+
+type Found = Pick<BenchResult, "requirements" | "table" | "notes">;
+
+export async function scaled(sizes: readonly number[] = SIZES): Promise<Found & { figures: readonly ScaleFigures[] }> {
+  const world = await startScaleWorld(NODE_COUNT);
+  try {
+    const figures: ScaleFigures[] = [];
+    for (const size of sizes) {
+      figures.push(await measured(world, size));
+      say(JSON.stringify(figures.at(-1)));
+    }
+    return { figures, ...foundOf(figures) };
+  } finally {
+    await world.stop();
+  }
+}
+
+async function measured(world: ScaleWorld, modelCount: number): Promise<ScaleFigures> {
+  const kubelet = await startReadyPods(world.client);
+  try {
+    const bare = await bareLoop(world, kubelet, modelCount);
+    const operated = await throughOperator(world, kubelet, modelCount);
+    return { modelCount, ...bare, ...operated };
+  } finally {
+    await kubelet.stop();
+  }
+}
+
+type Bare = Pick<ScaleFigures, "bareCreated" | "bareReady" | "bareDeleted">;
+
+/** Nobody else is there: models exist, so that pods have owners, and no operator looks at them. */
+async function bareLoop(world: ScaleWorld, kubelet: ReadyPods, modelCount: number): Promise<Bare> {
+  const models = await world.createModels(modelCount);
+  const pods = await world.podsOf(models);
+  const reportedBefore = kubelet.reportedCount;
+  const startMs = performance.now();
+  await world.each(pods, (pod) => world.client.create(PODS, pod));
+  const createdMs = performance.now() - startMs;
+  await until(() => kubelet.reportedCount - reportedBefore === pods.length, "pods are reported as ready");
+  const readyMs = performance.now() - startMs;
+  const deleteMs = performance.now();
+  await world.each(pods, ({ metadata: { namespace, name } }) => world.client.delete(PODS, { namespace, name }));
+  await until(() => kubelet.count === 0, "pods are gone");
+  const deletedMs = performance.now() - deleteMs;
+  await deleteModels(world, models);
+  const rate = (ms: number) => (1000 * pods.length) / ms;
+  const found = { bareCreated: rate(createdMs), bareReady: rate(readyMs), bareDeleted: rate(deletedMs) };
+  say(`${modelCount} models: bare loop ${JSON.stringify(found)}`);
+  return found;
+}
+
+async function deleteModels(world: ScaleWorld, models: readonly KubeObject[]): Promise<void> {
+  await world.each(models, ({ metadata: { namespace, name } }) =>
+    world.client.delete(shardedModelResource, { namespace, name }),
+  );
+}
+
+type Operated = Omit<ScaleFigures, keyof Bare | "modelCount">;
+
+async function throughOperator(world: ScaleWorld, kubelet: ReadyPods, modelCount: number): Promise<Operated> {
+  const profile = process.env["TESSELLATE_BENCH_PROFILE"];
+  const nodeArgs = profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profile}/${modelCount}`];
+  const operator = await startOperatorProcess(world.cluster, `scale-${modelCount}`, { nodeArgs });
+  const readiness = await followModels(world);
+  try {
+    await atRest(world, operator);
+    const emptyRssMib = memoryOf(operator.pid, "VmRSS") / MIB;
+    const converged = await converge(world, kubelet, operator, readiness, modelCount);
+    await atRest(world, operator);
+    const rssMib = memoryOf(operator.pid, "VmRSS") / MIB;
+    const resynced = await resync(world, operator, modelCount);
+    const rested = await rest(world, operator);
+    const rssMibMost = memoryOf(operator.pid, "VmHWM") / MIB;
+    const deleteMs = performance.now();
+    await deleteModels(world, converged.models);
+    await until(() => kubelet.count === 0, "pods are gone");
+    const deleted = (1000 * modelCount * RANK_COUNT) / (performance.now() - deleteMs);
+    await atRest(world, operator);
+    await everythingGone(world);
+    const { models: _, ...figures } = converged;
+    return { ...figures, ...resynced, ...rested, deleted, rssMib, rssMibMost, emptyRssMib };
+  } finally {
+    await readiness.stop();
+    await operator.stop();
+  }
+}
+
+async function converge(
+  world: ScaleWorld,
+  kubelet: ReadyPods,
+  operator: OperatorProcess,
+  readiness: Readiness,
+  modelCount: number,
+): Promise<Pick<Operated, "created" | "ready" | "cpuSeconds" | "writesEach"> & { models: readonly KubeObject[] }> {
+  const podCount = modelCount * RANK_COUNT;
+  const [writesBefore, cpuBefore, seenBefore] = [await world.writes(), operator.cpuSeconds(), kubelet.seenCount];
+  const startMs = performance.now();
+  const creating = world.createModels(modelCount);
+  await until(() => kubelet.seenCount - seenBefore >= podCount, "pods are there");
+  const createdMs = performance.now() - startMs;
+  const models = await creating;
+  await until(() => readiness.readyCount() === modelCount, "models are Ready");
+  const readyMs = performance.now() - startMs;
+  const cpuSeconds = operator.cpuSeconds() - cpuBefore;
+  await atRest(world, operator);
+  const written = writesBetween(writesBefore, await world.writes());
+  const all = [...written.values()].reduce((sum, count) => sum + count, 0);
+  say(`written: ${[...written].map(([what, count]) => `${what} ${count}`).join(", ")}`);
+  const writesEach = (all - podCount - modelCount) / modelCount; // reports and the models themselves
+  return {
+    models,
+    created: (1000 * podCount) / createdMs,
+    ready: (1000 * podCount) / readyMs,
+    cpuSeconds,
+    writesEach,
+  };
+}
+
+/** What is said of one node changes: every model is looked at again, and none has anything to be written. */
+async function resync(
+  world: ScaleWorld,
+  operator: OperatorProcess,
+  modelCount: number,
+): Promise<Pick<Operated, "resyncSeconds" | "resyncCpuSeconds" | "resyncWrites">> {
+  const before = await looksAtModels(operator);
+  const [writesBefore, cpuBefore, startMs] = [await world.writes(), operator.cpuSeconds(), performance.now()];
+  const labels = { "tessellate.example.org/touched": String(Math.round(performance.now())) };
+  await world.client.patch(shardNodeResource, { name: "node-0" }, { metadata: { labels } });
+  while ((await looksAtModels(operator)) - before < modelCount) {
+    if (performance.now() - startMs > PATIENCE_MS) throw new Error("not every model was looked at again");
+    await sleep(Math.max(20, modelCount / 10));
+  }
+  const resyncSeconds = (performance.now() - startMs) / 1000;
+  await atRest(world, operator);
+  const resyncCpuSeconds = operator.cpuSeconds() - cpuBefore;
+  const written = writesBetween(writesBefore, await world.writes());
+  const count = [...written.values()].reduce((sum, each) => sum + each, 0);
+  if (count > 1) say(`WRITTEN in a resync: ${JSON.stringify([...written])}`);
+  return { resyncSeconds, resyncCpuSeconds, resyncWrites: count - 1 }; // our own change of the node
+}
+
+async function rest(
+  world: ScaleWorld,
+  operator: OperatorProcess,
+): Promise<Pick<Operated, "restCpuPercent" | "restWrites">> {
+  const [writesBefore, cpuBefore, startMs] = [await world.writes(), operator.cpuSeconds(), performance.now()];
+  await sleep(REST_MS);
+  const cpu = operator.cpuSeconds() - cpuBefore;
+  const written = writesBetween(writesBefore, await world.writes());
+  const restWrites = [...written.values()].reduce((sum, each) => sum + each, 0);
+  if (restWrites > 0) say(`WRITTEN at rest: ${JSON.stringify([...written])}`);
+  return { restCpuPercent: (100_000 * cpu) / (performance.now() - startMs), restWrites };
+}
+
+const looksAtModels = async (operator: OperatorProcess): Promise<number> =>
+  Number(
+    /^tessellate_reconcile_seconds_count\{kind="model",result="ok"\} (\d+)/m.exec(await operator.scrape())?.[1] ?? 0,
+  );
+
+/** Resolves when the operator has used next to nothing for a while. */
+async function atRest(_: ScaleWorld, operator: OperatorProcess): Promise<void> {
+  const startMs = performance.now();
+  let before = operator.cpuSeconds();
+  for (;;) {
+    await sleep(QUIET_MS);
+    const now = operator.cpuSeconds();
+    if (now - before < (0.1 * QUIET_MS) / 1000) return;
+    before = now;
+    if (performance.now() - startMs > PATIENCE_MS) throw new Error("the operator does not come to rest");
+  }
+}
+
+async function everythingGone(world: ScaleWorld): Promise<void> {
+  const secrets = `/api/v1/namespaces/${MODELS_NAMESPACE}/secrets?limit=1`;
+  const startMs = performance.now();
+  for (;;) {
+    const { items } = await world.cluster.api.get<{ readonly items: readonly unknown[] }>(secrets);
+    if (items.length === 0) return;
+    if (performance.now() - startMs > PATIENCE_MS) throw new Error("Secrets stay behind");
+    await sleep(100);
+  }
+}
+
+type Readiness = { readyCount(): number; stop(): Promise<void> };
+
+/** Which models are Ready, from a watch. */
+async function followModels({ client }: ScaleWorld): Promise<Readiness> {
+  const ready = new Set<string>();
+  const stop = new AbortController();
+  const query = { watch: true, timeoutSeconds: 3_600 };
+  const watch = await client.open({ method: "GET", path: pathOf(shardedModelResource), query, signal: stop.signal });
+  const follow = async () => {
+    for await (const line of linesOf(watch, () => undefined)) {
+      const event = parseEvent(line);
+      if (event.type === "BOOKMARK") continue;
+      const isReady =
+        event.type !== "DELETED" && /"type":"Ready"[^}]*"status":"True"|"status":"True"[^}]*"type":"Ready"/.test(line);
+      if (isReady) ready.add(event.object.metadata.name);
+      else ready.delete(event.object.metadata.name);
+    }
+  };
+  const running = follow().catch((error: unknown) => {
+    if (!stop.signal.aborted) throw error;
+  });
+  return {
+    readyCount: () => ready.size,
+    async stop() {
+      stop.abort(new Error("the bench is over"));
+      await running;
+    },
+  };
+}
+
+async function until(condition: () => boolean, what: string): Promise<void> {
+  const startMs = performance.now();
+  while (!condition()) {
+    if (performance.now() - startMs > PATIENCE_MS) throw new Error(`in vain waited until ${what}`);
+    await sleep(5);
+  }
+}
+
+function foundOf(figures: readonly ScaleFigures[]): Found {
+  const most = figures.at(-1);
+  if (most === undefined) return { requirements: [], table: [], notes: [] };
+  const { modelCount } = most;
+  const heads = ["models", "pods/s until Ready", "bare", "pods/s created", "bare", "pods/s deleted", "bare", "CPU s"];
+  const rows = figures.map((each) => [
+    String(each.modelCount),
+    ...[
+      each.ready,
+      each.bareReady,
+      each.created,
+      each.bareCreated,
+      each.deleted,
+      each.bareDeleted,
+      each.cpuSeconds,
+    ].map((value) => String(rounded(value))),
+  ]);
+  return {
+    requirements: [
+      atLeast(`${modelCount} models Ready, beside the bare loop's pods`, most.ready / most.bareReady, 0.6, ""),
+      atLeast(`their pods created, beside the bare loop`, most.created / most.bareCreated, 0.6, ""),
+      atLeast(`their pods deleted, beside the bare loop`, most.deleted / most.bareDeleted, 0.6, ""),
+      atMost(`writes of a resync of ${modelCount} models`, most.resyncWrites, 0, ""),
+      atMost(`CPU of a resync of ${modelCount} models`, most.resyncCpuSeconds, 5, "s"),
+      atMost(`writes of ${modelCount} models at rest in ${REST_MS / 1000} s`, most.restWrites, 0, ""),
+    ],
+    table: [
+      heads,
+      ...rows,
+      ["writes for each model", String(rounded(most.writesEach))],
+      ["CPU at rest", `${rounded(most.restCpuPercent)} % of a core`],
+      ["memory at rest, of it without models", `${rounded(most.rssMib)} MiB, ${rounded(most.emptyRssMib)} MiB`],
+      ["memory at most", `${rounded(most.rssMibMost)} MiB`],
+    ],
+    notes: [
+      `${NODE_COUNT} nodes, ${RANK_COUNT} ranks a model, ${CONNECTION_COUNT} connections of the bare loop.`,
+      "Pods are bare objects: nothing binds or runs them, and one fake kubelet reports them as ready in both runs.",
+    ],
+  };
+}

@@ -1,0 +1,70 @@
+/** The operator as it is deployed: a process of its own, with what it costs. Linux only. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { startChild } from "./child.ts";
+import type { ControlPlane } from "./control-plane.ts";
+
+export type OperatorProcess = {
+  readonly pid: number;
+  /** Of user and system together, since its start. */
+  cpuSeconds(): number;
+  /** What /metrics answers. */
+  scrape(): Promise<string>;
+  /** Ends it in good order; throws where it did not end so. */
+  stop(): Promise<void>;
+};
+
+const MAIN = fileURLToPath(new URL("../../operator/main.ts", import.meta.url));
+const TICKS_A_SECOND = 100; // Linux counts so, whatever the kernel's own clock
+const PATIENCE_MS = 60_000;
+const STOP_GRACE_MS = 20_000;
+
+/** Resolves once it leads. `nodeArgs`: Node's own, such as `--cpu-prof`. */
+export async function startOperatorProcess(
+  cluster: ControlPlane,
+  identity: string,
+  { args = [], nodeArgs = [] }: { readonly args?: readonly string[]; readonly nodeArgs?: readonly string[] } = {},
+): Promise<OperatorProcess> {
+  const logFile = join(cluster.directory, `operator-${identity}.log`);
+  const options = ["--namespace", "tessellate", "--identity", identity, "--image", "tessellate:test"];
+  const doors = ["--metrics", "127.0.0.1:0", "--kubeconfig", cluster.kubeconfig];
+  const child = startChild({
+    path: process.execPath,
+    args: [...nodeArgs, MAIN, ...options, ...doors, ...args],
+    environment: { HOME: cluster.directory, PATH: "/usr/bin:/bin" },
+    logFile,
+    folder: cluster.directory,
+  });
+  const said = (event: string): Readonly<Record<string, string>> | undefined => {
+    const line = readFileSync(logFile, "utf8")
+      .split("\n")
+      .find((each) => each.includes(`"event":"${event}"`));
+    return line === undefined ? undefined : (JSON.parse(line) as Readonly<Record<string, string>>);
+  };
+  const startedMs = performance.now();
+  while (said("leads") === undefined) {
+    if (!child.running || performance.now() - startedMs > PATIENCE_MS)
+      throw new Error(`the operator does not lead; its log ends with:\n${readFileSync(logFile, "utf8").slice(-2000)}`);
+    await sleep(20);
+  }
+  const address = said("listening")?.["metricsAddress"] ?? "";
+  return {
+    pid: child.pid,
+    cpuSeconds: () => cpuSecondsOf(child.pid),
+    scrape: async () => (await fetch(`http://${address}/metrics`)).text(),
+    async stop() {
+      const { exitCode } = await child.stop(STOP_GRACE_MS);
+      if (exitCode === 0) return;
+      throw new Error(`the operator ended with ${exitCode}:\n${readFileSync(logFile, "utf8").slice(-2000)}`);
+    },
+  };
+}
+
+function cpuSecondsOf(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/stat`, "utf8");
+  // The second field is the command's name, in brackets, and may hold anything.
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_A_SECOND;
+}
