@@ -3,12 +3,13 @@
  * state directory, a throwaway one in tests. P-256, because every TLS library speaks it.
  */
 import "reflect-metadata"; // what @peculiar/x509's container needs before it is loaded
-import { randomBytes, webcrypto } from "node:crypto";
+import { createPrivateKey, generateKeyPairSync, randomBytes, webcrypto } from "node:crypto";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import * as x509 from "@peculiar/x509";
 import { type Identity, identityUri } from "../identity.ts";
+import { keyIdOf, leafCertificate } from "./leaf-certificate.ts";
 import { SERVER_NAME } from "./options.ts";
 
 export type IssuedCertificate = {
@@ -38,7 +39,7 @@ const SKEW_MS = 3_600_000;
 export async function createAuthority({ days = 3650 }: { readonly days?: number } = {}): Promise<Authority> {
   const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    serialNumber: serialNumber(),
+    serialNumber: Buffer.from(serialNumber()).toString("hex"),
     name: "CN=tessellate authority",
     ...validity(days),
     keys,
@@ -49,7 +50,7 @@ export async function createAuthority({ days = 3650 }: { readonly days?: number 
       await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
     ],
   });
-  return authorityOf(certificate, keys.privateKey, await exportKey(keys.privateKey));
+  return authorityOf(certificate, await exportKey(keys.privateKey));
 }
 
 /** An authority that was kept as PEM. Throws weather where either is no PEM of the kind. */
@@ -57,10 +58,7 @@ export async function loadAuthority(pem: {
   readonly certificatePem: string;
   readonly keyPem: string;
 }): Promise<Authority> {
-  const key = await webcrypto.subtle.importKey("pkcs8", x509.PemConverter.decodeFirst(pem.keyPem), ALGORITHM, true, [
-    "sign",
-  ]);
-  return authorityOf(new x509.X509Certificate(pem.certificatePem), key, pem.keyPem);
+  return authorityOf(new x509.X509Certificate(pem.certificatePem), pem.keyPem);
 }
 
 /** Writes ca.crt, tls.crt and tls.key (readable by the owner only); each replaced whole, the key first. */
@@ -71,39 +69,36 @@ export async function writeCertificate(directory: string, issued: IssuedCertific
   await replace(join(directory, "ca.crt"), issued.caPem, 0o644);
 }
 
-function authorityOf(certificate: x509.X509Certificate, key: webcrypto.CryptoKey, keyPem: string): Authority {
+function authorityOf(certificate: x509.X509Certificate, caKeyPem: string): Authority {
   const certificatePem = `${certificate.toString("pem")}\n`;
+  const issuerKey = createPrivateKey(caKeyPem);
+  const issuer = new Uint8Array(certificate.subjectName.toArrayBuffer());
+  const issuerKeyId = keyIdOf(new Uint8Array(certificate.publicKey.rawData));
   return {
     certificatePem,
-    keyPem,
+    keyPem: caKeyPem,
     issue: async (identity, { ips = [], dns = [], days = 365 } = {}) => {
-      const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
-      const names: x509.JsonGeneralNames = [
-        { type: "url", value: identityUri(identity) },
-        ...[SERVER_NAME, ...dns].map((value) => ({ type: "dns", value }) as const),
-        ...ips.filter((ip) => isIP(ip) !== 0).map((value) => ({ type: "ip", value }) as const),
-      ];
-      const issued = await x509.X509CertificateGenerator.create({
-        serialNumber: serialNumber(),
-        subject: `CN=tessellate ${identity.kind}`, // names may be longer than the 64 characters of a CN; the URI counts
-        issuer: certificate.subject,
-        ...validity(days),
-        signingKey: key,
-        publicKey: keys.publicKey,
-        signingAlgorithm: ALGORITHM,
-        extensions: [
-          new x509.BasicConstraintsExtension(false, undefined, true),
-          new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-          new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth]),
-          new x509.SubjectAlternativeNameExtension(names),
-          await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
-          await x509.AuthorityKeyIdentifierExtension.create(certificate.publicKey),
-        ],
-      });
+      const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+      const leaf = leafCertificate(
+        {
+          serial: serialNumber(),
+          issuer,
+          issuerKeyId,
+          commonName: `tessellate ${identity.kind}`, // names may be longer than the 64 characters of a CN; the URI counts
+          ...validity(days),
+          publicKey: publicKey.export({ type: "spki", format: "der" }),
+          uri: identityUri(identity),
+          dns: [SERVER_NAME, ...dns],
+          ips: ips
+            .filter((ip) => isIP(ip) !== 0)
+            .map((value) => new Uint8Array(new x509.GeneralNames([{ type: "ip", value }]).rawData).subarray(2)), // less its head
+        },
+        issuerKey,
+      );
       return {
         caPem: certificatePem,
-        certificatePem: `${issued.toString("pem")}\n`,
-        keyPem: await exportKey(keys.privateKey),
+        certificatePem: `${x509.PemConverter.encode(leaf, "CERTIFICATE")}\n`,
+        keyPem: String(privateKey.export({ type: "pkcs8", format: "pem" })),
       };
     },
   };
@@ -115,10 +110,10 @@ function validity(days: number): { readonly notBefore: Date; readonly notAfter: 
 }
 
 /** 16 random bytes with the top bits 01: positive, and never shortened in DER. */
-function serialNumber(): string {
+function serialNumber(): Uint8Array {
   const bytes = randomBytes(16);
   bytes[0] = ((bytes[0] ?? 0) & 0x3f) | 0x40;
-  return bytes.toString("hex");
+  return bytes;
 }
 
 async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
