@@ -19,6 +19,9 @@ import { createNamespaceIn, installKinds, makeModelDirectory, newKey } from "./m
 import { makeHousePods } from "./running-operator.ts";
 
 export const RANK_COUNT = 8;
+/** A model's ranks: two segments of four. */
+const PROVIDER_COUNT = 2;
+const GROUP_COUNT = RANK_COUNT / PROVIDER_COUNT;
 export const CONNECTION_COUNT = 16;
 export const MODELS_NAMESPACE = "models";
 
@@ -111,9 +114,9 @@ async function each<T>(items: readonly T[], work: (item: T) => Promise<unknown>)
 
 const nodeName = (index: number): string => `node-${index}`;
 
-/** One for each place in a pool: a model asks for as many providers as it has ranks. */
+/** Of each pool one half is one provider's, the other half the other's: a tensor-parallel segment each. */
 async function makeProviders(cluster: ControlPlane): Promise<void> {
-  const objects = Array.from({ length: RANK_COUNT }, (_, index) => ({
+  const objects = Array.from({ length: PROVIDER_COUNT }, (_, index) => ({
     apiVersion: "tessellate.dev/v1alpha1",
     kind: "Provider",
     metadata: { name: `owner-${index}` },
@@ -136,7 +139,7 @@ async function makeNode({ api }: ControlPlane, client: KubeClient, index: number
   await client.create(shardNodeResource, {
     metadata: { name, labels: { [POOL_LABEL]: String(Math.floor(index / RANK_COUNT)) } },
     spec: {
-      provider: `owner-${index % RANK_COUNT}`,
+      provider: `owner-${Math.floor((index % RANK_COUNT) / GROUP_COUNT)}`,
       memory: { freeBytes: "200Gi" },
       memoryBytesPerSecond: "20G",
       signer: { target: "signer.example.org:7300" },
@@ -148,7 +151,11 @@ const modelOf = (index: number, pool: number, modelDirectory: string): KubeObjec
   metadata: { name: `m${index}`, namespace: MODELS_NAMESPACE, labels: { pool: String(pool) } },
   spec: {
     model: { source: { path: modelDirectory } },
-    placement: { providers: { min: RANK_COUNT }, nodeSelector: { [POOL_LABEL]: String(pool) } },
+    placement: {
+      providers: { min: PROVIDER_COUNT },
+      tensorParallel: { max: GROUP_COUNT, when: "Always" },
+      nodeSelector: { [POOL_LABEL]: String(pool) },
+    },
     slots: 2,
   },
 });
@@ -157,21 +164,16 @@ const modelOf = (index: number, pool: number, modelDirectory: string): KubeObjec
 async function barePods(client: KubeClient, object: KubeObject, pool: number): Promise<readonly KubeObject[]> {
   const model = modelSpecOf(asModel(object));
   const renewAfter = new Date().toISOString();
-  const layersEach = 2;
   return Promise.all(
-    Array.from({ length: RANK_COUNT }, async (_, segment) => {
-      const name = nodeName(pool * RANK_COUNT + segment);
+    Array.from({ length: RANK_COUNT }, async (_, index) => {
+      const [segment, rank] = [Math.floor(index / GROUP_COUNT), index % GROUP_COUNT];
+      const name = nodeName(pool * RANK_COUNT + index);
       const node = nodeFactsOf(asNode(await nodeOf(client, name)), [], true);
-      const layers = { start: segment * layersEach, end: (segment + 1) * layersEach };
-      const place = { chain: 0, segment, rank: 0, layers, sliceWeights: [1] };
-      const assignment = {
-        ...place,
-        node: name,
-        provider: node.provider,
-        weightBytes: 1_234_567,
-        kvBytes: 1_048_576,
-      };
-      const neighbours = [segment - 1, segment + 1].map((each) => `${MODELS_NAMESPACE}/${model.name}-0-${each}-0`);
+      const layers = { start: segment * 6, end: segment * 6 + 6 };
+      const place = { chain: 0, segment, rank, layers, sliceWeights: [1, 1, 1, 1] };
+      const bytes = { weightBytes: 1_234_567, kvBytes: 1_048_576 };
+      const assignment = { ...place, node: name, provider: node.provider, ...bytes };
+      const neighbours = [0, 1, 2, 3].map((each) => `${MODELS_NAMESPACE}/${model.name}-0-${1 - segment}-${each}`);
       const revision = "0123456789ab-q4-512-2-f16";
       return rankPod({ model, assignment, node, revision, neighbours, renewAfter, image: "tessellate:test" });
     }),
