@@ -7,7 +7,7 @@ import type { RankConfig } from "../../core/rank-config.ts";
 import type { ReadProgress } from "../../core/read-progress.ts";
 import type { Authority } from "../../core/wire/authority.ts";
 import type { WallClock } from "../clock.ts";
-import type { KubeClient } from "../kube/client.ts";
+import { type KubeClient, isStatus } from "../kube/client.ts";
 import { turned } from "../kube/conditions.ts";
 import type { EventRecorder } from "../kube/events.ts";
 import { type KubeObject, PODS, SECRETS, SERVICES, keyOf } from "../kube/objects.ts";
@@ -157,7 +157,12 @@ export class KubeCluster implements Cluster {
     const status = modelStatus(world, plan, before, clock.wallMs());
     if (!sameJson(before, status)) {
       const { name, namespace } = model;
-      await client.apply(shardedModelResource, { metadata: { name, namespace }, status }, "status");
+      try {
+        await client.apply(shardedModelResource, { metadata: { name, namespace }, status }, "status");
+      } catch (error) {
+        if (isStatus(error, 404)) return; // deleted while it was looked at
+        throw error;
+      }
       for (const { type, status: value, reason, message } of turned(before?.conditions, plan.conditions)) {
         const happening = {
           type: isTrouble(type, value, reason) ? "Warning" : "Normal",

@@ -60,7 +60,8 @@ class FakeServer {
     const start = Number(query.get("continue") ?? 0);
     const end = start + Number(query.get("limit"));
     const metadata = { resourceVersion: String(this.version), ...(end < all.length ? { continue: String(end) } : {}) };
-    response.end(JSON.stringify({ metadata, items: all.slice(start, end) }));
+    // As a real one does where only names are asked for.
+    response.end(JSON.stringify({ metadata, items: all.length === 0 ? null : all.slice(start, end) }));
   };
 }
 
@@ -308,6 +309,22 @@ describe("Reflector", () => {
     const reflector = start({ checkMs: 20, graceMs: 20 });
     await until(() => changes.length === 2);
     expect(reflector.counts).to.include({ lists: 1, missed: 0 });
+  });
+
+  it("finds nothing amiss where there is nothing at all", async () => {
+    let checked = (): void => undefined;
+    server.watches = [(response) => (checked = () => void response.write(event("ADDED", server.put("a"))))];
+    server.lists = [
+      server.list,
+      (response, query) => {
+        server.list(response, query);
+        checked();
+      },
+    ];
+    const reflector = start({ checkMs: 30, graceMs: 5 });
+    await until(() => changes.length === 1);
+    expect(reflector.counts).to.include({ lists: 1, missed: 0 });
+    expect(troubles).to.deep.equal([]);
   });
 
   it("does not go back to a list from a server that lags, unless that goes on and on", async () => {

@@ -185,7 +185,8 @@ export class Reflector {
       const page = await client.request({ method: "GET", path, query, signal, ...how });
       this.#lastContactMs = clock.monotonicMs();
       const metadata = isJsonObject(page) ? page["metadata"] : undefined;
-      const items = isJsonObject(page) ? page["items"] : undefined;
+      const found = isJsonObject(page) ? page["items"] : undefined;
+      const items = found === null ? [] : found; // how a server writes that there are none, where only names are asked for
       if (!isJsonObject(metadata) || !Array.isArray(items)) throw new Error(`a list came as ${shown(page)}`);
       for (const item of items) {
         const object = asKubeObject(item);

@@ -17,6 +17,7 @@ const NODES = { "campus-a1": "campus", "garage-3": "garage", "studio-x1": "studi
 
 export type ModelWorld = {
   readonly cluster: ControlPlane;
+  readonly machines: FakeMachines;
   /** Holds a model's manifest and nothing else. */
   readonly modelDirectory: string;
   createNamespace(name: string): Promise<void>;
@@ -58,6 +59,7 @@ export async function startModelWorld(): Promise<ModelWorld> {
   await cluster.kubectl(["apply", "-f", "-"], objects.map((object) => JSON.stringify(object)).join("\n---\n"));
   return {
     cluster,
+    machines,
     modelDirectory,
     createNamespace,
     async stop() {
