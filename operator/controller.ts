@@ -16,7 +16,7 @@ import { type Tls, openTls } from "../core/wire/tls.ts";
 import { keepComponentCertificates, openAuthority } from "./apply/authority.ts";
 import { KubeCluster, type Prober, type RankWords } from "./apply/kube-cluster.ts";
 import { COMPONENT_LABEL } from "./apply/labels.ts";
-import { asProvider } from "./apply/observe.ts";
+import { asModel, asProvider } from "./apply/observe.ts";
 import { reportNode, reportProvider } from "./apply/offer-status.ts";
 import type { Planner } from "./apply/planner.ts";
 import { objectAt } from "./apply/rank-state.ts";
@@ -179,6 +179,11 @@ export class Controller {
       components: () => componentsIn(stores),
       picture: () => ({ models: cluster.picture(), providers: providersIn(stores) }),
       onTrouble: (detail) => log("house-trouble", { detail }),
+      idleOf: (key) => {
+        const stored = stores.models.get(key);
+        return stored === undefined ? undefined : asModel(stored).spec.idle;
+      },
+      onDemand: (key) => stores.models.get(key) !== undefined && this.#queue.add(`model/${key}`),
     });
     const probe: Prober = async (model, chain) => {
       const outcome = await untilAborted(house.probe(model, chain), signal); // it may take a minute: who leads next must not wait
@@ -196,6 +201,7 @@ export class Controller {
       imagePullPolicy,
       probe,
       askRank,
+      demandOf: (key) => house.demandOf(key),
     });
     this.#house = house;
     signal.addEventListener("abort", () => this.#queue.close(), { once: true });
@@ -271,9 +277,10 @@ export class Controller {
 
 const kindOf = (key: string): string => key.slice(0, key.indexOf("/"));
 
-function nextLookMs({ conditions }: Plan, settledMs: number): number {
+function nextLookMs({ conditions, asleep }: Plan, settledMs: number): number {
   const holds = (type: string) =>
     conditions.some((condition) => condition.type === type && condition.status === "True");
+  if (asleep !== undefined) return conditions.some(({ reason }) => reason === "Leaving") ? STARTING_MS : settledMs;
   // Whatever is still loading is looked at while it does, also beside chains that serve.
   if (holds("Ready") && holds("WeightsReady")) return settledMs;
   return holds("Planned") ? STARTING_MS : UNPLANNED_MS;

@@ -46,7 +46,9 @@ export class Metrics {
         gauge.reset();
         for (const { metadata, spec, status } of stores.models.all().map(asModel)) {
           const labels = { model: metadata.name, namespace: metadata.namespace ?? "" };
-          gauge.set({ ...labels, state: "wanted" }, spec.replicas);
+          // Of one that sleeps none is wanted now: no alert is to wake anybody for it.
+          const sleeps = status?.conditions?.some(({ reason }) => reason === "Asleep") ?? false;
+          gauge.set({ ...labels, state: "wanted" }, sleeps ? 0 : spec.replicas);
           gauge.set({ ...labels, state: "planned" }, status?.replicas ?? 0);
           gauge.set({ ...labels, state: "ready" }, status?.readyReplicas ?? 0);
         }

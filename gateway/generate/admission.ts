@@ -137,7 +137,9 @@ export class Admission {
     const loads = this.#queues.get(key)?.loads.values() ?? [];
     const sessionCount = [...loads].reduce((sum, load) => sum + load.sessionCount, 0);
     const nowMs = this.#clock.monotonicMs();
-    const idleMs = waitingCount + sessionCount > 0 ? 0 : nowMs - (this.#activeMs.get(key) ?? nowMs);
+    const model = this.#models.get(key);
+    const isAtRest = waitingCount + sessionCount === 0 && model !== undefined && openChains(model).length > 0;
+    const idleMs = isAtRest ? nowMs - (this.#activeMs.get(key) ?? nowMs) : 0;
     return { waitingCount, sessionCount, idleMs };
   }
 

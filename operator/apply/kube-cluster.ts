@@ -29,6 +29,7 @@ import { asModel, asPlan, chainInstance, nodesFor, podsOf, rankStatesOf } from "
 import { METRICS_PORT, hostOf, modelService, ownerOf, rankPod, rankSecret } from "./rank-objects.ts";
 import { rankStateOf } from "./rank-state.ts";
 import { shardPlanSpec, shardPlanStatus, standingPlanIn } from "./shard-plan.ts";
+import { type DemandOf, Sleepers, keepAsleep } from "./sleepers.ts";
 import type { Stores } from "./stores.ts";
 
 export type ProbeOutcome = { readonly passed: boolean; readonly detail: string };
@@ -54,6 +55,7 @@ export type KubeClusterOptions = {
   /** Asks a rank that has an address but is not ready why that is; undefined where it does not say. */
   readonly askRank?: (metricsAddress: string) => Promise<RankWords | undefined>;
   readonly facts?: FactsBook;
+  readonly demandOf?: DemandOf;
 };
 
 type KnownProbe = Probe & { readonly instance: string };
@@ -76,6 +78,7 @@ export class KubeCluster implements Cluster {
   readonly #drawings = new Map<string, { readonly version: string; readonly text: string }>(); // of plans, in words
   readonly #services = new Set<string>(); // model uids
   readonly #failures = new Map<string, Failure>(); // by pod
+  readonly #sleepers: Sleepers;
 
   constructor(options: KubeClusterOptions) {
     this.#options = options;
@@ -83,6 +86,7 @@ export class KubeCluster implements Cluster {
     this.#madePods = new Recent(options.clock);
     this.#keptPlans = new Recent(options.clock);
     this.#proposals = new Proposals(options);
+    this.#sleepers = new Sleepers(options.clock, options.demandOf);
   }
 
   async observe(key: string): Promise<Observed | undefined> {
@@ -113,6 +117,7 @@ export class KubeCluster implements Cluster {
         ({ chain, instance }) => previous !== undefined && instance === chainInstance(draft, previous, pods, chain),
       ),
       ...this.#proposals.of(draft),
+      ...this.#sleepers.demandOn(draft, previous),
     };
     return { world, object };
   }
@@ -120,6 +125,12 @@ export class KubeCluster implements Cluster {
   async keep(observed: Observed, plan: Plan): Promise<void> {
     const { client, events } = this.#options;
     const { world, object } = observed;
+    if (plan.asleep !== undefined) {
+      const key = modelKey(world.model);
+      const kept = await keepAsleep(client, this.#planOf(key), plan.asleep);
+      if (kept !== undefined) this.#keptPlans.set(key, kept);
+      return;
+    }
     const { placement, revision } = plan;
     const { model, facts } = world;
     await this.#proposals.keep(world, asObject(object), plan);
@@ -207,18 +218,20 @@ export class KubeCluster implements Cluster {
     });
   }
 
-  async #reportPlan({ model, facts, nodes, ranks }: World, { placement }: Plan): Promise<void> {
+  async #reportPlan(world: World, { placement, asleep }: Plan): Promise<void> {
+    const { model, facts, nodes, ranks, previous } = world;
     const stored = this.#planOf(modelKey(model));
-    if (stored === undefined || placement === undefined || "code" in facts) return;
+    const assignments = placement?.assignments ?? (asleep === undefined ? undefined : previous?.assignments);
+    if (stored === undefined || assignments === undefined || "code" in facts) return;
     // Drawn once for each plan as it was written, not at every look.
     const version = `${stored.metadata.uid}@${stored.metadata.generation}`;
     const drawn = this.#drawings.get(modelKey(model));
     const text =
-      drawn?.version === version
-        ? drawn.text
+      drawn?.version === version || placement === undefined
+        ? (drawn?.text ?? asPlan(stored).status?.summary ?? "")
         : planWords({ model: plannedModel(model, placement), facts, nodes }, placement).text;
     this.#drawings.set(modelKey(model), { version, text });
-    const status = shardPlanStatus(model, placement.assignments, ranks, stored.metadata.generation ?? 1, text);
+    const status = shardPlanStatus(model, assignments, ranks, stored.metadata.generation ?? 1, text);
     if (sameJson(stored["status"], status)) return;
     const { name, namespace } = model;
     const kept = await this.#options.client.apply(
@@ -371,6 +384,7 @@ export class KubeCluster implements Cluster {
     this.#pictures.delete(key);
     this.#keptPlans.delete(key);
     this.#drawings.delete(key);
+    this.#sleepers.forget(key);
   }
 }
 

@@ -22,6 +22,7 @@ export function modelStatus(
     chains: `${plan.readyChainCount}/${model.replicas}`,
     selector: `${MODEL_LABEL}=${model.name}`,
     ...placementStatus(world, plan.placement, before),
+    ...(plan.asleep === undefined ? {} : { replicas: 0 }),
     ...progressStatus(world),
     conditions: conditions.map((condition) => ({ ...condition, type: conditionType(condition.type) })),
   };

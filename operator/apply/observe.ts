@@ -62,7 +62,7 @@ export function nodesFor(
   const providers = providersIn(stores);
   const others = stores.plans
     .all()
-    .filter((plan) => keyOf(plan) !== key && !isProposal(plan))
+    .filter((plan) => keyOf(plan) !== key && !isProposal(plan) && !hasLeft(stores, plan))
     .flatMap((plan) => assignmentsIn(asPlan(plan)));
   const byNode = Map.groupBy(others, ({ node }: Assignment) => node);
   return stores.shardNodes.all().flatMap((object) => {
@@ -77,6 +77,10 @@ export function nodesFor(
     return [{ ...facts, freeBytes, ...(region === undefined ? {} : { region }) }];
   });
 }
+
+/** It sleeps, and its last rank is gone: what its plan takes is free for others meanwhile. */
+const hasLeft = (stores: Stores, plan: KubeObject): boolean =>
+  asPlan(plan).spec.asleep !== undefined && stores.pods.indexed(keyOf(plan)).length === 0;
 
 /** The processes that a chain consists of now, by the plan's routes: a probe speaks of these and no others. */
 export function chainInstance(model: ModelSpec, routed: Routed, pods: readonly KubeObject[], chain: number): string {

@@ -93,7 +93,7 @@ export function standingPlanIn(plan: Pick<ShardPlan, "spec">): StandingPlan {
     assignments: assignmentsIn(plan),
     slotCount: model.slots,
     ...(basis === undefined ? {} : { basis }),
-    ...(asleep === true ? { asleep } : {}),
+    ...(asleep === undefined ? {} : { asleep }),
     ...(routes === undefined
       ? {}
       : {

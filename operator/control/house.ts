@@ -16,6 +16,7 @@ import { type Result, ok, refuse } from "../../core/result.ts";
 import { ask, dial } from "../../core/wire/door.ts";
 import type { Client } from "../../core/wire/proto.ts";
 import type { Tls } from "../../core/wire/tls.ts";
+import { DemandWatch, type DemandWatchOptions } from "./demand.ts";
 
 /** A process of ours that is told things. */
 export type Component = { readonly name: string; readonly address: string };
@@ -34,6 +35,10 @@ export type HouseOptions = {
   /** What there is to tell, now. */
   readonly picture: () => Picture;
   readonly onTrouble: (detail: string) => void;
+  /** When a model falls asleep; undefined where it never does. */
+  readonly idleOf: DemandWatchOptions["idleOf"];
+  /** What is asked of a model has changed. */
+  readonly onDemand: (key: string) => void;
   readonly repeatMs?: number;
 };
 
@@ -56,8 +61,17 @@ export class House {
   #gatewaysTold: readonly Component[] = [];
   #gatewayKeys: readonly { readonly name: string; readonly publicKey: string }[] = [];
 
+  readonly #demand: DemandWatch;
+
   constructor(options: HouseOptions) {
     this.#options = options;
+    const { clock, tls, idleOf, onDemand: onChange, onTrouble } = options;
+    this.#demand = new DemandWatch({ clock, tls, idleOf, onChange, onTrouble });
+  }
+
+  /** What gateways say is asked of a model; see {@link DemandWatch.of}. */
+  demandOf(key: string): ReturnType<DemandWatch["of"]> {
+    return this.#demand.of(key);
   }
 
   /** Something may have changed: everybody is told soon. */
@@ -129,6 +143,7 @@ export class House {
   }
 
   close(): void {
+    this.#demand.close();
     for (const client of [...this.#controls.values(), ...this.#ledgers.values()]) closeClient(client);
     this.#controls.clear();
     this.#ledgers.clear();
@@ -141,6 +156,7 @@ export class House {
   async #tellAll(): Promise<boolean> {
     const { components, picture, fence } = this.#options;
     const { gateways, ledgers } = components();
+    this.#demand.follow(gateways);
     this.#drop(new Set([...gateways, ...ledgers].map(({ address }) => address)));
     const { models, providers } = picture();
     const state: State = {

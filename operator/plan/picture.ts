@@ -29,7 +29,7 @@ export function pictureOf(
     handOffDtype: model.handOffDtype,
     maxQueue: model.maxQueue,
     slotCount: routed.slotCount ?? model.slotCount,
-    asleep: routed.asleep === true,
+    asleep: routed.asleep !== undefined,
     // Who turns a model off does not want it woken by whoever asks.
     wakeTimeoutSeconds: model.replicas === 0 ? 0 : (model.idle?.wakeTimeoutSeconds ?? 0),
     chains: routesOf(routed).map((route) => chainOf(model, facts, route, ranksOn(route, groups), ranks)),

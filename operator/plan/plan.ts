@@ -10,7 +10,8 @@ import { plannedModel } from "./model-spec.ts";
 import { rankName } from "./names.ts";
 import { neededIn } from "./neighbours.ts";
 import { ranksOn, routesOf, segmentsOf } from "./routes.ts";
-import { isSound } from "./soundness.ts";
+import { sleepOf, sleeping } from "./sleep.ts";
+import { isSound, overfullNode } from "./soundness.ts";
 import { isSameShard } from "./touched.ts";
 import { proposalWords } from "./words/approval.ts";
 import { plannedSentence } from "./words/plan-words.ts";
@@ -51,6 +52,8 @@ export const standingPlanOf = (revision: string, placement: Placement, model: Mo
 
 export function plan(world: World, effort: Effort = {}): Plan {
   const { model: asked, facts, previous } = world;
+  const asleep = sleepOf(world);
+  if (asleep !== undefined && previous !== undefined) return sleeping(world, previous, asleep);
   if ("code" in facts) return standing(world, "", facts.code, facts.detail);
   if (asked.digest !== undefined && asked.digest !== facts.root) {
     const detail = `spec.model.digest is ${asked.digest}, and the source holds ${facts.root}: correct the digest or the source`;
@@ -60,11 +63,18 @@ export function plan(world: World, effort: Effort = {}): Plan {
   const model = asked.slotsByPlanner === true ? plannedModel(asked, previous ?? {}) : asked;
   const known: Known = { ...world, model, facts };
   const revision = revisionOf(model, facts);
-  const inForce = previous?.revision === revision ? previous : undefined;
+  const inForce = previous?.revision === revision && mayWake(known, previous) ? previous : undefined;
   const wanted = decide(inForce === undefined ? { ...known, model: asked } : known, inForce, effort);
   if ("code" in wanted) return standing(world, revision, wanted.code, wayOut(known, wanted, effort));
   if (asked.planPolicy === "Manual") return approved(known, inForce, wanted);
   return carriedOut(known, wanted.placement, `${wanted.why}${plannedSentence(wanted.placement)}`);
+}
+
+/** While a model sleeps its memory is others'; where they hold it now, it is placed afresh. */
+function mayWake({ nodes }: Known, { asleep, assignments }: StandingPlan): boolean {
+  const byName = new Map(nodes.map((node) => [node.name, node]));
+  const here = assignments.filter(({ node }) => byName.has(node)); // what was on others moves alone
+  return asleep === undefined || overfullNode(byName, here) === undefined;
 }
 
 /** Why nothing fits, and the smallest changes that would make it fit. */

@@ -144,10 +144,21 @@ export type World = {
   readonly proposed?: StandingPlan; // what waits for an approval
   readonly approved?: string; // the digest of the plan that a person let through; see approvalOf
   readonly probes: readonly Probe[]; // of the processes that run now; at most one for each chain
+  readonly demand?: Demand; // left out: nobody is asked
 };
 
 /** A world whose model could be read. */
 export type Known = World & { readonly facts: ModelFacts };
+
+/** Why a model's ranks do not run: nobody asked for it, or its replicas are 0. */
+export type Sleep = "Idle" | "TurnedOff";
+
+/** What gateways say is asked of a model that may sleep. */
+export type Demand = {
+  readonly isAsked: boolean; // a request waits at a gateway
+  readonly isIdle: boolean; // nothing was asked for as long as spec.idle says, by the word of every gateway
+  readonly isLetGo: boolean; // every gateway knows that it sleeps, and no session runs
+};
 
 /** A plan as it was written down. */
 export type StandingPlan = {
@@ -156,7 +167,7 @@ export type StandingPlan = {
   readonly routes?: readonly Route[]; // left out: every chain is its own segments
   readonly slotCount?: number; // sessions of a chain that it was made for
   readonly basis?: string; // see Placement
-  readonly asleep?: true; // nothing of it runs
+  readonly asleep?: Sleep; // why nothing of it runs; left out: it is to run
 };
 
 export type Action =
@@ -201,6 +212,7 @@ export type Plan = {
   readonly revision: string;
   readonly placement: Placement | undefined; // undefined: nothing fits, the conditions say why
   readonly proposal?: { readonly revision: string; readonly placement: Placement; readonly approval: string }; // waits
+  readonly asleep?: Sleep; // the plan in force stands, and nothing of it is to run
   readonly actions: readonly Action[];
   readonly conditions: readonly Condition[];
   readonly readyChainCount: number;

@@ -144,10 +144,11 @@ export interface ShardPlanSpec {
   /** What the planner expects of a chain. */
   readonly estimate?: ShardPlanSpecEstimate;
   /**
-   * Whether no rank of this plan runs: the model sleeps. The plan stands, so that waking puts the same shards on the
-   * same nodes, whose caches hold them still. Its memory is free for other models.
+   * Why no rank of this plan runs: nobody asked for the model, or its replicas are 0. The plan stands, so that waking
+   * puts the same shards on the same nodes, whose caches hold them still. Its memory is free for other models. Left
+   * out, the ranks are to run.
    */
-  readonly asleep?: boolean;
+  readonly asleep?: "Idle" | "TurnedOff";
   /**
    * Digest of what the plan was chosen from: nodes, links and wishes. Only where that changes does the planner look for
    * a better one.
@@ -371,7 +372,7 @@ export const shardPlanSchema: Schema = {
             estimated: { type: "boolean" },
           },
         },
-        asleep: { type: "boolean" },
+        asleep: { type: "string", enum: ["Idle", "TurnedOff"] },
         basis: { type: "string" },
         approval: { type: "string" },
       },
