@@ -25,7 +25,7 @@ import { FactsBook, factsIn } from "./facts.ts";
 import { MODEL_LABEL, RENEW_ANNOTATION, modelKey } from "./labels.ts";
 import { isTrouble, modelStatus } from "./model-status.ts";
 import { Proposals } from "./proposals.ts";
-import { asModel, asPlan, chainInstance, nodesFor, podsOf, rankStatesOf } from "./observe.ts";
+import { asModel, asPlan, chainInstance, isAssigned, nodesFor, podsOf, rankStatesOf } from "./observe.ts";
 import { METRICS_PORT, hostOf, modelService, ownerOf, rankPod, rankSecret } from "./rank-objects.ts";
 import { rankStateOf } from "./rank-state.ts";
 import { shardPlanSpec, shardPlanStatus, standingPlanIn } from "./shard-plan.ts";
@@ -410,16 +410,5 @@ function inheritedProbes(
     instance: chainInstance(model, previous, pods, chain),
   }));
 }
-
-/** Whether a rank holds what the plan gives it. */
-const isAssigned = ({ assignment }: RankState, assignments: readonly Assignment[]): boolean =>
-  assignments.some(
-    ({ chain, segment, rank, node, layers }) =>
-      chain === assignment.chain &&
-      segment === assignment.segment &&
-      rank === assignment.rank &&
-      node === assignment.node &&
-      sameJson(layers, assignment.layers),
-  );
 
 const asObject = (model: object) => model as KubeObject;

@@ -4,6 +4,7 @@ import type { ShardedModel } from "../../core/gen/crds/shardedmodel.ts";
 import type { ShardNode } from "../../core/gen/crds/shardnode.ts";
 import type { ShardPlan } from "../../core/gen/crds/shardplan.ts";
 import { type KubeObject, keyOf } from "../kube/objects.ts";
+import { sameJson } from "../kube/same.ts";
 import { REGION_LABEL, nodeFactsOf } from "../plan/model-spec.ts";
 import { rankName } from "../plan/names.ts";
 import { bytesOn } from "../plan/footprint.ts";
@@ -94,3 +95,14 @@ export function chainInstance(model: ModelSpec, routed: Routed, pods: readonly K
     .sort()
     .join(" ");
 }
+
+/** Whether a rank holds what the plan gives it. */
+export const isAssigned = ({ assignment }: RankState, assignments: readonly Assignment[]): boolean =>
+  assignments.some(
+    ({ chain, segment, rank, node, layers }) =>
+      chain === assignment.chain &&
+      segment === assignment.segment &&
+      rank === assignment.rank &&
+      node === assignment.node &&
+      sameJson(layers, assignment.layers),
+  );
