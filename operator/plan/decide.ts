@@ -98,7 +98,7 @@ function goingOn(world: Known, inForce: StandingPlan, basis: string, effort: Eff
   // What is made anew goes to nodes that answer.
   const fixed = repaired(world, judged, kept);
   if (fixed === undefined) return forced(around(steady, world, judged, kept, why, effort));
-  const missing = missingChains(world.model, fixed.routes);
+  const missing = missingChains(world, fixed.routes);
   const whole = missing.length === 0 ? fixed : withChains(world, fixed, missing, effort);
   const broken = whole === undefined ? ["more chains are asked for"] : brokenWishes(judged, whole);
   if (whole === undefined || broken.length > 0) {
@@ -169,9 +169,9 @@ function isWithinItsChains(world: Known, judged: Judged, kept: Standing, after: 
 /** The routes that are still asked for, as far as they were whole, with the ranks on them and the spares. */
 function keptOf({ model, facts }: Known, inForce: StandingPlan): Standing {
   const groups = segmentsOf(inForce.assignments);
-  const routes = routesOf(inForce).filter(
-    (route) => route.chain < model.replicas && isWhole(route, groups, facts.config.layerCount),
-  );
+  const routes = routesOf(inForce)
+    .filter((route) => isWhole(route, groups, facts.config.layerCount))
+    .slice(0, model.replicas);
   const spares = new Set(sparesIn(inForce).filter(({ chain }) => chain >= SPARE_CHAIN_FIRST));
   const used = new Set(routes.flatMap(keysOf));
   const assignments = inForce.assignments.filter((each) => used.has(segmentKey(each)) || spares.has(each));

@@ -16,7 +16,7 @@ export function settled(
   tiling: Pick<Tiling, "holdings" | "chains">,
   holderAt: ReadonlyMap<string, Holder>,
   sizes: Footprint,
-  standing: Routed = NOTHING,
+  standing: Routed & { readonly reservedChains?: readonly number[] } = NOTHING,
 ): { readonly assignments: readonly Assignment[]; readonly routes: readonly Route[] } {
   const holders = tiling.holdings.map(({ site }) => present(holderAt.get(site), "the search names sites it was given"));
   const standingPlaces = placesByShard(standing);
@@ -29,6 +29,7 @@ export function settled(
   const numbers = chainNumbers(
     tiling.chains.map(({ holdings }) => holdings.map((index) => homes[index])),
     standing,
+    standing.reservedChains,
   );
   const inOrder = tiling.chains
     .map((chain, index) => ({ chain, number: present(numbers[index], "one per chain") }))
@@ -96,8 +97,12 @@ function placesByShard({ assignments }: Routed): ReadonlyMap<string, SegmentPlac
 }
 
 /** A chain keeps the number of the standing route that it has most segments of; the others take the free ones. */
-function chainNumbers(chains: readonly (readonly (SegmentPlace | undefined)[])[], standing: Routed): readonly number[] {
-  const routes = routesOf(standing).filter(({ chain }) => chain < chains.length);
+function chainNumbers(
+  chains: readonly (readonly (SegmentPlace | undefined)[])[],
+  standing: Routed,
+  reserved: readonly number[] = [],
+): readonly number[] {
+  const routes = routesOf(standing).slice(0, chains.length);
   const groups = segmentsOf(standing.assignments);
   const pairs = chains.flatMap((places, index) => {
     const keys = new Set(places.flatMap((place) => (place === undefined ? [] : [segmentKey(place)])));
@@ -109,7 +114,7 @@ function chainNumbers(chains: readonly (readonly (SegmentPlace | undefined)[])[]
   });
   pairs.sort((a, b) => b.common - a.common || a.chain - b.chain || a.index - b.index);
   const numbers = new Map<number, number>();
-  const taken = new Set<number>();
+  const taken = new Set(reserved);
   for (const { index, chain, common } of pairs) {
     if (common === 0 || numbers.has(index) || taken.has(chain)) continue;
     numbers.set(index, chain);

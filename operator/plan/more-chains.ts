@@ -4,13 +4,19 @@ import { type PlaceOptions, place } from "./place.ts";
 import { type SegmentPlace, type Standing, keysOf, routesOf, segmentKey, segmentsOf, sparesIn } from "./routes.ts";
 import { type Judged, brokenWishes } from "./soundness.ts";
 import { isSameShard } from "./touched.ts";
-import type { Assignment, Known, ModelSpec, Route } from "./types.ts";
+import type { Assignment, Known, Route } from "./types.ts";
 
-/** Numbers of the chains that are asked for and have no route. */
-export const missingChains = (model: ModelSpec, routes: readonly Route[]): readonly number[] =>
-  Array.from({ length: model.replicas }, (_, chain) => chain).filter(
-    (index) => !routes.some(({ chain }) => chain === index),
-  );
+/** Numbers for the chains that are asked for and have no route: the lowest that nobody bears. */
+export function missingChains(
+  { model, reservedChains = [] }: Pick<Known, "model" | "reservedChains">,
+  routes: readonly Route[],
+): readonly number[] {
+  const taken = new Set([...reservedChains, ...routes.map(({ chain }) => chain)]);
+  const missingCount = Math.max(0, model.replicas - routes.length);
+  return Array.from({ length: taken.size + missingCount }, (_, chain) => chain)
+    .filter((chain) => !taken.has(chain))
+    .slice(0, missingCount);
+}
 
 const NOTHING: readonly Assignment[] = [];
 
@@ -30,7 +36,7 @@ export function withChains(
   const { slotsByPlanner: ___, ...model } = world.model;
   const standing = { assignments: left, routes: [], gainMin: Number.POSITIVE_INFINITY };
   const placed = place(
-    { ...world, nodes: untouched, model: { ...model, placement, replicas: missing.length } },
+    { ...world, reservedChains: [], nodes: untouched, model: { ...model, placement, replicas: missing.length } },
     { ...effort, ...(left.length === 0 ? {} : { standing }) },
   );
   if (!placed.ok) return undefined;

@@ -56,7 +56,7 @@ export function place(world: Known, options: PlaceOptions = {}): Result<Placemen
   const tried = slotCounts(model, facts, nodes).map((slotCount) => ({ ...model, slotCount }));
   let first: Result<Placement, PlaceCode> | undefined;
   for (const wish of tried) {
-    const placed = placeOn(groundsOf(wish, facts, nodes), options);
+    const placed = placeOn(groundsOf(wish, facts, nodes), options, world.reservedChains);
     if (!placed.ok) first ??= placed;
     else {
       const { slotCount } = wish;
@@ -116,7 +116,11 @@ function slotCounts(model: ModelSpec, facts: ModelFacts, nodes: readonly NodeFac
   return [...more, usual, ...others.filter((count) => count < usual)];
 }
 
-function placeOn(grounds: Grounds, options: PlaceOptions): Result<Placement, PlaceCode> {
+function placeOn(
+  grounds: Grounds,
+  options: PlaceOptions,
+  reservedChains: readonly number[] = [],
+): Result<Placement, PlaceCode> {
   const standing = options.standing ?? { assignments: [], gainMin: 0 };
   const groups = [...segmentsOf(standing.assignments).values()];
   const held = groups.flatMap((group) => standingHolder(group, grounds.nodes) ?? []);
@@ -133,7 +137,8 @@ function placeOn(grounds: Grounds, options: PlaceOptions): Result<Placement, Pla
   if (!tiling.ok) return whyNothing(grounds, sites, problem, tiling);
   const stands = new Set(holdings.map(({ site }) => site));
   const chosen = preferCached(tiling.value.holdings, sites.sites, sites.holderAt, grounds.facts.root, stands);
-  const routed = settled({ ...tiling.value, holdings: chosen }, sites.holderAt, grounds.sizes, standing);
+  const names = { ...standing, reservedChains };
+  const routed = settled({ ...tiling.value, holdings: chosen }, sites.holderAt, grounds.sizes, names);
   const figures = estimated(grounds, routed);
   return ok({ ...routed, ...figures, leftOut: options.isDraft ? [] : leftOutOf(grounds, { ...routed, ...figures }) });
 }

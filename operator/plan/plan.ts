@@ -8,47 +8,18 @@ import { type Effort, type NotWanted, type Wanted, decide } from "./decide.ts";
 import { approvalOf } from "./digests.ts";
 import { plannedModel } from "./model-spec.ts";
 import { rankName } from "./names.ts";
-import { neededIn } from "./neighbours.ts";
+import { ranksDue, readyChains } from "./ranks-due.ts";
+import { revisionOf, standingPlanOf } from "./revision.ts";
+import { planRolling } from "./rolling.ts";
 import { ranksOn, routesOf, segmentsOf } from "./routes.ts";
 import { sleepOf, sleeping } from "./sleep.ts";
 import { isSound, overfullNode } from "./soundness.ts";
-import { isSameShard } from "./touched.ts";
 import { proposalWords } from "./words/approval.ts";
 import { plannedSentence } from "./words/plan-words.ts";
 import { refusalWords } from "./words/remedies.ts";
-import type {
-  Action,
-  Assignment,
-  Condition,
-  Known,
-  ModelFacts,
-  ModelSpec,
-  Placement,
-  Plan,
-  RankState,
-  StandingPlan,
-  World,
-} from "./types.ts";
+import type { Condition, Known, Placement, Plan, StandingPlan, World } from "./types.ts";
 
-/** What a rank must have been told for it to serve this spec. Ranks of another revision are replaced. */
-export const revisionOf = (model: ModelSpec, { root }: ModelFacts): string =>
-  [
-    root.replace("sha256:", "").slice(0, 12),
-    model.quantization,
-    model.contextLength,
-    model.slotCount,
-    model.handOffDtype,
-    ...(model.kvDtype === "f32" ? [] : [`kv-${model.kvDtype}`]),
-  ].join("-");
-
-/** A placement as the next planning goes on from it. */
-export const standingPlanOf = (revision: string, placement: Placement, model: ModelSpec): StandingPlan => ({
-  revision,
-  assignments: placement.assignments,
-  slotCount: plannedModel(model, placement).slotCount,
-  ...(placement.routes === undefined ? {} : { routes: placement.routes }),
-  ...(placement.basis === undefined ? {} : { basis: placement.basis }),
-});
+export { revisionOf, standingPlanOf } from "./revision.ts";
 
 export function plan(world: World, effort: Effort = {}): Plan {
   const { model: asked, facts, previous } = world;
@@ -59,6 +30,15 @@ export function plan(world: World, effort: Effort = {}): Plan {
     const detail = `spec.model.digest is ${asked.digest}, and the source holds ${facts.root}: correct the digest or the source`;
     return standing(world, "", "DigestMismatch", detail);
   }
+  const known: Known = { ...world, facts };
+  const { rolls } = world;
+  if (rolls === undefined) return planned(known, effort);
+  return planRolling(known, rolls, { effort, ordinary: (one) => planned(one, effort) });
+}
+
+/** With ranks of one revision only: those of another are deleted and made anew. */
+function planned(world: Known, effort: Effort): Plan {
+  const { model: asked, facts, previous } = world;
   // What the planner chose stays chosen: other slots would be other ranks.
   const model = asked.slotsByPlanner === true ? plannedModel(asked, previous ?? {}) : asked;
   const known: Known = { ...world, model, facts };
@@ -87,7 +67,7 @@ function carriedOut(world: Known, placement: Placement, message: string): Plan {
   const model = plannedModel(world.model, placement);
   const revision = revisionOf(model, facts);
   const { assignments } = placement;
-  const changes = diff(model, revision, placement, ranks);
+  const changes = ranksDue(model, revision, placement, ranks);
   const ready = readyChains(model, revision, placement, ranks);
   const serving = ready.filter((chain) => hasPassed(world, chain));
   const seen = world.probes.filter(({ passed, hearsay }) => passed && !hearsay).map(({ chain }) => chain);
@@ -157,58 +137,6 @@ function figuresIn(plan: StandingPlan): Pick<Placement["estimate"], "millisecond
     millisecondsPerToken: Math.max(...routes.map(({ millisecondsPerToken }) => millisecondsPerToken)),
     tokensPerSecond: routes.reduce((sum, { tokensPerSecond }) => sum + tokensPerSecond, 0),
   };
-}
-
-/** Names are free only once the old rank is gone, so a rank that must change is deleted in one round, made in the next. */
-function diff(
-  model: ModelSpec,
-  revision: string,
-  placement: Placement,
-  ranks: readonly RankState[],
-): readonly Action[] {
-  const wanted = placement.assignments;
-  const neededBy = neededIn(model, placement);
-  const byName = new Map(ranks.map((rank) => [rank.name, rank]));
-  const wantedNames = new Set(wanted.map((assignment) => rankName(model, assignment)));
-  const gone = ranks.filter(({ name, phase }) => !wantedNames.has(name) && phase !== "Leaving");
-  return [
-    ...gone.map(({ name }): Action => ({ do: "delete-rank", name, why: "the plan has no such rank" })),
-    ...wanted.flatMap((assignment): readonly Action[] => {
-      const name = rankName(model, assignment);
-      const rank = byName.get(name);
-      if (rank === undefined) return [{ do: "create-rank", name, assignment }];
-      if (rank.phase === "Leaving") return [];
-      if (rank.phase === "Failed" || rank.phase === "Lost")
-        return [{ do: "delete-rank", name, why: `${rank.phase}: ${rank.detail}` }];
-      if (rank.revision !== revision)
-        return [{ do: "delete-rank", name, why: `runs revision ${rank.revision}, wanted is ${revision}` }];
-      if (!isSameShard(rank.assignment, assignment))
-        return [{ do: "delete-rank", name, why: "the plan gives it another shard or node" }];
-      // Who was let in once may come in still: only a neighbour that it does not know is reason to make it anew.
-      const told = rank.neighbours;
-      if (told !== undefined && neededBy(assignment).some((neighbour) => !told.includes(neighbour)))
-        return [{ do: "delete-rank", name, why: "the plan gives it other neighbours" }];
-      return [];
-    }),
-  ];
-}
-
-/** Chains of which every rank on the route is Ready with what the plan gives it. */
-function readyChains(
-  model: ModelSpec,
-  revision: string,
-  placement: Placement,
-  ranks: readonly RankState[],
-): readonly number[] {
-  const byName = new Map(ranks.map((rank) => [rank.name, rank]));
-  const isReady = (assignment: Assignment) => {
-    const rank = byName.get(rankName(model, assignment));
-    return rank?.phase === "Ready" && rank.revision === revision && isSameShard(rank.assignment, assignment);
-  };
-  const groups = segmentsOf(placement.assignments);
-  return routesOf(placement)
-    .filter((route) => ranksOn(route, groups).every((group) => group.length > 0 && group.every(isReady)))
-    .map(({ chain }) => chain);
 }
 
 /** Nothing can be planned: what runs goes on running, and the conditions say why. */

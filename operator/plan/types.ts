@@ -7,6 +7,7 @@ import type { KvDtype } from "../../core/kv-cache.ts";
 import type { LayerRange } from "../../core/ranges.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
 import type { ReadProgress } from "../../core/read-progress.ts";
+import type { Limits } from "./rollout.ts";
 import type { HandOffDtype, ModelSource, Quantization } from "../../core/rank-config.ts";
 
 /** What the user asked for, defaults filled in. */
@@ -51,6 +52,8 @@ export type ModelSpec = {
   readonly pricePerMillionTokens: bigint; // micro-credits
   readonly epochSeconds: number;
   readonly maxQueue: number;
+  readonly revision?: string; // of a plan in force that this is the model of; left out: worked out from the above
+  readonly imageTag?: string; // letters of the ranks' image, where that alone makes the revision another
 };
 
 /** What a plan is made best at, and the bound that it keeps. */
@@ -111,6 +114,7 @@ export type RankState = {
   readonly address?: string; // host:port of its gRPC door
   readonly neighbours?: readonly string[]; // whom it was told to let in; left out: not known
   readonly detail: string; // why it is not ready, in its own words
+  readonly endedCount?: number; // how often its process has ended; left out: not known
   readonly progress?: ReadProgress; // of its part of the model, while it reads that
 };
 
@@ -132,6 +136,8 @@ export type Probe = {
   readonly chain: number;
   readonly passed: boolean;
   readonly detail: string;
+  readonly tokenMs?: number; // time between two tokens, the least of `measuredCount` times; left out: not measured
+  readonly measuredCount?: number;
   readonly hearsay?: true; // an operator before this one said so: it stands until we have asked ourselves
 };
 
@@ -145,6 +151,61 @@ export type World = {
   readonly approved?: string; // the digest of the plan that a person let through; see approvalOf
   readonly probes: readonly Probe[]; // of the processes that run now; at most one for each chain
   readonly demand?: Demand; // left out: nobody is asked
+  readonly rolls?: Rolls;
+  readonly reservedChains?: readonly number[]; // numbers that ranks of another revision bear
+};
+
+/** What ranks of a revision are told of their model, and what they run. */
+export type Form = Pick<
+  ModelSpec,
+  "source" | "quantization" | "kvDtype" | "contextLength" | "slotCount" | "handOffDtype"
+> &
+  Partial<Pick<ModelSpec, "manifestUrl" | "mirrors" | "hubTokenSecret">> & { readonly image?: string };
+
+/** The chains of one revision. */
+export type Side = {
+  readonly form: Form;
+  readonly facts: ModelFacts & { readonly configText: string };
+  readonly plan: StandingPlan;
+};
+
+/** Where a rollout is; see rollout.ts. A world without one has ranks of another revision deleted and made anew. */
+export type Rolls = {
+  readonly limits: Limits;
+  readonly image?: string; // that ranks are to run
+  readonly configText: string; // of the model that is asked for
+  readonly inForce?: Omit<Side, "plan">; // of the world's previous plan
+  readonly outgoing: readonly Side[]; // of other revisions than that plan, chains of which still stand
+  readonly unproven: readonly number[]; // chains that no probe has gone through since they were made
+  readonly draining: readonly { readonly chain: number; readonly seconds: number; readonly isQuiet: boolean }[];
+  readonly stalledSeconds?: number; // left out: nothing is rolled out
+  readonly refused?: Refused;
+};
+
+/** A revision that was tried and taken back. */
+export type Refused = {
+  readonly wish: string; // digest of what was asked for: it is not tried again for as long as that is so
+  readonly revision: string;
+  readonly why: string;
+};
+
+/** Where a rollout is once this plan has been carried out. */
+export type Rolled = {
+  readonly form: Form; // of the plan's placement
+  readonly facts: ModelFacts & { readonly configText: string };
+  readonly outgoing: readonly Side[];
+  readonly unproven: readonly number[];
+  readonly draining: readonly number[];
+  readonly isProgress: boolean; // a chain was made, proven or taken away
+  readonly refused?: Refused;
+  readonly status?: RollStatus; // left out: all is as asked for
+};
+
+export type RollStatus = {
+  readonly phase: "RollingOut" | "RollingBack" | "RolledBack" | "Waits";
+  readonly from: string;
+  readonly to: string;
+  readonly updatedCount: number; // chains of `to` that serve
 };
 
 /** A world whose model could be read. */
@@ -171,13 +232,13 @@ export type StandingPlan = {
 };
 
 export type Action =
-  | { readonly do: "create-rank"; readonly name: string; readonly assignment: Assignment }
+  | { readonly do: "create-rank"; readonly name: string; readonly assignment: Assignment; readonly revision?: string }
   | { readonly do: "delete-rank"; readonly name: string; readonly why: string }
-  | { readonly do: "probe"; readonly chain: number };
+  | { readonly do: "probe"; readonly chain: number; readonly isMeasure?: true };
 
 /** A Kubernetes condition less its time, which the adapter adds only when the status turns. */
 export type Condition = {
-  readonly type: "Planned" | "WeightsReady" | "Ready";
+  readonly type: "Planned" | "WeightsReady" | "Ready" | "UpToDate";
   readonly status: "True" | "False" | "Unknown";
   readonly reason: string;
   readonly message: string;
@@ -216,4 +277,5 @@ export type Plan = {
   readonly actions: readonly Action[];
   readonly conditions: readonly Condition[];
   readonly readyChainCount: number;
+  readonly rolled?: Rolled;
 };

@@ -1,0 +1,284 @@
+/**
+ * A plan for a world in which chains of several revisions may stand: rollout.ts says which step is next, this says
+ * which ranks it means. The next revision's chains are planned as if they were alone, one more at a time, on the memory
+ * that the others leave and under numbers that the others do not bear; so no chain shares a rank with another revision's.
+ */
+import { present } from "../../core/assert.ts";
+import type { NotWanted } from "./decide.ts";
+import { rankName } from "./names.ts";
+import { ranksDue } from "./ranks-due.ts";
+import { formOf, isOfWish, modelOf, standingPlanOf, wishOf } from "./revision.ts";
+import {
+  type Doing,
+  EMPTY,
+  NOTHING,
+  type Walk,
+  consented,
+  mended,
+  modelToGrow,
+  oneMore,
+  onRoutes,
+  revisionOfNew,
+} from "./rolling-room.ts";
+import { type Views, probeOf, viewsOf } from "./rolling-views.ts";
+import { type Go, blockedWords, saidOf, upToDate, waitsAs } from "./rolling-words.ts";
+import { nextStep } from "./rollout.ts";
+import { routesOf } from "./routes.ts";
+import type { Action, Known, ModelSpec, Placement, Plan, Refused, RollStatus, Rolls, Side } from "./types.ts";
+
+export function planRolling(world: Known, rolls: Rolls, doing: Doing): Plan {
+  const { model, previous } = world;
+  const facts = { ...world.facts, configText: rolls.configText };
+  const wish = wishOf(model, facts, rolls.image);
+  const refused = rolls.refused?.wish === wish ? rolls.refused : undefined;
+  const common = { ...doing, world, rolls, wish, refused };
+  const isWished = (side: Side) => isOfWish(side, model, facts, rolls.image);
+  if (rolls.inForce === undefined || previous === undefined) {
+    const form = formOf(model, rolls.image);
+    return atRest({ ...common, target: { form, facts, plan: { revision: "", ...NOTHING } }, outgoing: [] });
+  }
+  const inForce: Side = { ...rolls.inForce, plan: previous };
+  if (refused !== undefined) return walked({ ...common, target: inForce, outgoing: rolls.outgoing });
+  if (isWished(inForce)) {
+    // What ranks are told apart from their revision may have changed: where the source is mirrored, say.
+    const form = { ...formOf(model, rolls.image), slotCount: previous.slotCount ?? inForce.form.slotCount };
+    return walked({ ...common, target: { ...inForce, form, facts }, outgoing: rolls.outgoing });
+  }
+  const again = rolls.outgoing.find(isWished);
+  const others = [...rolls.outgoing.filter((side) => side !== again), inForce];
+  if (again !== undefined) return walked({ ...common, target: again, outgoing: others });
+  const form = formOf(model, rolls.image);
+  return walked({ ...common, target: { form, facts, plan: { revision: "", ...NOTHING } }, outgoing: others });
+}
+
+/** All ranks are of one revision, or are to be: planned as ever, and written down as such. */
+function atRest(walk: Walk): Plan {
+  const { world, rolls, target, refused } = walk;
+  const isNew = target.plan.revision === "";
+  const asked = refused === undefined ? { ...world.model, ...revisionIn(target) } : modelOf(world.model, target);
+  const { previous: _, ...rest } = world;
+  const plan = walk.ordinary({
+    ...rest,
+    model: asked,
+    facts: target.facts,
+    previous: isNew ? undefined : target.plan,
+  });
+  const { slotCount } = plan.placement ?? {};
+  return {
+    ...plan,
+    conditions: [...plan.conditions, upToDate(walk, plan.readyChainCount, undefined)],
+    rolled: {
+      form: { ...target.form, ...(slotCount === undefined ? {} : { slotCount }) },
+      facts: target.facts,
+      outgoing: [],
+      unproven: [],
+      draining: [],
+      isProgress: rolls.stalledSeconds !== undefined,
+      ...(refused === undefined ? {} : { refused, status: rolledBack(refused, target) }),
+    },
+  };
+}
+
+const revisionIn = ({ plan }: Side): Pick<ModelSpec, "revision"> =>
+  plan.revision === "" ? {} : { revision: plan.revision };
+
+const rolledBack = ({ revision }: Refused, { plan }: Side): RollStatus => ({
+  phase: "RolledBack",
+  from: revision,
+  to: plan.revision,
+  updatedCount: routesOf(plan).length,
+});
+
+function walked(walk: Walk): Plan {
+  const { rolls, target } = walk;
+  const outgoing = walk.outgoing.map((side) => ({
+    ...side,
+    plan: { ...side.plan, ...onRoutes(routesOf(side.plan), side) },
+  }));
+  const isUnderWay = rolls.stalledSeconds !== undefined && target.plan.revision !== "";
+  if (!isUnderWay && outgoing.every(({ plan }) => plan.routes.length === 0)) return atRest({ ...walk, outgoing: [] });
+  const now: Walk = { ...walk, outgoing };
+  const views = viewsOf(now);
+  const canUndo = walk.refused === undefined && outgoing.length > 0;
+  let refusal: NotWanted | undefined;
+  const step = nextStep({
+    replicaCount: walk.world.model.replicas,
+    limits: rolls.limits,
+    next: canUndo ? views.next : views.next.map(({ trouble: _, isHopeless: __, ...chain }) => chain),
+    old: views.old,
+    stalledSeconds: rolls.stalledSeconds ?? 0,
+    fits: (without) => {
+      const placed = oneMore(now, without);
+      if ("code" in placed && without.length === 0) refusal = placed;
+      return !("code" in placed);
+    },
+  });
+  switch (step.do) {
+    case "finish":
+      return atRest({ ...walk, outgoing: [] });
+    case "undo":
+      return undone(now, step.why);
+    case "go":
+      if (step.blocked !== undefined && canUndo && isStranded(now))
+        return undone(now, `no room for ${rolls.limits.progressSeconds} s`);
+      return gone(now, step, views, refusal);
+  }
+}
+
+/** Old chains were taken away for a next one, and it finds no room after all. */
+const isStranded = ({ target, rolls }: Walk): boolean =>
+  target.plan.revision !== "" &&
+  routesOf(target.plan).length === 0 &&
+  (rolls.stalledSeconds ?? 0) >= rolls.limits.progressSeconds;
+
+/** Back to the revision that most still serve of; what was tried is remembered with why. */
+function undone(walk: Walk, why: string): Plan {
+  const { outgoing, target, wish } = walk;
+  const ready = new Set(viewsOf(walk).old.flatMap(({ chain, state }) => (state === "Ready" ? [chain] : [])));
+  const servingOf = ({ plan }: Side) => routesOf(plan).filter(({ chain }) => ready.has(chain)).length;
+  const back = present(
+    [...outgoing].sort((a, b) => servingOf(b) - servingOf(a) || routesOf(b.plan).length - routesOf(a.plan).length)[0],
+    "only what has something to go back to is undone",
+  );
+  const others = [...outgoing.filter((side) => side !== back), target];
+  const plan = walked({
+    ...walk,
+    refused: { wish, revision: target.plan.revision, why },
+    target: back,
+    outgoing: others,
+  });
+  return plan.rolled === undefined ? plan : { ...plan, rolled: { ...plan.rolled, isProgress: true } };
+}
+
+function gone(walk: Walk, step: Go, views: Views, refusal: NotWanted | undefined): Plan {
+  const { rolls, target } = walk;
+  const known = routesOf(target.plan);
+  const isNew = target.plan.revision === "";
+  if (step.blocked !== undefined && isNew) return kept(walk, blockedWords(step.blocked, refusal));
+  const { grown, waits } = growth(walk, step);
+  if (waits !== undefined && isNew) return { ...kept(walk, waits.words), proposal: waits.proposal };
+  const isGrown = grown !== undefined;
+  const placement = grown ?? mended(walk);
+  const outgoing = walk.outgoing.map((side) => {
+    const routes = routesOf(side.plan).filter(({ chain }) => !step.remove.includes(chain));
+    return { ...side, plan: { ...side.plan, ...onRoutes(routes, side) } };
+  });
+  const standing = new Set(outgoing.flatMap(({ plan }) => plan.routes.map(({ chain }) => chain)));
+  const proven = new Set(views.next.flatMap(({ chain, isProven }) => (isProven ? [chain] : [])));
+  const unproven = [
+    ...routesOf(placement).flatMap(({ chain }) => (proven.has(chain) ? [] : [chain])),
+    ...rolls.unproven.filter((chain) => standing.has(chain)),
+  ];
+  const draining = [...rolls.draining.map(({ chain }) => chain), ...step.drain].filter((chain) => standing.has(chain));
+  const model = modelToGrow(walk, placement);
+  const revision = known.length > 0 ? target.plan.revision : revisionOfNew(walk, model);
+  const side = { ...target, form: { ...target.form, slotCount: model.slotCount } };
+  const isProgress =
+    isGrown ||
+    step.remove.length > 0 ||
+    step.drain.length > 0 ||
+    unproven.length <
+      rolls.unproven.filter((chain) => standing.has(chain) || known.some((r) => r.chain === chain)).length;
+  const now: Walk = { ...walk, outgoing, target: { ...side, plan: standingPlanOf(revision, placement, model) } };
+  const note = waits?.words ?? (step.blocked === undefined ? undefined : blockedWords(step.blocked, refusal));
+  return {
+    revision,
+    placement,
+    ...(waits === undefined ? {} : { proposal: waits.proposal }),
+    actions: [...actionsOf(now, model, placement, draining), ...probesOf(walk, views)],
+    ...saidOf(now, model, { views, draining, unproven, note }),
+    rolled: {
+      form: side.form,
+      facts: side.facts,
+      outgoing,
+      unproven,
+      draining,
+      isProgress,
+      ...(walk.refused === undefined ? {} : { refused: walk.refused }),
+      status: {
+        phase: note !== undefined ? "Waits" : walk.refused === undefined ? "RollingOut" : "RollingBack",
+        from: fromOf(walk),
+        to: revision,
+        updatedCount: views.next.filter(({ isReady, isProven }) => isReady && isProven).length,
+      },
+    },
+  };
+}
+
+function growth(
+  walk: Walk,
+  step: Go,
+): { readonly grown?: Placement; readonly waits?: Extract<ReturnType<typeof consented>, { readonly words: string }> } {
+  const found = step.grow ? oneMore(walk, []) : undefined;
+  if (found === undefined || "code" in found) return {};
+  const answer = consented(walk, found);
+  return "words" in answer ? { waits: answer } : { grown: answer };
+}
+
+const fromOf = ({ outgoing, refused }: Walk): string =>
+  refused?.revision ??
+  outgoing.find(({ plan }) => routesOf(plan).length > 0)?.plan.revision ??
+  outgoing[0]?.plan.revision ??
+  "";
+
+/** Nothing of the next revision can be made: what is in force stays so, repairs included, and it is said why. */
+function kept(walk: Walk, note: string): Plan {
+  const { world, rolls } = walk;
+  const inForce: Side = {
+    ...present(rolls.inForce, "only what is in force is kept"),
+    plan: present(world.previous, "only what is in force is kept"),
+  };
+  const plan = walked({
+    ...walk,
+    refused: rolls.refused ?? { wish: "", revision: "", why: note },
+    target: inForce,
+    outgoing: rolls.outgoing,
+  });
+  const conditions = plan.conditions.filter(({ type }) => type !== "UpToDate");
+  if (plan.rolled === undefined) return plan;
+  const { refused: _, ...rolled } = plan.rolled;
+  const status: RollStatus = {
+    phase: "Waits",
+    from: inForce.plan.revision,
+    to: revisionOfNew(walk, modelToGrow(walk, { ...EMPTY })),
+    updatedCount: 0,
+  };
+  return {
+    ...plan,
+    conditions: [...conditions, waitsAs(note)],
+    rolled: { ...rolled, ...(rolls.refused === undefined ? {} : { refused: rolls.refused }), status },
+  };
+}
+
+function probesOf({ world, rolls }: Walk, { next, toMeasure }: Views): readonly Action[] {
+  const asked = next.filter(({ chain, isReady }) => isReady && probeOf(world, chain)?.passed !== true);
+  const chains = new Set([...asked.map(({ chain }) => chain), ...toMeasure]);
+  const isMeasure = rolls.limits.maxSlowdownPercent !== undefined;
+  return [...chains].map((chain) => ({ do: "probe", chain, ...(isMeasure ? { isMeasure: true } : {}) }));
+}
+
+/** Each revision's ranks are looked at by themselves; what belongs to none is deleted. */
+function actionsOf(
+  { world, outgoing, target }: Walk,
+  model: ModelSpec,
+  placement: Placement,
+  draining: readonly number[],
+): readonly Action[] {
+  const nodes = new Set(world.nodes.map(({ name }) => name));
+  const owners = new Map(
+    outgoing.flatMap((side) => side.plan.assignments.map((each) => [rankName(model, each), side] as const)),
+  );
+  const ranksOf = (side: Side | undefined) => world.ranks.filter(({ name }) => owners.get(name) === side);
+  const due = ranksDue(model, target.plan.revision, placement, ranksOf(undefined));
+  const oldDue = outgoing.flatMap((side) => {
+    const { revision } = side.plan;
+    return ranksDue(modelOf(world.model, side), revision, side.plan, ranksOf(side)).flatMap(
+      (action): readonly Action[] => {
+        if (action.do !== "create-rank") return [action];
+        const { node, chain } = action.assignment;
+        return nodes.has(node) && !draining.includes(chain) ? [{ ...action, revision }] : [];
+      },
+    );
+  });
+  return [...due, ...oldDue];
+}
