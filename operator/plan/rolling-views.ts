@@ -122,7 +122,10 @@ function provenOf({ world, rolls }: Walk, route: Route, reference: Reference | u
     reference === undefined ? undefined : slowdownOf(reference, { measuredMs, promisedMs: millisecondsPerToken });
   if (limit === undefined || reference === undefined || slower === undefined || slower <= limit)
     return { ...not, isProven: true };
-  const words = `chain ${chain} takes ${measuredMs.toFixed(1)} ms for a token, ${Math.round(slower)} % more than what ${reference.measuredMs.toFixed(1)} ms before let expect; spec.update.maxSlowdown is ${limit}%`;
+  const [ms, beforeMs] = [measuredMs.toFixed(1), reference.measuredMs.toFixed(1)];
+  const words =
+    `chain ${chain} takes ${ms} ms for a token, ${Math.round(slower)} % more than the ${beforeMs} ms before let expect; ` +
+    `spec.update.maxSlowdown is ${limit}%`;
   return (probe.measuredCount ?? 1) < MEASURED_MAX
     ? { ...not, trouble: words }
     : { ...not, trouble: words, isHopeless: true };
