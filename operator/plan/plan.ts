@@ -44,6 +44,10 @@ function planned(world: Known, effort: Effort): Plan {
   const known: Known = { ...world, model, facts };
   const revision = revisionOf(model, facts);
   const inForce = previous?.revision === revision && mayWake(known, previous) ? previous : undefined;
+  if (inForce === undefined && asked.revision !== undefined) {
+    const { revision: _, ...afresh } = asked; // nothing of it stands, so it need not be called so
+    return planned({ ...world, model: afresh }, effort);
+  }
   const wanted = decide(inForce === undefined ? { ...known, model: asked } : known, inForce, effort);
   if ("code" in wanted) return standing(world, revision, wanted.code, wayOut(known, wanted, effort));
   if (asked.planPolicy === "Manual") return approved(known, inForce, wanted);

@@ -33,7 +33,9 @@ export function planRolling(world: Known, rolls: Rolls, doing: Doing): Plan {
   const refused = rolls.refused?.wish === wish ? rolls.refused : undefined;
   const common = { ...doing, world, rolls, wish, refused };
   const isWished = (side: Side) => isOfWish(side, model, facts, rolls.image);
-  if (rolls.inForce === undefined || previous === undefined) {
+  const isNothing = rolls.inForce === undefined || previous === undefined;
+  // What slept has no ranks to be gentle with; it wakes as what is asked for.
+  if (isNothing || (previous.asleep !== undefined && !isWished({ ...rolls.inForce, plan: previous }))) {
     const form = formOf(model, rolls.image);
     return atRest({ ...common, target: { form, facts, plan: { revision: "", ...NOTHING } }, outgoing: [] });
   }
@@ -42,7 +44,8 @@ export function planRolling(world: Known, rolls: Rolls, doing: Doing): Plan {
   if (isWished(inForce)) {
     // What ranks are told apart from their revision may have changed: where the source is mirrored, say.
     const form = { ...formOf(model, rolls.image), slotCount: previous.slotCount ?? inForce.form.slotCount };
-    return walked({ ...common, target: { ...inForce, form, facts }, outgoing: rolls.outgoing });
+    const outgoing = previous.asleep === undefined ? rolls.outgoing : [];
+    return walked({ ...common, target: { ...inForce, form, facts }, outgoing });
   }
   const again = rolls.outgoing.find(isWished);
   const others = [...rolls.outgoing.filter((side) => side !== again), inForce];
