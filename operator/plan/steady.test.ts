@@ -41,7 +41,7 @@ describe("a plan in force", () => {
 
   it("is left as soon, or as late, as the model says", () => {
     const world = standing(aWorld([aNode("a", { memoryBytesPerSecond: 1e9 })]));
-    const joined = { ...world, nodes: [...world.nodes, aNode("b", { memoryBytesPerSecond: 2e9 })] };
+    const joined = { ...world, nodes: [...world.nodes, aNode("b", { memoryBytesPerSecond: 1.3e9 })] };
     const isLeft = (gainMinPercent?: number) =>
       touched(
         plan({ ...joined, model: { ...joined.model, ...(gainMinPercent === undefined ? {} : { gainMinPercent }) } }),

@@ -2,6 +2,7 @@
 import type { Tiling, TilingProblem } from "../../operator/plan/tiling/problem.ts";
 import { tile } from "../../operator/plan/tiling/tile.ts";
 import type { Exact } from "./plan-exact.ts";
+import { UNLIKE_WORTH } from "../../operator/plan/tiling/chains.ts";
 import { AIMS, type AimName, aSmallWorld } from "./plan-worlds.ts";
 
 export type Compared = {
@@ -29,6 +30,8 @@ export function compareOn(exact: Exact, aim: AimName, seed: number): Compared {
       throw new Error(`${aim} ${seed}: the solver finds no answer, the search says ${JSON.stringify(found)}`);
     return { aim, seed, worse: 0, isPossible: false };
   }
+  if (found.ok && problem.tokensInFlightMax !== undefined && problem.aim.kind === "throughput")
+    return { aim, seed, worse: sessionsLack(exact, problem, found.value), isPossible: true };
   // Fewer chains than there could be is no answer to what was asked, however much they carry.
   if (!found.ok || distinctCount(found.value) < (possibleCount ?? 0)) return { aim, seed, worse: 1, isPossible: true };
   const worse = lack(problem, found.value, best);
@@ -38,6 +41,18 @@ export function compareOn(exact: Exact, aim: AimName, seed: number): Compared {
 
 /** Chains that are named again beyond the number there are count once. */
 const distinctCount = ({ chains }: Tiling): number => new Set(chains.map(({ holdings }) => holdings.join())).size;
+
+/** Of the best of every number of chains, where those that are missing cost as much as the search says. */
+function sessionsLack(exact: Exact, problem: TilingProblem, ours: Tiling): number {
+  const { chainCount = 1 } = problem;
+  const worth = (tokensPerSecond: number, count: number): number =>
+    tokensPerSecond * (1 - (UNLIKE_WORTH * (chainCount - count)) / chainCount);
+  const counts = Array.from({ length: chainCount }, (_, index) => index + 1);
+  const best = counts.map((count) => worth(exact({ ...problem, chainCount: count }) ?? 0, count));
+  const worse = 1 - worth(ours.tokensPerSecond, distinctCount(ours)) / Math.max(...best);
+  if (worse < -1e-4) throw new Error(`the search claims better than the optimum by ${-worse}: ${JSON.stringify(ours)}`);
+  return Math.max(0, worse);
+}
 
 function lack(problem: TilingProblem, ours: Tiling, best: number): number {
   const figure = figureOf(problem, ours);

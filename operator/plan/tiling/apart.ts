@@ -94,7 +94,7 @@ function idealRate({ field, chainBound }: Judge, count: number): number {
   return low;
 }
 
-/** So many chains that share nothing, then others that cross them up to the number asked for. */
+/** So many chains that share nothing, then others that cross them up to the number asked for, if they have to be unlike. */
 function chainsApart(reach: Reach, count: number, asked: number, cost: ChainCost, beam: Beam): State | undefined {
   const { field } = reach;
   let state = emptyState(field);
@@ -110,7 +110,7 @@ function chainsApart(reach: Reach, count: number, asked: number, cost: ChainCost
     state = next.state;
     for (const site of next.sites) room -= longestAt(field, site, reach.rate);
   }
-  for (let chain = count; chain < asked; chain += 1) {
+  for (let chain = count; chain < asked && !field.mayRepeat; chain += 1) {
     const next = withChain(reach, state, cost, true, beam);
     if (next === undefined) break;
     chains.push(next.sites);

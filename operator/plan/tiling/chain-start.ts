@@ -100,7 +100,11 @@ export function withChain(
       if (partial.site >= 0) fresh(candidates.near(siteAt(field, partial.site).region), passed, beam.kinds, sites);
       for (const site of sites) {
         let left = beam.ends;
-        const most = Math.min(position + (field.longest[site] ?? 0), layerCount);
+        const most = Math.min(
+          position + (field.longest[site] ?? 0),
+          position + shareLeft(field, partial, site),
+          layerCount,
+        );
         for (let end = most; end > position && left > 0; end -= 1) {
           if (rateAt(field, site, position, end) < rate || !fits(field, site, position, end)) continue;
           left -= 1;
@@ -120,6 +124,10 @@ export function withChain(
   }
   return { state: held, sites };
 }
+
+/** Layers that the site's owner may still hold of this chain. */
+const shareLeft = ({ problem: { rules }, provider }: Field, { layersOf }: Partial, site: number): number =>
+  rules.providerLayersMax - (layersOf.get(provider[site] ?? 0) ?? 0);
 
 const NOTHING: readonly Partial[] = [];
 

@@ -72,7 +72,9 @@ export function pathsOf(field: Field, state: State): readonly Path[] {
 export function builtOf(field: Field, state: State): Chosen | undefined {
   const { chains = [] } = state;
   const paths = chains.flatMap((sites) => pathThrough(field, state, sites) ?? []);
-  if (paths.length === 0 || paths.length !== (field.problem.chainCount ?? chains.length)) return undefined;
+  const { chainCount = chains.length } = field.problem;
+  const isEnough = field.mayRepeat ? paths.length <= chainCount : paths.length === chainCount;
+  if (paths.length === 0 || !isEnough) return undefined;
   return survives(field, paths) ? { paths, flows: flowsOf(field, state, paths) } : undefined;
 }
 
@@ -123,8 +125,8 @@ function keepsRules(field: Field, state: State, { sites, width, seconds, provide
 
 /** How much each of these paths carries when all of them together carry the most. */
 export function flowsOf(field: Field, state: State, paths: readonly Path[]): readonly number[] {
+  if (isApart(paths)) return paths.map(({ width }) => width);
   const users = usersOf(paths);
-  if ([...users.values()].every((count) => count === 1)) return paths.map(({ width }) => width);
   const rows = new Map<string, number>();
   const limits: number[] = [];
   const row = (name: string, limit: number): number => {
@@ -175,9 +177,36 @@ export function survives(field: Field, paths: readonly Path[]): boolean {
 
 /** The chains to name: all that carry flow, or the best `chainCount`. Undefined where rules or number cannot be kept. */
 export function choose(field: Field, state: State, paths: readonly Path[]): Chosen | undefined {
-  const { chainCount, aim } = field.problem;
-  if (paths.length < Math.max(1, chainCount ?? 1)) return undefined;
+  const { chainCount } = field.problem;
+  if (paths.length < Math.max(1, field.mayRepeat ? 1 : (chainCount ?? 1))) return undefined;
   if (chainCount === undefined) return chooseFree(field, state, paths);
+  const most = chooseOf(field, state, paths, Math.min(chainCount, paths.length));
+  if (!field.mayRepeat || (most !== undefined && isApart(most.paths))) return most;
+  const counts = chainCount <= FEWER_TRIED_MAX ? Array.from({ length: chainCount - 1 }, (_, index) => index + 1) : [1];
+  const fewer = counts.filter((count) => count < paths.length).map((count) => chooseOf(field, state, paths, count));
+  let best = most;
+  for (const each of fewer)
+    if (each !== undefined && (best === undefined || servedBy(field, each) > servedBy(field, best))) best = each;
+  return best;
+}
+
+/** Chains up to which every smaller number is looked at as well; beyond, only a single one. */
+const FEWER_TRIED_MAX = 4;
+/** What serving along one route instead of so many unlike ones may bring before it is done, as a share. */
+export const UNLIKE_WORTH = 0.01;
+
+/** Micro-tokens a second; of chains that are named again a little less, so that of equals the unlike are taken. */
+export function servedBy({ problem: { chainCount }, mayRepeat }: Field, { paths, flows }: Chosen): number {
+  const total = sum(flows);
+  return mayRepeat && chainCount !== undefined
+    ? total * (1 - (UNLIKE_WORTH * (chainCount - paths.length)) / chainCount)
+    : total;
+}
+
+const isApart = (paths: readonly Path[]): boolean => [...usersOf(paths).values()].every((count) => count === 1);
+
+function chooseOf(field: Field, state: State, paths: readonly Path[], chainCount: number): Chosen | undefined {
+  const { aim } = field.problem;
   if (chainCount === paths.length)
     return survives(field, paths) ? { paths, flows: flowsOf(field, state, paths) } : undefined;
   const better = (a: Chosen, b: Chosen | undefined): boolean => {

@@ -23,6 +23,8 @@ export type Field = {
   readonly lastSeconds: readonly Float64Array[];
   readonly longest: readonly number[]; // most layers that a site may hold anywhere
   readonly rivals: readonly (readonly number[])[]; // sites that share a node with it
+  /** Whether fewer chains may be named again instead of as many unlike ones: where sessions are short, that serves more. */
+  readonly mayRepeat: boolean;
   readonly pairs: Map<number, Link>; // links that were asked for, by from × sites + to
 };
 
@@ -41,16 +43,20 @@ export function fieldOf(problem: TilingProblem): Field {
     seconds: sites.map(({ secondsPerToken }) => Float64Array.from([0, ...secondsPerToken])),
     lastRates: sites.map((site) => Float64Array.from([0, ...(site.last ?? site).tokensPerSecond.map(micro)])),
     lastSeconds: sites.map((site) => Float64Array.from([0, ...(site.last ?? site).secondsPerToken])),
-    longest: sites.map((site) => longestOf(site, problem.layerCount)),
+    longest: sites.map((site) => longestOf(site, Math.min(problem.layerCount, problem.rules.providerLayersMax))),
     rivals: rivalsOf(sites),
+    mayRepeat: mayRepeat(problem),
     pairs: new Map(),
   };
 }
 
-function longestOf({ layersMax, tokensPerSecond, mayHoldEnds }: Site, layerCount: number): number {
+const mayRepeat = ({ aim, chainCount = 1, tokensInFlightMax }: TilingProblem): boolean =>
+  aim.kind === "throughput" && chainCount > 1 && tokensInFlightMax !== undefined;
+
+function longestOf({ layersMax, tokensPerSecond, mayHoldEnds }: Site, layersOfOne: number): number {
   const { inner, first, last, whole } = layersMax;
   const most = mayHoldEnds ? Math.max(inner, first, last, whole) : inner;
-  return Math.max(0, Math.min(most, tokensPerSecond.length, layerCount));
+  return Math.max(0, Math.min(most, tokensPerSecond.length, layersOfOne));
 }
 
 function rivalsOf(sites: readonly Site[]): readonly (readonly number[])[] {

@@ -3,7 +3,7 @@
  * flow answers; where rules, bounds on time or a number of chains tell paths apart, paths are listed and chosen.
  */
 import { chainBound, flowBound } from "./bound.ts";
-import { type Chosen, builtOf, choose, narrowest, pathsOf, slowest } from "./chains.ts";
+import { type Chosen, builtOf, choose, narrowest, pathsOf, servedBy, slowest } from "./chains.ts";
 import { type Field, MICRO, type State, endAt, holdingsOf, linkBetween, secondsAt, siteAt, startAt } from "./field.ts";
 import { FlowJudge } from "./flow.ts";
 import type { Tiling, TilingProblem } from "./problem.ts";
@@ -85,7 +85,7 @@ export class Judge {
     const paths = pathsOf(field, state);
     const chosen = choose(field, state, paths);
     if (chosen === undefined) {
-      const wanted = field.problem.chainCount ?? 1;
+      const wanted = field.mayRepeat ? 1 : (field.problem.chainCount ?? 1);
       const lacking = paths.length === 0 ? 10 + this.missingLayers(state) : 0;
       return { broken: 5 + lacking + Math.max(0, wanted - paths.length) / wanted, energy: 0 };
     }
@@ -104,7 +104,7 @@ export class Judge {
       (aim.kind === "latency" ? aim.pricePerHourMax : undefined) ?? Number.POSITIVE_INFINITY,
     );
     const dear = excess(price, ceiling);
-    const flowShare = flow / Math.max(this.bound, 1);
+    const flowShare = servedBy(field, chosen) / Math.max(this.bound, 1);
     const priceShare = price / this.#priceAll;
     // Where sessions are what is short, many ways of sharing out the layers carry the same: the wider is the better.
     const spareShare = field.problem.tokensInFlightMax === undefined ? 0 : 1e-6 * this.#widthShare(chosen);
@@ -166,7 +166,7 @@ export class Judge {
     };
     const holdings = holdingsOf(field, kept);
     const at = new Map(holdings.map(({ site }, index) => [site, index]));
-    return {
+    const tiling: Tiling = {
       holdings,
       chains: chains.map(({ sites, flow }) => ({
         holdings: sites.map((site) => at.get(siteAt(field, site).name) ?? 0),
@@ -178,6 +178,8 @@ export class Judge {
       bottleneck,
       tokensPerSecondBound: this.bound / MICRO,
     };
+    const { chainCount } = field.problem;
+    return field.mayRepeat && chainCount !== undefined ? repeated(tiling, chainCount) : tiling;
   }
 
   #seconds(state: State, sites: readonly number[]): number {
@@ -191,6 +193,20 @@ export class Judge {
     });
     return seconds + field.problem.links.exit(siteAt(field, last)).seconds;
   }
+}
+
+/** The widest chains named again until there are as many as asked for; each shares its flow with its twin. */
+export function repeated(tiling: Tiling, count: number): Tiling {
+  if (tiling.chains.length >= count) return tiling;
+  const chains = tiling.chains.toSorted((a, b) => b.tokensPerSecond - a.tokensPerSecond);
+  const times = chains.map((_, index) => Math.floor(count / chains.length) + (index < count % chains.length ? 1 : 0));
+  return {
+    ...tiling,
+    chains: chains.flatMap((chain, index) => {
+      const twins = times[index] ?? 1;
+      return Array.from({ length: twins }, () => ({ ...chain, tokensPerSecond: chain.tokensPerSecond / twins }));
+    }),
+  };
 }
 
 const excess = (price: number, most: number): number =>

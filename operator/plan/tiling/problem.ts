@@ -61,7 +61,8 @@ export type TilingProblem = {
   readonly tokensInFlightMax?: number;
   /**
    * Chains asked for: each differs from the others in at least one holding, and may share all the rest where ends meet;
-   * where the sites do not give so many, the widest are named again. Undefined: as many as carry flow.
+   * where the sites do not give so many, or where more would only take sessions from each other, the widest are named
+   * again. Undefined: as many as carry flow.
    */
   readonly chainCount: number | undefined;
   /** What stands already: kept unless the gain is above `gainMin` (a share) or a rule forces a change. */

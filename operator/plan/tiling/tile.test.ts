@@ -111,6 +111,16 @@ describe("tile", () => {
     expect(apart?.tokensPerSecondBound).to.be.at.least(apart?.tokensPerSecond ?? Number.POSITIVE_INFINITY);
   });
 
+  it("where sessions are few, one route named twice is better than a second that takes its sessions from the first", () => {
+    const sites = [aSite("a", 600, 3), aSite("b", 600, 3), aSite("slow", 100, 3)];
+    const few = answerOf(aProblem(sites, { chainCount: 2, tokensInFlightMax: 0.02 }));
+    expect(new Set(shown(few)).size).to.equal(1);
+    expect(few.holdings.map(({ site }) => site)).to.have.members(["a", "b"]);
+    const alike = [aSite("a", 600, 3), aSite("b", 600, 3), aSite("c", 600, 3)];
+    const unlike = answerOf(aProblem(alike, { chainCount: 2, tokensInFlightMax: 0.02 }));
+    expect(new Set(shown(unlike)).size).to.equal(2);
+  });
+
   it("what stands stays unless the gain is worth it, and is mended without moving what is whole", () => {
     const at = (site: string, start: number, end: number) => ({ site, layers: { start, end } });
     const holdings = [at("a", 0, 4), at("b", 4, 6)];

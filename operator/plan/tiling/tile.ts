@@ -4,7 +4,7 @@
  */
 import { type Result, ok, refuse } from "../../../core/result.ts";
 import { type Field, fieldOf, stateOf } from "./field.ts";
-import { type Found, Judge } from "./judge.ts";
+import { type Found, Judge, repeated } from "./judge.ts";
 import { mended } from "./mend.ts";
 import type { Aim, Holding, Tiling, TilingCode, TilingProblem } from "./problem.ts";
 import { search } from "./search.ts";
@@ -34,12 +34,25 @@ function bestOf(field: Field): Tiling | undefined {
   if (standing === undefined || standing.holdings.length === 0) return tilingOf(judge, search(judge, []));
   const stood = stateOf(field, standing.holdings);
   const isWhole = stood.starts.filter((start) => start >= 0).length === standing.holdings.length;
-  const kept = mended(judge, stood, isWhole);
+  const own = field.mayRepeat ? new Judge(asStood(field, standing.holdings)) : judge;
+  const kept = mended(own, stood, isWhole);
   const found = search(judge, kept === undefined ? [stood] : [kept]);
   if (kept === undefined) return tilingOf(judge, found);
-  const [before, after] = [judge.tiling(kept), tilingOf(judge, found)];
+  const [stays, after] = [own.tiling(kept), tilingOf(judge, found)];
+  const before = stays && repeated(stays, field.problem.chainCount ?? 1);
   if (before === undefined || after === undefined) return after ?? before;
   return gainOf(field.problem.aim, before, after) > standing.gainMin ? after : before;
+}
+
+/** To be mended to as many unlike chains as stood, no more and no fewer: what else would serve is for the search to say. */
+function asStood(field: Field, holdings: readonly Holding[]): Field {
+  const { chainCount = 1 } = field.problem;
+  const ways = new Float64Array(field.layerCount + 1); // from the first layer to each position, whatever is lost by now
+  ways[0] = 1;
+  for (const { layers } of holdings.toSorted((a, b) => a.layers.start - b.layers.start))
+    ways[layers.end] = (ways[layers.end] ?? 0) + (ways[layers.start] ?? 0);
+  const stoodCount = Math.max(1, Math.min(chainCount, ways[field.layerCount] ?? 0));
+  return { ...field, mayRepeat: false, problem: { ...field.problem, chainCount: stoodCount } };
 }
 
 const tilingOf = (judge: Judge, { state, worth }: Found): Tiling | undefined =>
@@ -58,19 +71,6 @@ function gainOf(aim: Aim, before: Tiling, after: Tiling): number {
     case "price":
       return by(before.pricePerHour, after.pricePerHour);
   }
-}
-
-/** The widest chains named again until there are as many as asked for; each shares its flow with its twin. */
-function repeated(tiling: Tiling, count: number): Tiling {
-  const { chains } = tiling;
-  const times = chains.map((_, index) => Math.floor(count / chains.length) + (index < count % chains.length ? 1 : 0));
-  return {
-    ...tiling,
-    chains: chains.flatMap((chain, index) => {
-      const twins = times[index] ?? 1;
-      return Array.from({ length: twins }, () => ({ ...chain, tokensPerSecond: chain.tokensPerSecond / twins }));
-    }),
-  };
 }
 
 function refusal(field: Field) {
