@@ -202,6 +202,7 @@ export class Controller {
       probe,
       askRank,
       demandOf: (key) => house.demandOf(key),
+      onRepaired: ({ cause, seconds }) => this.metrics.repairSeconds.observe({ cause }, seconds),
     });
     this.#house = house;
     signal.addEventListener("abort", () => this.#queue.close(), { once: true });

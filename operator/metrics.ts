@@ -23,6 +23,14 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly repairSeconds = new Histogram({
+    name: "tessellate_operator_repair_seconds",
+    help: "From the loss of a rank until every chain of its model served again, by what was lost.",
+    labelNames: ["cause"],
+    buckets: [1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560],
+    registers: [this.registry],
+  });
+
   constructor(state: { readonly stores: Stores; readonly queueDepth: () => number; readonly leads: () => boolean }) {
     const { stores } = state;
     collectDefaultMetrics({ register: this.registry });

@@ -1,6 +1,6 @@
 /** The door to a real cluster: reads from copies that watches keep, writes by server-side apply. */
 import type { Model } from "../../core/gen/proto/tessellate/control/v1/Model.ts";
-import { type ShardedModelStatus, shardedModelResource } from "../../core/gen/crds/shardedmodel.ts";
+import { shardedModelResource } from "../../core/gen/crds/shardedmodel.ts";
 import { shardPlanResource } from "../../core/gen/crds/shardplan.ts";
 import { present } from "../../core/assert.ts";
 import type { RankConfig } from "../../core/rank-config.ts";
@@ -18,16 +18,17 @@ import { fullRankName } from "../plan/names.ts";
 import { rankConfigOf } from "../plan/told.ts";
 import { pictureOf } from "../plan/picture.ts";
 import { planWords, plannedPromise } from "../plan/words/plan-words.ts";
-import { routesOf } from "../plan/routes.ts";
-import type { Action, Assignment, ModelSpec, Plan, Probe, RankState, StandingPlan, World } from "../plan/types.ts";
+import type { Action, Assignment, ModelSpec, Plan, RankState, World } from "../plan/types.ts";
 import type { Cluster, Observed } from "./cluster.ts";
 import { FactsBook, factsIn } from "./facts.ts";
 import { MODEL_LABEL, RENEW_ANNOTATION, modelKey } from "./labels.ts";
+import { type KnownProbe, inheritedProbes } from "./known-probes.ts";
 import { isTrouble, modelStatus } from "./model-status.ts";
 import { Proposals } from "./proposals.ts";
 import { asModel, asPlan, chainInstance, isAssigned, nodesFor, podsOf, rankStatesOf } from "./observe.ts";
 import { METRICS_PORT, hostOf, modelService, ownerOf, rankPod, rankSecret } from "./rank-objects.ts";
 import { rankStateOf } from "./rank-state.ts";
+import { RepairBook, type Repaired } from "./repairs.ts";
 import { shardPlanSpec, shardPlanStatus, standingPlanIn } from "./shard-plan.ts";
 import { type DemandOf, Sleepers, keepAsleep } from "./sleepers.ts";
 import type { Stores } from "./stores.ts";
@@ -56,9 +57,9 @@ export type KubeClusterOptions = {
   readonly askRank?: (metricsAddress: string) => Promise<RankWords | undefined>;
   readonly facts?: FactsBook;
   readonly demandOf?: DemandOf;
+  readonly onRepaired?: (repaired: Repaired) => void;
 };
 
-type KnownProbe = Probe & { readonly instance: string };
 type Failure = { readonly count: number; readonly notBeforeMs: number };
 
 const CERTIFICATE_DAYS = 365;
@@ -79,6 +80,7 @@ export class KubeCluster implements Cluster {
   readonly #services = new Set<string>(); // model uids
   readonly #failures = new Map<string, Failure>(); // by pod
   readonly #sleepers: Sleepers;
+  readonly #repairs = new RepairBook();
 
   constructor(options: KubeClusterOptions) {
     this.#options = options;
@@ -165,7 +167,9 @@ export class KubeCluster implements Cluster {
     const { client, clock, events } = this.#options;
     const { model } = world;
     const before = object.status;
-    const status = modelStatus(world, plan, before, clock.wallMs());
+    const reported = this.#planOf(modelKey(model));
+    const { repairs, over } = this.#repairs.look(world, plan, before, reported && asPlan(reported), clock.wallMs());
+    const status = { ...modelStatus(world, plan, before, clock.wallMs()), ...repairs };
     if (!sameJson(before, status)) {
       const { name, namespace } = model;
       try {
@@ -174,6 +178,7 @@ export class KubeCluster implements Cluster {
         if (isStatus(error, 404)) return; // deleted while it was looked at
         throw error;
       }
+      if (over !== undefined) this.#options.onRepaired?.(over);
       for (const { type, status: value, reason, message } of turned(before?.conditions, plan.conditions)) {
         const happening = {
           type: isTrouble(type, value, reason) ? "Warning" : "Normal",
@@ -269,6 +274,7 @@ export class KubeCluster implements Cluster {
     });
     const made = await client.apply(PODS, pod);
     this.#madePods.set(keyOf(made), made);
+    this.#repairs.made(modelKey(model), made.metadata.name);
     const note = `${made.metadata.name} on ${node.name} of ${node.provider}, layers ${assignment.layers.start} to ${assignment.layers.end}`;
     await events.record(shardedModelResource, asObject(object), {
       type: "Normal",
@@ -312,6 +318,7 @@ export class KubeCluster implements Cluster {
     const rank = world.ranks.find((each) => each.name === name);
     if (rank?.phase === "Failed" && this.#mustWait(key)) return;
     const pod = stores.pods.get(key) ?? this.#madePods.get(key);
+    this.#repairs.takenAway(world, name);
     // The machine is gone: nobody is left to end the process in good order, and its name is needed elsewhere.
     const grace = rank?.phase === "Lost" ? { graceSeconds: 0 } : {};
     // The Secret first: after a crash between the two it is the pod that says what is still to be done. What runs has
@@ -385,30 +392,8 @@ export class KubeCluster implements Cluster {
     this.#keptPlans.delete(key);
     this.#drawings.delete(key);
     this.#sleepers.forget(key);
+    this.#repairs.forget(key);
   }
-}
-
-/**
- * What this operator takes over from the one before: where all chains served, they do, whoever leads. Which of several
- * did is not written down, so where only some served nothing is taken over.
- */
-function inheritedProbes(
-  model: ModelSpec,
-  previous: StandingPlan | undefined,
-  status: ShardedModelStatus | undefined,
-  pods: readonly KubeObject[],
-): readonly KnownProbe[] {
-  if (previous === undefined) return [];
-  const chains = routesOf(previous).map(({ chain }) => chain);
-  const ready = status?.conditions?.some((condition) => condition.type === "Ready" && condition.status === "True");
-  if (ready !== true || (status?.readyReplicas ?? 0) < chains.length) return [];
-  return chains.map((chain) => ({
-    chain,
-    passed: true,
-    detail: "",
-    hearsay: true,
-    instance: chainInstance(model, previous, pods, chain),
-  }));
 }
 
 const asObject = (model: object) => model as KubeObject;

@@ -316,6 +316,31 @@ export interface ShardedModelStatusProgress {
   readonly percent: string;
 }
 
+/** The last of them, which may last still. */
+export interface ShardedModelStatusRepairsLast {
+  /** Name of the rank that was lost first. */
+  readonly rank: string;
+  /** Node that it was on. */
+  readonly node: string;
+  /**
+   * NodeGone: the machine is gone, or no longer offered. RankFailed: its pod ended. RankRestarted: its process began
+   * again, or stopped being ready. RankDeleted: somebody deleted its pod.
+   */
+  readonly cause: "NodeGone" | "RankFailed" | "RankRestarted" | "RankDeleted";
+  /** When the operator saw it. */
+  readonly startedAt: string;
+  /** Seconds from then until every chain of the plan served again. Absent while it lasts. */
+  readonly secondsToServe?: number;
+}
+
+/** What became of ranks that were lost while they served. */
+export interface ShardedModelStatusRepairs {
+  /** How often a rank was lost. What is lost while a repair lasts belongs to that one. */
+  readonly count: number;
+  /** The last of them, which may last still. */
+  readonly last?: ShardedModelStatusRepairsLast;
+}
+
 /** What the plan expects of the chains it made. */
 export interface ShardedModelStatusEstimate {
   /** Generated tokens per second of all chains together, at full batches. */
@@ -369,6 +394,8 @@ export interface ShardedModelStatus {
   readonly providerCount?: number;
   /** How far the ranks that are reading the model now have come, together. Absent where none reads. */
   readonly progress?: ShardedModelStatusProgress;
+  /** What became of ranks that were lost while they served. */
+  readonly repairs?: ShardedModelStatusRepairs;
   /** What the plan expects of the chains it made. */
   readonly estimate?: ShardedModelStatusEstimate;
   /** Where the model is on its way from a spec to answers. */
@@ -920,6 +947,27 @@ export const shardedModelSchema: Schema = {
             totalBytes: { type: "integer", format: "int64", minimum: 0 },
             secondsLeft: { type: "integer", format: "int64", minimum: 0 },
             percent: { type: "string" },
+          },
+        },
+        repairs: {
+          type: "object",
+          required: ["count"],
+          properties: {
+            count: { type: "integer", format: "int64", minimum: 0 },
+            last: {
+              type: "object",
+              required: ["rank", "node", "cause", "startedAt"],
+              properties: {
+                rank: { type: "string" },
+                node: { type: "string" },
+                cause: {
+                  type: "string",
+                  enum: ["NodeGone", "RankFailed", "RankRestarted", "RankDeleted"],
+                },
+                startedAt: { type: "string", format: "date-time" },
+                secondsToServe: { type: "number", minimum: 0 },
+              },
+            },
           },
         },
         estimate: {
