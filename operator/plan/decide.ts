@@ -124,8 +124,9 @@ const forced = (wanted: Wanted | NotWanted): Wanted | NotWanted =>
   "code" in wanted ? wanted : { ...wanted, isForced: true };
 
 /** Whether all ranks are ready, or have failed for reasons of their own; a world without ranks is one on paper. */
-function isSettled({ ranks, model }: Known, { assignments, asleep }: StandingPlan): boolean {
+function isSettled({ ranks, model, held }: Known, { assignments, asleep }: StandingPlan): boolean {
   if (asleep !== undefined) return false; // it wakes: where its caches are
+  if (held !== undefined) return false; // nodes are waited for
   if (ranks.length === 0) return true;
   const phases = new Map(ranks.map(({ name, phase }) => [name, phase]));
   return assignments.every((each) => ["Ready", "Failed"].includes(phases.get(rankName(model, each)) ?? "Missing"));

@@ -3,6 +3,7 @@
  * rule forbids it, so that losing one rank moves one rank. Nothing is evicted because somebody did not answer; only a
  * rank that ended, or whose node is gone, is replaced.
  */
+import { withBrake } from "./brake.ts";
 import { hasPassed, readiness, weightsReady } from "./conditions.ts";
 import { type Effort, type NotWanted, type Wanted, decide } from "./decide.ts";
 import { approvalOf } from "./digests.ts";
@@ -21,7 +22,9 @@ import type { Condition, Known, Placement, Plan, StandingPlan, World } from "./t
 
 export { revisionOf, standingPlanOf } from "./revision.ts";
 
-export function plan(world: World, effort: Effort = {}): Plan {
+export const plan = (world: World, effort: Effort = {}): Plan => withBrake(world, planned(world, effort));
+
+function planned(world: World, effort: Effort): Plan {
   const { model: asked, facts, previous } = world;
   const asleep = sleepOf(world);
   if (asleep !== undefined && previous !== undefined) return sleeping(world, previous, asleep);

@@ -149,6 +149,7 @@ export type World = {
   readonly previous: StandingPlan | undefined; // the plan in force
   readonly proposed?: StandingPlan; // what waits for an approval
   readonly approved?: string; // the digest of the plan that a person let through; see approvalOf
+  readonly held?: { readonly nodes: readonly string[]; readonly why: string }; // went away, and must be waited for; see brake.ts
   readonly probes: readonly Probe[]; // of the processes that run now; at most one for each chain
   readonly demand?: Demand; // left out: nobody is asked
   readonly rolls?: Rolls;
