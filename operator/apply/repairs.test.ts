@@ -16,7 +16,7 @@ const name = lost === undefined ? "" : rankName(model, lost);
 const reported = (ready = true): Before["reported"] => ({
   status: { rankStates: world.ranks.map((rank) => ({ name: rank.name, phase: "Ready", ready })) },
 });
-const before = (set: Partial<Before> = {}): Before => ({ reported: reported(), takenAway: new Set(), ...set });
+const known = (set: Partial<Before> = {}): Before => ({ reported: reported(), takenAway: new Set(), ...set });
 const withRank = (phase: RankState["phase"] | undefined): World => ({
   ...world,
   ranks: world.ranks.flatMap((rank) =>
@@ -26,26 +26,26 @@ const withRank = (phase: RankState["phase"] | undefined): World => ({
 
 describe("repairs", () => {
   const cases: readonly (readonly [string, World, Before, string | undefined])[] = [
-    ["all is well", world, before(), undefined],
-    ["its machine is gone", withRank("Lost"), before(), "NodeGone"],
+    ["all is well", world, known(), undefined],
+    ["its machine is gone", withRank("Lost"), known(), "NodeGone"],
     [
       "its node is no longer offered",
       { ...world, nodes: nodes.filter((node) => node.name !== lost?.node) },
-      before(),
+      known(),
       "NodeGone",
     ],
-    ["it failed", withRank("Failed"), before(), "RankFailed"],
-    ["its process began again", withRank("Starting"), before(), "RankRestarted"],
-    ["somebody deletes it", withRank("Leaving"), before(), "RankDeleted"],
-    ["somebody has deleted it", withRank(undefined), before(), "RankDeleted"],
-    ["the operator deletes it", withRank("Leaving"), before({ takenAway: new Set([name]) }), undefined],
-    ["it was never ready", withRank("Starting"), before({ reported: reported(false) }), undefined],
-    ["nothing was reported yet", withRank("Starting"), before({ reported: undefined }), undefined],
+    ["it failed", withRank("Failed"), known(), "RankFailed"],
+    ["its process began again", withRank("Starting"), known(), "RankRestarted"],
+    ["somebody deletes it", withRank("Leaving"), known(), "RankDeleted"],
+    ["somebody has deleted it", withRank(undefined), known(), "RankDeleted"],
+    ["the operator deletes it", withRank("Leaving"), known({ takenAway: new Set([name]) }), undefined],
+    ["it was never ready", withRank("Starting"), known({ reported: reported(false) }), undefined],
+    ["nothing was reported yet", withRank("Starting"), known({ reported: undefined }), undefined],
   ];
-  for (const [what, seen, known, cause] of cases)
+  for (const [what, seen, reportedBefore, cause] of cases)
     it(`${cause ?? "none"} where ${what}`, () => {
       const loss = cause === undefined ? undefined : { rank: name, node: lost?.node, cause };
-      expect(lossIn(seen, known)).to.deep.equal(loss);
+      expect(lossIn(seen, reportedBefore)).to.deep.equal(loss);
     });
 
   it("of what the operator took away are none, unless it was lost before", () => {
@@ -62,7 +62,7 @@ describe("repairs", () => {
 
   it("a spare's loss costs no session, and is none", () => {
     const spare = world.previous?.assignments.find((each) => each.chain !== 0);
-    expect(lossIn(without(world, spare?.node ?? ""), before())).to.equal(undefined);
+    expect(lossIn(without(world, spare?.node ?? ""), known())).to.equal(undefined);
   });
 
   it("last from the loss until every chain serves, one at a time, and then stay as they are", () => {

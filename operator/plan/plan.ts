@@ -22,9 +22,9 @@ import type { Condition, Known, Placement, Plan, StandingPlan, World } from "./t
 
 export { revisionOf, standingPlanOf } from "./revision.ts";
 
-export const plan = (world: World, effort: Effort = {}): Plan => withBrake(world, planned(world, effort));
+export const plan = (world: World, effort: Effort = {}): Plan => withBrake(world, unbraked(world, effort));
 
-function planned(world: World, effort: Effort): Plan {
+function unbraked(world: World, effort: Effort): Plan {
   const { model: asked, facts, previous } = world;
   const asleep = sleepOf(world);
   if (asleep !== undefined && previous !== undefined) return sleeping(world, previous, asleep);

@@ -302,18 +302,6 @@ describe("the operator on a real API server", function () {
     expect((await json("get", "sp", "tiny")).status.ranks).to.equal("3/3");
   });
 
-  it("counts repairs, and tells how long the last took", async () => {
-    const { repairs } = await until(
-      async () => (await json("get", "sm", "tiny")).status,
-      (status) => status.repairs?.last?.secondsToServe !== undefined,
-      "the last repair over",
-    );
-    // A deleted pod, a process begun again, a machine gone.
-    expect(repairs.count).to.equal(3);
-    expect(repairs.last).to.include({ node: "studio-x1", cause: "NodeGone" });
-    expect(repairs.last.secondsToServe).to.be.within(0, 60);
-  });
-
   it("changes nothing when another operator takes over, which bears a higher fence", async () => {
     const before = await ranks("tiny");
     const generation = (await json("get", "sp", "tiny")).metadata.generation;
