@@ -52,7 +52,7 @@ export type RankConfig = {
   readonly provider: string;
   readonly node: string;
   readonly neighbours: readonly string[]; // rank names that may connect: segments before and after, own group
-  readonly signer: string; // gRPC target of the node's signer: unix:/… or host:port
+  readonly signer: string; // unix:/… or host:port of the node's signer, or mtls:host:port of its agent
   readonly listen: { readonly host: string; readonly port: number; readonly metricsPort: number }; // port 0: any free one
   readonly tls: { readonly caFile: string; readonly certificateFile: string; readonly keyFile: string };
   readonly cacheDirectory: string; // content-addressed, shared by the node's ranks

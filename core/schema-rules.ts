@@ -97,6 +97,14 @@ const TWINS: ReadonlyMap<string, (self: unknown) => boolean> = new Map<string, (
     "!has(self.placement.maxPricePerHour) || !has(self.objective) || !has(self.objective.latency) || !has(self.objective.latency.maxPricePerHour)",
     (self) => !has(self, "placement.maxPricePerHour") || !has(self, "objective.latency.maxPricePerHour"),
   ],
+  [
+    "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+    (self) => has(self, "key") || at(self, ".operator") === "Exists",
+  ],
+  [
+    "!has(self.gpuResource) || !has(self.deviceClass)",
+    (self) => !has(self, "gpuResource") || !has(self, "deviceClass"),
+  ],
   ["self.start < self.end", (self) => Number(at(self, ".start")) < Number(at(self, ".end"))],
   [
     "type(self) == int ? int(self) >= 0 : isQuantity(string(self)) && !quantity(string(self)).isLessThan(quantity('0'))",

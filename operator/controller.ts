@@ -6,30 +6,33 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Bug } from "../core/assert.ts";
+import { shardNodeResource } from "../core/gen/crds/shardnode.ts";
 import { OPERATOR } from "../core/identity.ts";
 import { parsePublicKey } from "../core/keys.ts";
 import { isJsonObject } from "../core/json.ts";
 import { parseProgress } from "../core/read-progress.ts";
 import { valueOrThrow } from "../core/result.ts";
 import { type Authority, writeCertificate } from "../core/wire/authority.ts";
-import { type Tls, openTls } from "../core/wire/tls.ts";
+import { type Tls, installationOf, openTls } from "../core/wire/tls.ts";
 import { keepComponentCertificates, openAuthority } from "./apply/authority.ts";
 import { KubeCluster, type Prober, type RankWords } from "./apply/kube-cluster.ts";
 import { COMPONENT_LABEL } from "./apply/labels.ts";
-import { asModel, asProvider } from "./apply/observe.ts";
+import { asModel, asNode, asProvider } from "./apply/observe.ts";
+import { Offers } from "./apply/offers.ts";
 import { reportNode, reportProvider } from "./apply/offer-status.ts";
 import type { Planner } from "./apply/planner.ts";
 import { objectAt } from "./apply/rank-state.ts";
 import { reconcile } from "./apply/reconcile.ts";
 import { Stores } from "./apply/stores.ts";
 import type { WallClock } from "./clock.ts";
+import { type AgentPod, Agents } from "./control/agents.ts";
 import { type Component, House } from "./control/house.ts";
 import { reconcileSettlement } from "./control/settlement.ts";
 import type { KubeClient } from "./kube/client.ts";
 import { EventRecorder } from "./kube/events.ts";
 import { raiseFence } from "./kube/fence.ts";
 import { type LeaseTimes, acquireLease } from "./kube/lease.ts";
-import type { KubeObject } from "./kube/objects.ts";
+import { type KubeObject, keyOf } from "./kube/objects.ts";
 import { WorkQueue } from "./kube/queue.ts";
 import { Metrics } from "./metrics.ts";
 import type { Plan } from "./plan/types.ts";
@@ -49,6 +52,10 @@ export type ControllerOptions = {
   readonly leaseTimes?: LeaseTimes;
   /** Between two looks at what is settled. */
   readonly settledMs?: number;
+  /** A ShardNode counts only when its Provider has signed for it. */
+  readonly requireOffers?: boolean | undefined;
+  /** Where ranks on nodes that name no signer have theirs: `mtls:HOST:PORT` of the chart's node agents. */
+  readonly agentSigner?: string | undefined;
   readonly log: (event: string, fields?: Readonly<Record<string, unknown>>) => void;
 };
 
@@ -77,6 +84,7 @@ export class Controller {
     this.#stores = new Stores({
       client,
       clock,
+      offers: new Offers({ clock, required: options.requireOffers, signer: options.agentSigner }),
       namespace,
       watchNamespace,
       onWork: (key, urgency) => this.#queue.add(key, urgency),
@@ -205,12 +213,34 @@ export class Controller {
       onRepaired: ({ cause, seconds }) => this.metrics.repairSeconds.observe({ cause }, seconds),
     });
     this.#house = house;
+    stores.offers.installation = installationOf(authority.certificatePem);
     signal.addEventListener("abort", () => this.#queue.close(), { once: true });
     await Promise.all([
       house.run(signal),
+      this.#agents(tls).run(signal),
       this.#keepCertificates(authority, directory, signal),
       ...Array.from({ length: WORKER_COUNT }, () => this.#work(cluster, house)),
     ]);
+  }
+
+  #agents(tls: Tls): Agents {
+    const { client, clock, log } = this.#options;
+    const stores = this.#stores;
+    return new Agents({
+      clock,
+      tls,
+      offers: stores.offers,
+      pods: () => agentsIn(stores),
+      nodes: () => stores.shardNodes.all().map(asNode),
+      write: async (name, found) => {
+        await client.patch(shardNodeResource, { name, subresource: "status" }, { status: found });
+      },
+      onTurned: (nodes) => {
+        for (const name of nodes) this.#queue.add(`node/${name}`);
+        for (const model of stores.models.all()) this.#queue.add(`model/${keyOf(model)}`, "later");
+      },
+      log,
+    });
   }
 
   async #keepCertificates(authority: Authority, directory: string, signal: AbortSignal): Promise<void> {
@@ -320,6 +350,17 @@ const providersIn = (stores: Stores) =>
     const { name } = metadata;
     if (spec.publicKey === undefined || !parsePublicKey(spec.publicKey, `provider ${name}`).ok) return [];
     return [{ name, publicKey: spec.publicKey, admitted: true }];
+  });
+
+/** Pods of node agents, those that do not run included: their nodes are expected to answer. */
+const agentsIn = (stores: Stores): readonly AgentPod[] =>
+  stores.components.all().flatMap((pod) => {
+    const { metadata } = pod;
+    const provider = metadata.labels?.["tessellate.dev/provider"];
+    const machine = objectAt(pod, "spec")["nodeName"];
+    if (metadata.labels?.[COMPONENT_LABEL] !== "agent" || metadata.deletionTimestamp !== undefined) return [];
+    if (provider === undefined || typeof machine !== "string") return [];
+    return [{ name: metadata.name, provider, machine, address: componentIn(pod, "agent")[0]?.address }];
   });
 
 const ASK_TIMEOUT_MS = 1_000;

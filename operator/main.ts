@@ -16,6 +16,8 @@ const USAGE = `node operator/main.ts --namespace NAME --identity NAME --image IM
   --fence-as           service account to write as, system:serviceaccount:NAMESPACE:NAME, so that the API server's policy
                        tessellate-fence can deny a deposed leader's writes; with it nothing is written until that
                        policy is in force (default: writes are not fenced)
+  --require-offers     a ShardNode counts only when its Provider has signed that it offers it
+  --agent-signer       HOST:PORT of the node agents, for ranks on nodes that name no signer of their own
   --metrics            where /healthz, /readyz and /metrics answer
   --kubeconfig         file (default: KUBECONFIG, the pod's service account, ~/.kube/config)`;
 
@@ -32,6 +34,8 @@ async function main(): Promise<void> {
       "image-pull-policy": { type: "string" },
       "watch-namespace": { type: "string" },
       "fence-as": { type: "string" },
+      "require-offers": { type: "boolean", default: false },
+      "agent-signer": { type: "string" },
       metrics: { type: "string" },
       kubeconfig: { type: "string" },
     },
@@ -56,6 +60,8 @@ async function main(): Promise<void> {
     image,
     imagePullPolicy: values["image-pull-policy"],
     fenceAs: values["fence-as"],
+    requireOffers: values["require-offers"],
+    agentSigner: values["agent-signer"] === undefined ? undefined : `mtls:${values["agent-signer"]}`,
     log,
   });
   const status = await openStatusServer({

@@ -47,6 +47,19 @@ export class Metrics {
       },
     );
     this.#gauge(
+      "tessellate_node_heartbeat_age_seconds",
+      "Since the node agent of a machine answered last, where this operator leads.",
+      ["machine", "provider"],
+      (gauge) => {
+        gauge.reset();
+        if (!state.leads()) return;
+        for (const [agent, ms] of stores.offers.silences()) {
+          const [provider = "", machine = ""] = agent.split(" ");
+          gauge.set({ machine, provider }, ms / 1000);
+        }
+      },
+    );
+    this.#gauge(
       "tessellate_chains",
       "Chains by model and state (wanted, planned, ready).",
       ["model", "namespace", "state"],

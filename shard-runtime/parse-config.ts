@@ -83,8 +83,8 @@ function readConfig(json: JsonObject): RankConfig {
       textOf(item, path, RANK_NAME_FORM),
     ),
     signer: textOf(fields["signer"], "signer", {
-      pattern: /^(unix:.|[^/:]+:[0-9]+$)/,
-      is: "a gRPC target: unix:/path or host:port",
+      pattern: /^(unix:.|(mtls:)?[^/:]+:[0-9]+$)/,
+      is: "unix:/path, host:port or mtls:host:port",
     }),
     listen: readListen(fields["listen"]),
     tls: {

@@ -53,7 +53,7 @@ const metrics: Metrics = new Metrics({
 const rank: Rank = new Rank(config.value, {
   clock: systemClock,
   tls: tls.value,
-  keys: signerKeys(signer, { provider, node }),
+  keys: signerKeys(signer, { provider, node }, tls.value),
   meters: metrics,
   log: (event, fields) => log(event, { rank: name, ...fields }),
   onServing: (serving) => door.setServing(serving),

@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { loadPackageDefinition } from "@grpc/grpc-js";
 import { type PackageDefinition, loadSync } from "@grpc/proto-loader";
 import { present } from "../assert.ts";
+import type { ProtoGrpcType as AgentTypes } from "../gen/proto/agent.ts";
 import type { ProtoGrpcType as ControlTypes } from "../gen/proto/control.ts";
 import type { ProtoGrpcType as LedgerTypes } from "../gen/proto/ledger.ts";
 import type { ProtoGrpcType as ShardTypes } from "../gen/proto/shard.ts";
@@ -19,6 +20,7 @@ type Services = {
   readonly Signer: SignerTypes["tessellate"]["signer"]["v1"]["Signer"];
   readonly Control: ControlTypes["tessellate"]["control"]["v1"]["Control"];
   readonly Ledger: LedgerTypes["tessellate"]["ledger"]["v1"]["Ledger"];
+  readonly NodeAgent: AgentTypes["tessellate"]["agent"]["v1"]["NodeAgent"];
 };
 export type ServiceName = keyof Services;
 
@@ -30,6 +32,7 @@ const FILES: Readonly<Record<ServiceName, string>> = {
   Signer: "signer",
   Control: "control",
   Ledger: "ledger",
+  NodeAgent: "agent",
 };
 const PROTO_DIRECTORY = fileURLToPath(new URL("../../proto/", import.meta.url));
 const loaded = new Map<ServiceName, PackageDefinition>();

@@ -8,6 +8,7 @@ import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type PeerCertificate, type SecureContextOptions, checkServerIdentity } from "node:tls";
 import { type ChannelCredentials, ServerCredentials, experimental } from "@grpc/grpc-js";
+import { digestOf } from "../digest.ts";
 import { type Identity, identityUri, parseIdentity } from "../identity.ts";
 import { type Result, ok, refuse } from "../result.ts";
 import { ONE_WAY_WINDOW_BYTES, SERVER_NAME } from "./options.ts";
@@ -148,6 +149,9 @@ export function channelCredentials(tls: Tls, expected: Identity): ChannelCredent
     },
   });
 }
+
+/** What an installation is called wherever somebody offers it something: the digest of its authority's certificate. */
+export const installationOf = (caPem: string | Buffer): string => digestOf(new X509Certificate(caPem).raw);
 
 /** The one tessellate URI among the names of a certificate; undefined where there is none, several, or quoting games. */
 export function uriOf(alternativeNames: string | undefined): string | undefined {

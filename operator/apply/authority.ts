@@ -3,7 +3,7 @@
  * parts that are not made by the operator: their pods wait for these Secrets to appear.
  */
 import { X509Certificate } from "node:crypto";
-import { GATEWAY, type Identity, LEDGER, identityUri } from "../../core/identity.ts";
+import { AGENT, GATEWAY, type Identity, LEDGER, identityUri } from "../../core/identity.ts";
 import { type Authority, createAuthority, loadAuthority } from "../../core/wire/authority.ts";
 import { type KubeClient, isStatus } from "../kube/client.ts";
 import { type KubeObject, SECRETS } from "../kube/objects.ts";
@@ -35,14 +35,14 @@ export async function openAuthority(client: KubeClient, namespace: string): Prom
   }
 }
 
-/** Certificates of gateway and ledger: made where missing, of another authority, or soon to expire. */
+/** Certificates of gateway, ledger and node agents: made where missing, of another authority, or soon to expire. */
 export async function keepComponentCertificates(
   client: KubeClient,
   namespace: string,
   authority: Authority,
   nowMs: number,
 ): Promise<void> {
-  for (const identity of [GATEWAY, LEDGER]) {
+  for (const identity of [GATEWAY, LEDGER, AGENT]) {
     const name = `tessellate-${identity.kind}-tls`;
     const found = await client.find(SECRETS, { namespace, name });
     if (found !== undefined && isGood(found, identity, authority, nowMs)) continue;

@@ -10,10 +10,11 @@ import type { WallClock } from "../clock.ts";
 import { type KubeClient, isStatus } from "../kube/client.ts";
 import { turned } from "../kube/conditions.ts";
 import type { EventRecorder } from "../kube/events.ts";
-import { type KubeObject, PODS, SECRETS, SERVICES, keyOf } from "../kube/objects.ts";
+import { CLAIM_TEMPLATES, type KubeObject, PODS, SECRETS, SERVICES, keyOf } from "../kube/objects.ts";
 import { Recent } from "../kube/recent.ts";
 import { sameJson } from "../kube/same.ts";
 import { modelSpecOf, plannedModel } from "../plan/model-spec.ts";
+import { nodeDnsName } from "../../core/identity.ts";
 import { fullRankName } from "../plan/names.ts";
 import { rankConfigOf } from "../plan/told.ts";
 import { pictureOf } from "../plan/picture.ts";
@@ -26,7 +27,7 @@ import { type KnownProbe, inheritedProbes } from "./known-probes.ts";
 import { isTrouble, modelStatus } from "./model-status.ts";
 import { Proposals } from "./proposals.ts";
 import { asModel, asPlan, chainInstance, isAssigned, nodesFor, podsOf, rankStatesOf } from "./observe.ts";
-import { METRICS_PORT, hostOf, modelService, ownerOf, rankPod, rankSecret } from "./rank-objects.ts";
+import { METRICS_PORT, claimTemplate, hostOf, modelService, ownerOf, rankPod, rankSecret } from "./rank-objects.ts";
 import { rankStateOf } from "./rank-state.ts";
 import { RepairBook, type Repaired } from "./repairs.ts";
 import { shardPlanSpec, shardPlanStatus, standingPlanIn } from "./shard-plan.ts";
@@ -260,6 +261,7 @@ export class KubeCluster implements Cluster {
       await client.apply(SERVICES, modelService(model));
       this.#services.add(model.uid);
     }
+    if (node.deviceClass !== undefined) await client.apply(CLAIM_TEMPLATES, claimTemplate(node.deviceClass, model));
     const config = rankConfigOf(model, facts, assignment, placement, node, hostOf(model, node));
     const renewAfter = await this.#applySecret(model, assignment, config);
     const pod = rankPod({
@@ -288,7 +290,7 @@ export class KubeCluster implements Cluster {
   async #applySecret(model: ModelSpec, assignment: Assignment, config: RankConfig): Promise<string> {
     const { client, clock, authority } = this.#options;
     const identity = { kind: "rank", name: fullRankName(model, assignment) } as const;
-    const issued = await authority.issue(identity, { days: CERTIFICATE_DAYS });
+    const issued = await authority.issue(identity, { days: CERTIFICATE_DAYS, dns: [nodeDnsName(assignment.node)] });
     await client.apply(SECRETS, rankSecret(model, assignment, config, issued));
     return new Date(clock.wallMs() + RENEW_AFTER_DAYS * DAY_MS).toISOString();
   }

@@ -72,10 +72,13 @@ export function nodesFor(
     const machine = machineOf(stores, node);
     const pod = pods.find(({ metadata }) => metadata.labels?.["tessellate.dev/node"] === node.metadata.name);
     if (machineIsGone(machine, pod)) return [];
-    const facts = nodeFactsOf(node, providers, machineIsReady(machine), measuredDaysAgo(node, nowMs));
+    const provider = providers.find(({ metadata }) => metadata.name === node.spec.provider);
+    const counts = stores.offers.whyNot(node, provider) === undefined;
+    const facts = nodeFactsOf(node, providers, machineIsReady(machine) && counts, measuredDaysAgo(node, nowMs));
+    const signer = node.spec.signer.target ?? stores.offers.signer ?? facts.signer;
     const region = facts.region ?? machine?.metadata.labels?.[REGION_LABEL];
     const freeBytes = facts.freeBytes - bytesOn(facts.name, byNode.get(facts.name) ?? []);
-    return [{ ...facts, freeBytes, ...(region === undefined ? {} : { region }) }];
+    return [{ ...facts, freeBytes, signer, ...(region === undefined ? {} : { region }) }];
   });
 }
 

@@ -41,7 +41,7 @@ export async function reportNode({ client, clock, stores }: Doors, name: string)
     shardCount: shardCount(stores, "tessellate.dev/node", name),
     conditions: condition === undefined ? [] : [{ ...condition, type: "Ready" }],
   };
-  const { measured: _, ...before } = node.status ?? {}; // somebody else's field
+  const { measured: _, offer: __, devices: ___, ...before } = node.status ?? {}; // the node agent's
   if (!sameJson(before, status)) await client.apply(shardNodeResource, { metadata: { name }, status }, "status");
 }
 
@@ -53,7 +53,8 @@ export function admission({ metadata, spec }: Provider): NewCondition {
   return { type: "Admitted", status: "False", reason: "NoPublicKey", message };
 }
 
-function offer(stores: Stores, { metadata, spec }: ShardNode): NewCondition {
+function offer(stores: Stores, node: ShardNode): NewCondition {
+  const { metadata, spec } = node;
   const no = (reason: string, message: string): NewCondition => ({ type: "Ready", status: "False", reason, message });
   const provider = stores.providers.get(spec.provider);
   if (provider === undefined)
@@ -65,6 +66,8 @@ function offer(stores: Stores, { metadata, spec }: ShardNode): NewCondition {
   if (machine === undefined)
     return no("NodeMissing", `there is no Kubernetes Node ${name}: add the machine, or correct spec.nodeName`);
   if (!machineIsReady(machine)) return no("NodeNotReady", `the Kubernetes Node ${name} is not ready for new pods`);
+  const why = stores.offers.whyNot(node, asProvider(provider));
+  if (why !== undefined) return no(why.code, why.detail);
   return { type: "Ready", status: "True", reason: "Offered", message: "may hold shards" };
 }
 

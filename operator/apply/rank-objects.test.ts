@@ -2,7 +2,7 @@ import { expect } from "chai";
 import { aModel, aNode } from "../plan/builders.ts";
 import type { NodeFacts } from "../plan/types.ts";
 import type { ModelSpec } from "../plan/types.ts";
-import { hostOf, rankPod } from "./rank-objects.ts";
+import { claimTemplate, hostOf, rankPod } from "./rank-objects.ts";
 
 const podFor = (model: Partial<ModelSpec> = {}, node: Partial<NodeFacts> = {}) => {
   const pod = rankPod({
@@ -55,6 +55,25 @@ describe("rankPod", () => {
     const gpu = podFor({}, { device: "cuda", gpuResource: "nvidia.com/gpu" });
     expect(gpu.spec.containers[0].resources.limits).to.deep.equal({ "nvidia.com/gpu": "1" });
     expect(gpu.spec.tolerations.map(({ key }: { key: string }) => key)).to.include("nvidia.com/gpu");
+  });
+
+  it("claims a device where the machine's driver works by claims, of a template that the model owns", () => {
+    const pod = podFor({}, { device: "cuda", deviceClass: "gpu.nvidia.com" });
+    const template = claimTemplate("gpu.nvidia.com", aModel());
+    expect(pod.spec.resourceClaims).to.deep.equal([
+      { name: "device", resourceClaimTemplateName: template.metadata.name },
+    ]);
+    expect(pod.spec.containers[0].resources.claims).to.deep.equal([{ name: "device" }]);
+    expect(template["spec"]).to.deep.equal({
+      spec: { devices: { requests: [{ name: "device", exactly: { deviceClassName: "gpu.nvidia.com" } }] } },
+    });
+    expect(template.metadata.ownerReferences).to.have.lengthOf(1);
+  });
+
+  it("puts up with what the model's placement says, beside what all ranks put up with", () => {
+    const toleration = { key: "dedicated", operator: "Exists" };
+    const pod = podFor({ placement: { ...aModel().placement, tolerations: [toleration] } });
+    expect(pod.spec.tolerations).to.deep.equal([...podFor().spec.tolerations, toleration]);
   });
 
   it("writes to its caches only, and reads the signer's folder", () => {

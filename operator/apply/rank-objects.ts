@@ -33,6 +33,8 @@ const TOKEN_DIRECTORY = "/etc/tessellate-hub";
 const USER_ID = 65532;
 /** After the node's machine stopped answering, until its pods are given up. */
 const AWAY_SECONDS = 60;
+/** What a rank's pod calls the device that it claims. */
+const CLAIM = "device";
 /** A rank lets sessions finish for 10 s. */
 const GRACE_SECONDS = 15;
 
@@ -108,7 +110,7 @@ export function rankPod(options: RankPodOptions): KubeObject {
     },
     spec: {
       affinity: pinnedTo(node.machine ?? node.name),
-      tolerations: tolerationsOf(node),
+      tolerations: [...tolerationsOf(node), ...(model.placement.tolerations ?? [])],
       hostname: rankName(model, assignment).slice(0, 63),
       subdomain: model.name,
       automountServiceAccountToken: false,
@@ -124,6 +126,9 @@ export function rankPod(options: RankPodOptions): KubeObject {
       },
       containers: [containerOf(options)],
       volumes: mountsOf(options).map(({ volume }) => volume),
+      ...(node.deviceClass === undefined
+        ? {}
+        : { resourceClaims: [{ name: CLAIM, resourceClaimTemplateName: claimTemplateName(node.deviceClass, model) }] }),
     },
   };
 }
@@ -177,8 +182,13 @@ function resourcesOf({ assignment, node }: RankPodOptions): object {
   const held = node.device === "cpu" ? assignment.weightBytes + assignment.kvBytes : 0;
   // Between tokens a rank waits for its neighbours: it asks for half of the threads that it may use.
   const requests = { cpu: `${node.threadCount * 500}m`, memory: String(Math.ceil(held + RUNTIME_BYTES)) };
-  if (node.gpuResource === undefined) return { requests };
-  return { requests: { ...requests, [node.gpuResource]: "1" }, limits: { [node.gpuResource]: "1" } };
+  const claims = node.deviceClass === undefined ? {} : { claims: [{ name: CLAIM }] };
+  if (node.gpuResource === undefined) return { requests, ...claims };
+  return {
+    ...claims,
+    requests: { ...requests, [node.gpuResource]: "1" },
+    limits: { [node.gpuResource]: "1" },
+  };
 }
 
 /** By affinity and not by spec.nodeName, so that the scheduler counts the pod's resources and says why it does not fit. */
@@ -238,6 +248,21 @@ function mountsOf({ model, assignment, node }: RankPodOptions): readonly Mount[]
 /** The folder of the signer's socket: a socket made anew after a restart is another file, the folder stays. */
 const signerMount = ({ signer }: NodeFacts): readonly string[] =>
   signer.startsWith("unix:") ? [dirname(signer.slice("unix:".length))] : [];
+
+/** One for each class of device that a model's nodes have: each rank's pod gets a claim of its own made from it. */
+export const claimTemplate = (deviceClass: string, model: ModelSpec): KubeObject => ({
+  metadata: {
+    name: claimTemplateName(deviceClass, model),
+    namespace: model.namespace,
+    labels: modelLabels(model),
+    ownerReferences: [ownerOf(model)],
+  },
+  spec: { spec: { devices: { requests: [{ name: CLAIM, exactly: { deviceClassName: deviceClass } }] } } },
+});
+
+/** Both may be long; what a name may hold is 253. */
+const claimTemplateName = (deviceClass: string, model: ModelSpec): string =>
+  `${model.name}.${deviceClass}`.slice(0, 253);
 
 /** Gives each rank a name within the cluster, for people and for scrapers; the ranks themselves dial addresses. */
 export const modelService = (model: ModelSpec): KubeObject => ({

@@ -19,6 +19,7 @@ import {
   isProposal,
   modelKeyOfPlan,
 } from "./labels.ts";
+import type { Offers } from "./offers.ts";
 import { objectAt } from "./rank-state.ts";
 
 /** What is to be reconciled: `model/<namespace>/<name>`, `provider/<name>`, `node/<name>`, `settlement/<name>`. */
@@ -29,6 +30,8 @@ export type StoresOptions = {
   readonly clock: Clock;
   readonly namespace: string; // our own: gateways and the ledger live here
   readonly watchNamespace?: string | undefined; // of the models; left out: all
+  /** Which nodes count. */
+  readonly offers: Offers;
   /** Later: nobody has touched it, but what it depends on may have changed. */
   readonly onWork: (key: WorkKey, urgency?: Urgency) => void;
   /** What gateways and the ledger are told may have changed. */
@@ -44,12 +47,14 @@ export class Stores {
   readonly providers: Reflector;
   readonly settlements: Reflector;
   readonly machines: Reflector; // Kubernetes Nodes
-  readonly components: Reflector; // pods of gateways and the ledger
+  readonly components: Reflector; // pods of gateways, the ledger and node agents
+  readonly offers: Offers;
   readonly #options: StoresOptions;
 
   constructor(options: StoresOptions) {
     this.#options = options;
     const { client, clock, namespace, watchNamespace, onTrouble } = options;
+    this.offers = options.offers;
     const reflect = (set: Pick<ReflectorOptions, "resource" | "onChange"> & Partial<ReflectorOptions>) =>
       new Reflector({ client, clock, onTrouble, ...set });
     const inNamespace = { namespace: watchNamespace };
@@ -84,8 +89,8 @@ export class Stores {
     this.components = reflect({
       namespace,
       resource: PODS,
-      labelSelector: `app.kubernetes.io/part-of=tessellate,${COMPONENT_LABEL} in (gateway,ledger)`,
-      onChange: () => options.onPicture(),
+      labelSelector: `app.kubernetes.io/part-of=tessellate,${COMPONENT_LABEL} in (gateway,ledger,agent)`,
+      onChange: ({ object }) => object.metadata.labels?.[COMPONENT_LABEL] !== "agent" && options.onPicture(),
     });
   }
 
@@ -137,7 +142,7 @@ export class Stores {
   }
 
   #nodeChanged(change: Change): void {
-    if (change.type === "changed" && !specChanged(change) && sameLabels(change) && sameMeasured(change)) return;
+    if (change.type === "changed" && !specChanged(change) && sameLabels(change) && sameFindings(change)) return;
     this.#options.onWork(`node/${change.object.metadata.name}`);
     this.#options.onWork(`provider/${String(objectAt(change.object, "spec")["provider"])}`);
     this.#allModels();
@@ -187,8 +192,11 @@ const specChanged = ({ object, before }: Changed): boolean =>
 
 const sameLabels = ({ object, before }: Changed): boolean => sameJson(object.metadata.labels, before.metadata.labels);
 
-const sameMeasured = ({ object, before }: Changed): boolean =>
-  sameJson(objectAt(object, "status")["measured"], objectAt(before, "status")["measured"]);
+/** What the machine measured and the provider signed; devices are for people. */
+const sameFindings = ({ object, before }: Changed): boolean => {
+  const [now, then] = [objectAt(object, "status"), objectAt(before, "status")];
+  return now["offer"] === then["offer"] && sameJson(now["measured"], then["measured"]);
+};
 
 const approvalOf = ({ metadata }: KubeObject): string | undefined => metadata.annotations?.[APPROVED_ANNOTATION];
 

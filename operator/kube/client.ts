@@ -141,9 +141,8 @@ export class KubeClient {
 
   /** Changes the fields in `patch` and no other, whoever owns them (JSON merge patch). */
   async patch(resource: Resource, place: Place, patch: object): Promise<KubeObject> {
-    const { namespace, name } = place;
     const call = {
-      path: pathOf(resource, { namespace, name }),
+      path: pathOf(resource, place),
       body: patch,
       contentType: "application/merge-patch+json",
     };

@@ -38,6 +38,13 @@ export const LEASES: Resource = {
   plural: "leases",
   namespaced: true,
 };
+export const CLAIM_TEMPLATES: Resource = {
+  group: "resource.k8s.io",
+  version: "v1",
+  kind: "ResourceClaimTemplate",
+  plural: "resourceclaimtemplates",
+  namespaced: true,
+};
 export const EVENTS: Resource = {
   group: "events.k8s.io",
   version: "v1",

@@ -23,6 +23,9 @@ export const SLOT_COUNT_DEFAULT = 4;
 export const REGION_LABEL = "topology.kubernetes.io/region";
 const RELIABILITY_MIN = 0.001;
 
+/** Where a node's signer listens if nobody says otherwise. */
+const SIGNER_SOCKET = "unix:/run/tessellate/signer.sock";
+
 const SECONDS_PER: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
 
 /** The model with what the planner chose for it: what ranks are told, and what figures are for. */
@@ -97,6 +100,7 @@ function placementOf({ placement }: ShardedModelSpec): ModelSpec["placement"] {
     ...(tensorParallel.when === "Always" ? { tensorParallelAlways: true as const } : {}),
     nodeSelector: placement.nodeSelector,
     replacement: placement.replacement,
+    ...(placement.tolerations.length === 0 ? {} : { tolerations: placement.tolerations }),
     ...(devices === undefined ? {} : { devices }),
     ...(regions === undefined ? {} : { regions }),
     ...(edges === undefined ? {} : { edgeProviders: edges.providers }),
@@ -140,10 +144,11 @@ export function nodeFactsOf(
     labels: metadata.labels ?? {},
     device: spec.device,
     ...(spec.gpuResource === undefined ? {} : { gpuResource: spec.gpuResource }),
+    ...(spec.deviceClass === undefined ? {} : { deviceClass: spec.deviceClass }),
     freeBytes: quantityOf(spec.memory.freeBytes),
     memoryBytesPerSecond: measured.memoryBytesPerSecond ?? quantityOf(spec.memoryBytesPerSecond),
     threadCount: spec.threads,
-    signer: spec.signer.target,
+    signer: spec.signer.target ?? SIGNER_SOCKET,
     ...(spec.nodeName === undefined ? {} : { machine: spec.nodeName }),
     ...(spec.cache.hostPath === undefined ? {} : { cachePath: spec.cache.hostPath }),
     cacheBytes: quantityOf(spec.cache.sizeBytes),

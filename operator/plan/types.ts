@@ -37,6 +37,7 @@ export type ModelSpec = {
     readonly tensorParallelAcrossProviders: boolean;
     readonly tensorParallelAlways?: true; // groups as large as may be, even where they are no quicker than nodes apart
     readonly nodeSelector: Readonly<Record<string, string>>;
+    readonly tolerations?: readonly object[]; // as in a pod's spec; left out: none beyond our own
     readonly devices?: readonly string[]; // kinds that may hold a part; left out: all
     readonly regions?: readonly string[]; // values of NodeFacts.region that may hold a part; left out: all
     readonly edgeProviders?: readonly string[]; // embedding, first and last layers only here; left out: anywhere
@@ -77,6 +78,7 @@ export type NodeFacts = {
   readonly labels: Readonly<Record<string, string>>;
   readonly device: string; // cpu | webgpu | cuda | coreml | directml
   readonly gpuResource?: string; // extended resource that a rank requests, such as nvidia.com/gpu
+  readonly deviceClass?: string; // DeviceClass of which a rank claims one device, such as gpu.nvidia.com
   readonly freeBytes: number; // for weights and KV, apart from what our own ranks hold
   readonly memoryBytesPerSecond: number; // measured bandwidth; 0: unknown
   readonly threadCount: number;

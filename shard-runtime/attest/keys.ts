@@ -1,13 +1,16 @@
 /** The Keys door: who signs a rank's receipts. The rank itself never holds the provider's key. */
 import { closeClient, credentials } from "@grpc/grpc-js";
+import { present } from "../../core/assert.ts";
 import { type Envelope, IN_TOTO_PAYLOAD_TYPE, openEnvelope, parseEnvelope, signEnvelope } from "../../core/dsse.ts";
 import type { SignReply__Output } from "../../core/gen/proto/tessellate/signer/v1/SignReply.ts";
 import type { SignerIdentity__Output } from "../../core/gen/proto/tessellate/signer/v1/SignerIdentity.ts";
 import { type PublicKey, type SigningKey, parsePublicKey } from "../../core/keys.ts";
+import { AGENT } from "../../core/identity.ts";
 import { type Result, ok, refuse } from "../../core/result.ts";
-import { ask } from "../../core/wire/door.ts";
+import { ask, dial } from "../../core/wire/door.ts";
 import { CHANNEL_OPTIONS } from "../../core/wire/options.ts";
-import { loadService } from "../../core/wire/proto.ts";
+import { type Client, loadService } from "../../core/wire/proto.ts";
+import type { Tls } from "../../core/wire/tls.ts";
 
 export interface Keys {
   /** The key that receipts will be signed with; `SignerMismatch` where the signer is another provider's or node's. */
@@ -19,13 +22,19 @@ export interface Keys {
 
 const TIMEOUT_MS = 5_000;
 
+const AGENT_SCHEME = "mtls:";
+
 /**
- * The node's signer at a gRPC target, `unix:/path` or `host:port`. The socket's file permissions say who may ask; what
- * is signed is public in any case, and the signer signs nothing that names another provider or node.
+ * The node's signer at `unix:/path` or `host:port`, or the node agent that stands before it at `mtls:host:port`, for
+ * which `tls` is needed. The socket's file permissions, or the rank's certificate, say who may ask; what is signed is
+ * public in any case, and the signer signs nothing that names another provider or node.
  */
-export function signerKeys(target: string, expected: { readonly provider: string; readonly node: string }): Keys {
-  const Constructor = loadService("Signer");
-  const client = new Constructor(target, credentials.createInsecure(), CHANNEL_OPTIONS);
+export function signerKeys(
+  target: string,
+  expected: { readonly provider: string; readonly node: string },
+  tls?: Tls,
+): Keys {
+  const client = clientOf(target, tls);
   const who = `the signer at ${target}`;
   let known: PublicKey | undefined;
   const identify = async (): Promise<Result<PublicKey>> => {
@@ -62,6 +71,15 @@ export function signerKeys(target: string, expected: { readonly provider: string
     },
     close: () => closeClient(client),
   };
+}
+
+function clientOf(target: string, tls: Tls | undefined): Client<"Signer"> {
+  if (target.startsWith(AGENT_SCHEME)) {
+    const own = present(tls, "a signer behind mTLS is asked with certificates");
+    return dial("Signer", target.slice(AGENT_SCHEME.length), own, AGENT);
+  }
+  const Constructor = loadService("Signer");
+  return new Constructor(target, credentials.createInsecure(), CHANNEL_OPTIONS);
 }
 
 /** Signs with a key at hand: for tests, which have no node agent. */

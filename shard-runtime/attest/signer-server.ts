@@ -1,6 +1,7 @@
 /**
  * The node agent's signer, thin: it alone holds the provider's key, on a unix socket of its own, and parses nothing that
- * comes from a network. It signs receipts that name its own provider and node, and nothing else.
+ * comes from a network. It signs receipts that name its own provider and node, and that the provider offers that node,
+ * and nothing else.
  */
 import { chmodSync, chownSync, rmSync } from "node:fs";
 import { connect } from "node:net";
@@ -11,6 +12,7 @@ import type { SignReply } from "../../core/gen/proto/tessellate/signer/v1/SignRe
 import type { SignRequest__Output } from "../../core/gen/proto/tessellate/signer/v1/SignRequest.ts";
 import type { SignerIdentity } from "../../core/gen/proto/tessellate/signer/v1/SignerIdentity.ts";
 import type { SigningKey } from "../../core/keys.ts";
+import { parseOffer } from "../../core/offer.ts";
 import { type Result, ok, refuse } from "../../core/result.ts";
 import { parseReceipt } from "../../core/statement.ts";
 import { SERVER_OPTIONS } from "../../core/wire/options.ts";
@@ -19,7 +21,7 @@ import { refusalStatus } from "../../core/wire/status.ts";
 
 export type SignerOptions = {
   readonly provider: string;
-  readonly node: string;
+  readonly node?: string; // left out: any of the provider's, as the one who is let at the socket says
   readonly key: SigningKey;
   readonly target: string; // unix:/path, or host:port on loopback
   readonly groupId?: number; // of the socket; left out, this process' own
@@ -42,26 +44,30 @@ export function maySign(
       `a node's signer signs ${IN_TOTO_PAYLOAD_TYPE} only, not ${JSON.stringify(payloadType)}`,
     );
   }
-  const receipt = parseReceipt(payload);
-  if (!receipt.ok) return receipt;
-  const { provider, node } = receipt.value;
+  const offer = parseOffer(payload);
+  const signed = offer.ok ? offer : parseReceipt(payload);
+  if (!signed.ok) return signed;
+  const { provider, node } = signed.value;
   // Attacker: a rank of one node that wants another's name on what it computed, or on what it did not.
-  if (provider === own.provider && node === own.node) return ok(undefined);
-  return refuse("NotMine", `the receipt names ${provider}/${node}; this signer is ${own.provider}/${own.node}'s`);
+  if (provider === own.provider && (own.node ?? node) === node) return ok(undefined);
+  const what = offer.ok ? "offer" : "receipt";
+  const mine = own.node === undefined ? own.provider : `${own.provider}/${own.node}`;
+  return refuse("NotMine", `the ${what} names ${provider}/${node}; this signer is ${mine}'s`);
 }
 
 /** Serves until closed. Throws weather where the target cannot be bound, naming it. */
 export async function startSigner(options: SignerOptions): Promise<Signer> {
   const { provider, node, key, target } = options;
+  const own = { provider, ...(node === undefined ? {} : { node }) };
   const path = target.startsWith("unix:") ? target.slice("unix:".length) : undefined;
   if (path !== undefined) await clearSocket(path);
   const server = new Server(SERVER_OPTIONS);
   server.addService(loadService("Signer").service, {
     Identify: (_: ServerUnaryCall<IdentifyRequest__Output, SignerIdentity>, callback: sendUnaryData<SignerIdentity>) =>
-      callback(null, { provider, node, publicKey: key.publicKey.spki, keyId: key.publicKey.keyId }),
+      callback(null, { ...own, publicKey: key.publicKey.spki, keyId: key.publicKey.keyId }),
     Sign: (call: ServerUnaryCall<SignRequest__Output, SignReply>, callback: sendUnaryData<SignReply>) => {
       const { payloadType, payload } = call.request;
-      const may = maySign({ provider, node }, payloadType, payload);
+      const may = maySign(own, payloadType, payload);
       if (!may.ok) return callback(refusalStatus(may));
       callback(null, { envelope: Buffer.from(envelopeBytes(signEnvelope(payloadType, payload, key))) });
     },

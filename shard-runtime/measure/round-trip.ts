@@ -16,18 +16,26 @@ const CALL_COUNT = 30;
 export async function measureRoundTrip({ name, address }: FarRank, tls: Tls, clock: Clock): Promise<number> {
   const client = dial("ShardRuntime", address, tls, { kind: "rank", name });
   try {
-    const times: number[] = [];
-    for (let call = -WARM_UP_COUNT; call < CALL_COUNT; call += 1) {
-      const startMs = clock.monotonicMs();
+    const describe = async (): Promise<void> => {
       valueOrThrow(
         await ask<Description__Output>(`rank ${name} at ${address}`, TIMEOUT_MS, (options, callback) =>
           client.Describe({}, options, callback),
         ),
       );
-      if (call >= 0) times.push(clock.monotonicMs() - startMs);
-    }
-    return Math.round(1000 * (times.sort((a, b) => a - b)[CALL_COUNT >> 1] ?? 0));
+    };
+    return Math.round(1000 * (await medianMs(describe, clock)));
   } finally {
     closeClient(client);
   }
+}
+
+/** Median of some calls, one after the other, after the first few that open the connection. */
+export async function medianMs(call: () => Promise<void>, clock: Clock): Promise<number> {
+  const times: number[] = [];
+  for (let index = -WARM_UP_COUNT; index < CALL_COUNT; index += 1) {
+    const startMs = clock.monotonicMs();
+    await call();
+    if (index >= 0) times.push(clock.monotonicMs() - startMs);
+  }
+  return times.sort((a, b) => a - b)[CALL_COUNT >> 1] ?? 0;
 }

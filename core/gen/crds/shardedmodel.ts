@@ -195,6 +195,20 @@ export interface ShardedModelSpecPlacementEdges {
   readonly providers: readonly string[];
 }
 
+/** As in a pod's spec.tolerations. */
+export interface ShardedModelSpecPlacementToleration {
+  /** Key of the taint; left out with operator Exists, all. */
+  readonly key?: string;
+  /** How the value is compared; left out, Equal. */
+  readonly operator?: "Exists" | "Equal";
+  /** Value of the taint. */
+  readonly value?: string;
+  /** Effect of the taint; left out, all. */
+  readonly effect?: "NoSchedule" | "PreferNoSchedule" | "NoExecute";
+  /** With NoExecute, for how long; left out, for ever. */
+  readonly tolerationSeconds?: number;
+}
+
 /** Whose nodes may hold the model, and how much of it. */
 export interface ShardedModelSpecPlacement {
   /** How the model is spread over independent providers. */
@@ -221,6 +235,11 @@ export interface ShardedModelSpecPlacement {
   readonly replacement: "AnyDevice" | "SameDevice";
   /** Labels that a ShardNode must have to hold a part. */
   readonly nodeSelector: Readonly<Record<string, string>>;
+  /**
+   * Taints of machines that the ranks put up with, as in a pod. Taints that keep machines for shards
+   * (tessellate.dev/shards), or for GPUs by the resource's name, are tolerated without.
+   */
+  readonly tolerations: readonly ShardedModelSpecPlacementToleration[];
 }
 
 /** What passes from one segment to the next. */
@@ -876,6 +895,31 @@ export const shardedModelSchema: Schema = {
               default: {},
               maxProperties: 32,
               additionalProperties: { type: "string", maxLength: 63 },
+            },
+            tolerations: {
+              type: "array",
+              "x-kubernetes-list-type": "atomic",
+              default: [],
+              maxItems: 32,
+              items: {
+                type: "object",
+                rules: [
+                  {
+                    rule: "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+                    message: "a toleration without a key tolerates all taints, and says so by operator Exists",
+                  },
+                ],
+                properties: {
+                  key: { type: "string", maxLength: 317 },
+                  operator: { type: "string", enum: ["Exists", "Equal"] },
+                  value: { type: "string", maxLength: 63 },
+                  effect: {
+                    type: "string",
+                    enum: ["NoSchedule", "PreferNoSchedule", "NoExecute"],
+                  },
+                  tolerationSeconds: { type: "integer", format: "int64" },
+                },
+              },
             },
           },
         },

@@ -11,8 +11,11 @@ export interface ShardNodeSpecMemory {
 
 /** The node agent that holds the provider's key and signs for the ranks. */
 export interface ShardNodeSpecSigner {
-  /** Where it listens, as unix:/PATH on the machine or HOST:PORT. */
-  readonly target: string;
+  /**
+   * Where it listens, as unix:/PATH on the machine or HOST:PORT. Left out, the chart's node agents where it has any,
+   * else unix:/run/tessellate/signer.sock.
+   */
+  readonly target?: string;
 }
 
 /** Where fetched weights stay. */
@@ -40,6 +43,11 @@ export interface ShardNodeSpec {
   readonly device: "cpu" | "webgpu" | "cuda" | "coreml" | "directml";
   /** Extended resource of which a rank requests one, such as nvidia.com/gpu. */
   readonly gpuResource?: string;
+  /**
+   * DeviceClass (resource.k8s.io) of which a rank claims one device, such as gpu.nvidia.com, where the machine's driver
+   * works by claims instead of gpuResource.
+   */
+  readonly deviceClass?: string;
   /** Memory of the device, or of the machine where the CPU computes. */
   readonly memory: ShardNodeSpecMemory;
   /** Measured memory bandwidth, such as 280G. 0 means unknown. */
@@ -60,6 +68,16 @@ export interface ShardNodeSpec {
   readonly signer: ShardNodeSpecSigner;
   /** Where fetched weights stay. */
   readonly cache: ShardNodeSpecCache;
+}
+
+/** One device. */
+export interface ShardNodeStatusDevice {
+  /** What it is. */
+  readonly kind: "cpu" | "gpu";
+  /** As the machine names it. */
+  readonly name: string;
+  /** Its memory; left out where the machine does not say. */
+  readonly memoryBytes?: number;
 }
 
 /** What one layer of a known size takes. */
@@ -95,8 +113,8 @@ export interface ShardNodeStatusMeasuredCached {
 }
 
 /**
- * What `tessellate node measure` found on the machine. Written by whoever runs that, and read by the planner; what is
- * missing is estimated, and plans say so.
+ * What the node agent, or `tessellate node measure`, found on the machine. Read by the planner; what is missing is
+ * estimated, and plans say so.
  */
 export interface ShardNodeStatusMeasured {
   /** When it was measured. */
@@ -129,15 +147,22 @@ export interface ShardNodeStatusCondition {
   readonly message: string;
 }
 
-/** What the operator found and the machine measured. */
+/** What the operator found, the provider signed and the machine measured. */
 export interface ShardNodeStatus {
   /** Generation of the spec that this status speaks of. */
   readonly observedGeneration?: number;
   /** Shards that it holds. */
   readonly shardCount?: number;
   /**
-   * What `tessellate node measure` found on the machine. Written by whoever runs that, and read by the planner; what is
-   * missing is estimated, and plans say so.
+   * That the provider offers this node to this installation, signed with the provider's key: a DSSE envelope. The node
+   * agent gives it to the operator; `tessellate node offer` makes one by hand.
+   */
+  readonly offer?: string;
+  /** What the node agent found on the machine. */
+  readonly devices?: readonly ShardNodeStatusDevice[];
+  /**
+   * What the node agent, or `tessellate node measure`, found on the machine. Read by the planner; what is missing is
+   * estimated, and plans say so.
    */
   readonly measured?: ShardNodeStatusMeasured;
   /** Whether it takes part. */
@@ -153,7 +178,7 @@ export interface ShardNode {
   readonly metadata: ObjectMeta;
   /** What the machine offers. */
   readonly spec: ShardNodeSpec;
-  /** What the operator found and the machine measured. */
+  /** What the operator found, the provider signed and the machine measured. */
   readonly status?: ShardNodeStatus;
 }
 
@@ -183,6 +208,12 @@ export const shardNodeSchema: Schema = {
     spec: {
       type: "object",
       required: ["provider", "memory"],
+      rules: [
+        {
+          rule: "!has(self.gpuResource) || !has(self.deviceClass)",
+          message: "name gpuResource or deviceClass and not both: a rank would ask for two GPUs",
+        },
+      ],
       properties: {
         provider: {
           type: "string",
@@ -208,6 +239,17 @@ export const shardNodeSchema: Schema = {
             {
               rule: "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')",
               message: "gpuResource is DOMAIN/NAME, such as nvidia.com/gpu",
+            },
+          ],
+        },
+        deviceClass: {
+          type: "string",
+          minLength: 1,
+          maxLength: 253,
+          rules: [
+            {
+              rule: "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+              message: "deviceClass is the name of a DeviceClass, such as gpu.nvidia.com",
             },
           ],
         },
@@ -262,7 +304,6 @@ export const shardNodeSchema: Schema = {
           properties: {
             target: {
               type: "string",
-              default: "unix:/run/tessellate/signer.sock",
               maxLength: 1024,
               rules: [
                 {
@@ -307,6 +348,21 @@ export const shardNodeSchema: Schema = {
       properties: {
         observedGeneration: { type: "integer", format: "int64" },
         shardCount: { type: "integer", format: "int32" },
+        offer: { type: "string", maxLength: 8192 },
+        devices: {
+          type: "array",
+          "x-kubernetes-list-type": "atomic",
+          maxItems: 64,
+          items: {
+            type: "object",
+            required: ["kind", "name"],
+            properties: {
+              kind: { type: "string", enum: ["cpu", "gpu"] },
+              name: { type: "string", maxLength: 200 },
+              memoryBytes: { type: "integer", format: "int64", minimum: 1 },
+            },
+          },
+        },
         measured: {
           type: "object",
           properties: {
