@@ -1,4 +1,7 @@
-/** `tessellate node`: the node agent, as far as it is there: it holds the provider's key and signs for the node's ranks. */
+/**
+ * `tessellate node`: a machine's signer where no node agent of the chart runs (shard-runtime/agent/): it holds the
+ * provider's key and signs for the node's ranks over a unix socket.
+ */
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Command } from "commander";
@@ -7,6 +10,7 @@ import { lifetime } from "../../core/wire/lifetime.ts";
 import { startSigner } from "../../shard-runtime/attest/signer-server.ts";
 import { readOrMakeKey } from "../signing-key.ts";
 import { registerMeasure } from "./node-measure.ts";
+import { registerOffer } from "./node-offer.ts";
 
 type Options = {
   readonly provider?: string;
@@ -20,8 +24,11 @@ type Options = {
 const RANK_GROUP = 65532;
 
 export function register(program: Command): void {
+  // `node offer` has options of the same names: what stands behind it is its own, for the commands on the way as well.
   const command = program
+    .enablePositionalOptions()
     .command("node")
+    .enablePositionalOptions()
     .description("hold the provider's key on this machine and sign what its ranks computed; or measure the machine")
     .option("--provider <name>", "whose machine this is")
     .option("--node <name>", "the ShardNode's name")
@@ -46,6 +53,7 @@ export function register(program: Command): void {
       await signer.close();
     });
   registerMeasure(command);
+  registerOffer(command);
 }
 
 function required(option: string, value: string | undefined): string {

@@ -5,6 +5,7 @@ import type { Ledger } from "../../ledger/ledger.ts";
 import { ledgerMetrics } from "../../ledger/metrics.ts";
 import { Metrics as OperatorMetrics } from "../../operator/metrics.ts";
 import type { Stores } from "../../operator/apply/stores.ts";
+import { AgentMetrics } from "../../shard-runtime/agent/metrics.ts";
 import { Metrics as RankMetrics } from "../../shard-runtime/metrics.ts";
 
 /** Nothing is scraped, so whatever a gauge would ask is never asked. */
@@ -17,6 +18,7 @@ export async function exportedSeries(): Promise<ReadonlySet<string>> {
     new OperatorMetrics({ stores: {} as Stores, queueDepth: unasked, leads: unasked }).registry,
     new GatewayMetrics({ queueDepth: unasked, chainsInDemand: unasked, usageWaiting: unasked }).registry,
     ledgerMetrics({} as Ledger),
+    new AgentMetrics(unasked).registry,
     new RankMetrics({
       slots: unasked,
       fetchedBytes: unasked,

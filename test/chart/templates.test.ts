@@ -28,7 +28,8 @@ const CASES: readonly Case[] = [
       const { podAntiAffinity } = gateway(objects).spec.template.spec.affinity;
       const [{ podAffinityTerm }] = podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution;
       expect(podAffinityTerm.labelSelector.matchLabels).to.deep.equal(gateway(objects).spec.selector.matchLabels);
-      expect(operatorArgs(objects)).to.include("--image=tessellate-shard-runtime:0.1.0");
+      expect(operatorArgs(objects)).to.include.members(["--image=tessellate-shard-runtime:0.1.0", "--require-offers"]);
+      expect(objects.filter(({ kind }) => kind === "DaemonSet")).to.deep.equal([]);
       expect(objects.filter(({ kind }) => kind === "CustomResourceDefinition")).to.have.length(5);
     },
   },
@@ -116,6 +117,40 @@ const CASES: readonly Case[] = [
     },
   },
   {
+    name: "node agents of two providers, one key in a Secret and one on the machines",
+    values: {
+      "agent.providers": [
+        { name: "campus", keySecret: "campus-key", nodeSelector: { owner: "campus" } },
+        { name: "garage", keyHostPath: "/etc/garage.pem", tolerations: [{ key: "home", operator: "Exists" }] },
+      ],
+      "agent.measureLayers": false,
+    },
+    check: (objects) => {
+      const [campus, garage] = ["campus", "garage"].map(
+        (name) => only(objects, "DaemonSet", `tessellate-agent-${name}`).spec.template.spec,
+      );
+      expect(campus.nodeSelector).to.deep.equal({ owner: "campus" });
+      expect(campus.containers[0].args).to.include.members(["--provider=campus", "--no-layers"]);
+      expect(JSON.stringify(campus)).not.to.contain("hostPath");
+      const holdsKey = (pod: Rendered) =>
+        pod.containers.flatMap(({ name, volumeMounts }: Rendered) =>
+          volumeMounts.some((mount: Rendered) => mount.name === "key") ? [name] : [],
+        );
+      expect([holdsKey(campus), holdsKey(garage)]).to.deep.equal([["signer"], ["signer"]]);
+      expect(garage.volumes.filter(({ hostPath }: Rendered) => hostPath)).to.deep.equal([
+        { name: "key", hostPath: { path: "/etc/garage.pem", type: "File" } },
+      ]);
+      expect(garage.tolerations.map(({ key }: Rendered) => key)).to.deep.equal(["tessellate.dev/shards", "home"]);
+      expect(only(objects, "Service", "tessellate-agent").spec.internalTrafficPolicy).to.equal("Local");
+      expect(operatorArgs(objects)).to.include("--agent-signer=tessellate-agent.tessellate-system.svc:7410");
+      expect(only(objects, "PodMonitor", "tessellate-agent").spec.podTargetLabels).to.deep.equal([
+        "tessellate.dev/provider",
+      ]);
+      const policy = only(objects, "NetworkPolicy", "tessellate-agent").spec;
+      expect(policy.ingress[0].ports).to.deep.equal([{ port: "agent" }]);
+    },
+  },
+  {
     name: "extra objects, as objects and as templates",
     values: {
       extraObjects: [
@@ -158,6 +193,7 @@ describe("the chart's templates", function () {
     { values: { "operator.replicas": "two" }, says: /operator.*replicas/s },
     { values: { "ledger.image.digest": "latest" }, says: /digest/ },
     { values: { "gateway.antiAffinity": "maybe" }, says: /antiAffinity/ },
+    { values: { "agent.providers": [{ name: "campus" }] }, says: /campus needs keySecret or keyHostPath/ },
     { values: { "gateway.ingress.enabled": true }, says: /gateway\.ingress\.host is the name that clients use/ },
     {
       values: { "certManager.enabled": true, "gateway.ingress.host": "a.example" },
@@ -183,6 +219,9 @@ function expectSound(objects: readonly Rendered[]): void {
     if (pod === undefined) continue;
     const [container] = pod.containers;
     expect(pod.securityContext, metadata.name).to.include({ runAsNonRoot: true, runAsUser: 65532 });
+    if (!JSON.stringify(pod.volumes ?? []).includes("hostPath"))
+      for (const { securityContext } of pod.containers)
+        expect(securityContext, metadata.name).to.deep.equal(container.securityContext);
     expect(container.securityContext, metadata.name).to.deep.equal({
       allowPrivilegeEscalation: false,
       readOnlyRootFilesystem: true,

@@ -11,9 +11,12 @@ export const CHART = join(REPOSITORY, "charts/tessellate");
 
 /** Resolves with the gateway's URL when operator, gateway and ledger are Ready. */
 export async function installHouse({ controlPlane }: Stage): Promise<string> {
-  const values = ["podMonitors.enabled=true", "operator.replicas=1", "gateway.replicas=1"].map(
-    (value) => `--set=${value}`,
-  );
+  const values = [
+    "podMonitors.enabled=true",
+    "operator.replicas=1",
+    "gateway.replicas=1",
+    "operator.requireOffers=false",
+  ].map((value) => `--set=${value}`);
   const where = ["-n", HOUSE_NAMESPACE, "--create-namespace"];
   await controlPlane.helm(["install", "tessellate", CHART, ...where, ...values, "--wait", "--timeout=90s"]);
   const gateway = await housePod(controlPlane, "gateway");

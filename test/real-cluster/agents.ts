@@ -1,9 +1,8 @@
-/** The demo's node agents, each on its node: the provider's key and the socket at which the node's ranks get signatures. */
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
-import { isJsonObject, parseJson } from "../../core/json.ts";
-import { REPOSITORY } from "../cluster/container-process.ts";
-import { until } from "../until.ts";
+/** The demo's providers on real nodes: a key each, and the values that have the chart run their node agents. */
+import { generateKeyPairSync } from "node:crypto";
+import { parseSigningKey } from "../../core/keys.ts";
+import { valueOrThrow } from "../../core/result.ts";
+import { HOUSE_NAMESPACE } from "../e2e/house.ts";
 import type { RealCluster } from "./real-cluster.ts";
 
 export type Machine = {
@@ -21,29 +20,34 @@ export const MACHINES: readonly Machine[] = [
   { provider: "studio", shardNode: "studio-x1", node: "studio-x1" },
   { provider: "studio", shardNode: "studio-x2", node: "studio-x1" },
 ];
+const PROVIDERS = [...new Set(MACHINES.map(({ provider }) => provider))];
+const OWNER_LABEL = "owner";
 
-/** Resolves, when every agent listens, with the providers' public keys (SPKI in base64). They end with the cluster. */
-export async function startAgents({ sandbox, nodes }: RealCluster): Promise<ReadonlyMap<string, string>> {
-  const keys = join(sandbox.folder, "keys");
-  mkdirSync(keys, { mode: 0o700 });
+/** Machines that others use are measured here, or they never would be; layers take a minute of both cores. */
+export const AGENT_VALUES: readonly string[] = [
+  `--set-json=agent.providers=${JSON.stringify(
+    PROVIDERS.map((name) => ({ name, keySecret: `${name}-key`, nodeSelector: { [OWNER_LABEL]: name } })),
+  )}`,
+  "--set=agent.busyShareMax=1",
+  "--set=agent.measureLayers=false",
+];
+
+/** Makes the keys' Secrets and says whose machine each is. Resolves with the public keys (SPKI in base64). */
+export async function admitProviders({ controlPlane }: RealCluster): Promise<ReadonlyMap<string, string>> {
   const publicKeys = new Map<string, string>();
-  // One after the other: a provider's first agent makes the provider's key.
-  for (const { provider, shardNode, node } of MACHINES) {
-    const log = `${shardNode}-agent`;
-    const namespace = nodes.find(({ name }) => name === node)?.namespace;
-    const key = join(keys, `${provider}.pem`);
-    const socket = `/run/tessellate/${shardNode}/signer.sock`;
-    const options = ["--provider", provider, "--node", shardNode, "--key", key, "--socket", socket];
-    const line = [process.execPath, join(REPOSITORY, "cli/main.ts"), "node", ...options];
-    const agent = sandbox.start(log, line, namespace);
-    await until(`the node agent of ${shardNode} to listen`, () => {
-      if (!agent.running) throw new Error(`the node agent of ${shardNode} ended: ${sandbox.logOf(log)}`);
-      return sandbox.logOf(log).includes("\n");
-    });
-    const said = parseJson(sandbox.logOf(log).split("\n")[0] ?? "");
-    const publicKey = isJsonObject(said) ? said["publicKey"] : undefined;
-    if (typeof publicKey !== "string") throw new Error(`the node agent of ${shardNode} says ${sandbox.logOf(log)}`);
-    publicKeys.set(provider, publicKey);
+  for (const provider of PROVIDERS) {
+    const { privateKey } = generateKeyPairSync("ed25519");
+    const pem = String(privateKey.export({ format: "pem", type: "pkcs8" }));
+    const secret = {
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name: `${provider}-key`, namespace: HOUSE_NAMESPACE },
+      stringData: { "provider.pem": pem },
+    };
+    await controlPlane.kubectl(["create", "-f", "-"], JSON.stringify(secret));
+    publicKeys.set(provider, valueOrThrow(parseSigningKey(pem, provider)).publicKey.spki);
   }
+  for (const { provider, node } of MACHINES)
+    await controlPlane.kubectl(["label", "node", node, `${OWNER_LABEL}=${provider}`, "--overwrite"]);
   return publicKeys;
 }

@@ -5,7 +5,8 @@
 import { expect } from "chai";
 import { join } from "node:path";
 import { verifyAnswer } from "../../core/answer-verification.ts";
-import { buildImages } from "../../tools/images/build.ts";
+import type { ShardNode } from "../../core/gen/crds/shardnode.ts";
+import { buildImages, whyNoImages } from "../../tools/images/build.ts";
 import type { KubeList, Pod } from "../cluster/kube-types.ts";
 import { CHART, HOUSE_NAMESPACE } from "../e2e/house.ts";
 import { ModelWatch } from "../e2e/model-watch.ts";
@@ -14,7 +15,7 @@ import { Timeline } from "../e2e/timeline.ts";
 import { chatGoldens, type Golden } from "../golden/demo-goldens.ts";
 import { requireOrSkip } from "../requirement.ts";
 import { until } from "../until.ts";
-import { MACHINES, startAgents } from "./agents.ts";
+import { AGENT_VALUES, MACHINES, admitProviders } from "./agents.ts";
 import { EARLIER_WORDS, writeEarlierChart } from "./earlier-chart.ts";
 import { Questioners } from "./questioners.ts";
 import { type RealCluster, startRealCluster, whyNoRealCluster } from "./real-cluster.ts";
@@ -22,7 +23,7 @@ import { type Traces, traces } from "./traces.ts";
 
 const NODES = [...new Set(MACHINES.map(({ node }) => node))];
 /** Images are in every node's store already: there is no registry. */
-const VALUES = ["--set=image.registry=localhost", "--set=image.pullPolicy=Never"];
+const VALUES = ["--set=image.registry=localhost", "--set=image.pullPolicy=Never", ...AGENT_VALUES];
 const RELEASE = ["tessellate", "-n", HOUSE_NAMESPACE];
 const ASKING_COUNT = 2;
 
@@ -41,6 +42,8 @@ describe("the demo on three real nodes", function () {
   const kubectl = (...args: string[]) => cluster.controlPlane.kubectl(args);
   const helm = (...args: string[]) => cluster.controlPlane.helm(args);
   const patch = (what: string, spec: object) => kubectl("patch", what, "--type=merge", "-p", JSON.stringify({ spec }));
+  const nodes = async () =>
+    cluster.controlPlane.api.get<KubeList<ShardNode>>("/apis/tessellate.dev/v1alpha1/shardnodes");
   const pods = async () => (await cluster.controlPlane.api.get<KubeList<Pod>>("/api/v1/pods")).items;
   /** Of the house and the ranks alike: which pod each name is, and how often its containers were started again. */
   const identities = async () =>
@@ -53,16 +56,18 @@ describe("the demo on three real nodes", function () {
       .sort();
 
   before(async function () {
-    const why = whyNoRealCluster();
+    const why = whyNoRealCluster() ?? (await whyNoImages());
     requireOrSkip(this, why === undefined, why ?? "");
     this.timeout(2_400_000); // the first time binaries and images are built
     clean = await traces([]);
     const images = await timeline.phase("images built, or found as built before", () => buildImages());
     cluster = await timeline.phase("control plane, three nodes Ready", () => startRealCluster(NODES));
-    await timeline.phase("images loaded into every node, node agents listening", async () => {
-      await cluster.load([images.archive]);
-      publicKeys = await startAgents(cluster);
-    });
+    await timeline.phase("images loaded into every node", () => cluster.load([images.archive]));
+    // Nothing that the chart or the operator makes needs more than the restricted standard, ranks included.
+    await kubectl("create", "namespace", HOUSE_NAMESPACE);
+    for (const namespace of [HOUSE_NAMESPACE, "default"])
+      await kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted");
+    publicKeys = await admitProviders(cluster);
     earlierChart = join(cluster.sandbox.folder, "earlier-chart");
     writeEarlierChart(CHART, earlierChart);
   });
@@ -75,24 +80,41 @@ describe("the demo on three real nodes", function () {
 
   it("comes up with helm install", async () => {
     await timeline.phase("helm install of an earlier chart, everything Ready", () =>
-      helm("install", ...RELEASE, earlierChart, "--create-namespace", ...VALUES, "--wait", "--timeout=150s"),
+      helm("install", ...RELEASE, earlierChart, ...VALUES, "--wait", "--timeout=150s"),
     );
     const service = ["service", "tessellate-gateway", "-n", HOUSE_NAMESPACE];
     const address = await kubectl("get", ...service, "-o", "jsonpath={.spec.clusterIP}");
     gatewayUrl = `http://127.0.0.1:${await cluster.sandbox.forward(address, 80)}`;
   });
 
-  it("is Ready after kubectl apply, its ranks spread over the nodes of their providers", async () => {
-    watch = new ModelWatch(cluster.controlPlane, "demo");
-    await timeline.phase("kubectl apply -f examples/demo/, keys known: Ready", async () => {
-      await kubectl("apply", "-f", "examples/demo/");
+  it("has its nodes signed for and measured by the node agents", async () => {
+    await timeline.phase("kubectl apply -f nodes.yaml, keys known: signed for, measured, links included", async () => {
+      await kubectl("apply", "-f", "examples/demo/nodes.yaml");
       for (const { shardNode, node } of MACHINES)
         if (shardNode !== node) await patch(`shardnode/${shardNode}`, { nodeName: node });
+      expect(await kubectl("get", "shardnodes", "--no-headers")).not.to.contain("Offered");
       for (const [provider, publicKey] of publicKeys) await patch(`provider/${provider}`, { publicKey });
+      await kubectl("wait", "--for=condition=Ready", "shardnodes", "--all", "--timeout=60s");
+      await until("every link to be measured", async () => {
+        const { items } = await nodes();
+        return items.every(({ status }) => status?.measured?.links?.length === MACHINES.length - 1);
+      });
+    });
+    for (const { metadata, status } of (await nodes()).items) {
+      const { memoryBytesPerSecond = 0, links = [] } = status?.measured ?? {};
+      const far = links.map(({ to, roundTripMicros }) => `${to} ${(roundTripMicros / 1000).toFixed(1)} ms`).join(", ");
+      timeline.note(`${metadata.name}: ${(memoryBytesPerSecond / 1e9).toFixed(1)} GB/s, to ${far}`);
+    }
+  });
+
+  it("is Ready after kubectl apply, its ranks spread over the nodes of their providers", async () => {
+    watch = new ModelWatch(cluster.controlPlane, "demo");
+    await timeline.phase("kubectl apply -f model.yaml: Ready", async () => {
+      await kubectl("apply", "-f", "examples/demo/model.yaml");
       await kubectl("wait", "--for=condition=Ready", "shardedmodel/demo", "--timeout=120s");
     });
-    const nodes = (await watch.ranks()).map(({ node }) => node).sort();
-    expect(nodes).to.deep.equal(MACHINES.map(({ node }) => node).sort());
+    const machines = (await watch.ranks()).map(({ node }) => node).sort();
+    expect(machines).to.deep.equal(MACHINES.map(({ node }) => node).sort());
   });
 
   it("answers through the Service as transformers does, with receipts by the providers' own keys", async () => {
@@ -188,7 +210,7 @@ describe("the demo on three real nodes", function () {
   /** For whoever has to find out why a step failed. */
   async function tellAll(): Promise<void> {
     const told = async (...args: string[]) => console.log(await kubectl(...args).catch(String));
-    await told("get", "nodes,pods,pvc,sm,shn,prov", "-A", "-o", "wide");
+    await told("get", "nodes,pods,pvc,ds,sm,shn,prov", "-A", "-o", "wide");
     await told("get", "events", "-A", "--sort-by=.lastTimestamp");
     for (const { metadata } of await pods().catch(() => [])) {
       console.log(`── ${metadata.namespace}/${metadata.name}`);

@@ -4,6 +4,8 @@ export type Contents = {
   readonly name: ImageName;
   readonly description: string;
   readonly entry: string;
+  /** Other processes that are started from the same image. */
+  readonly otherEntries?: readonly string[];
   /** Folders of ours that are read at run time, not imported. */
   readonly folders: readonly string[];
   /** Files that are read at run time, taken as they are. */
@@ -56,15 +58,16 @@ export const CONTENTS: readonly Contents[] = [
   },
   {
     name: "shard-runtime",
-    description: "Tessellate's shard runtime: one rank of a model.",
+    description: "Tessellate's shard runtime: one rank of a model; also the node agent and its signer.",
     entry: "shard-runtime/main.ts",
+    otherEntries: ["shard-runtime/agent/main.ts", "shard-runtime/attest/main.ts"],
     folders: ["proto", NATIVE_SOURCES],
     files: DEMO_MODEL,
     hasEngine: true,
   },
   {
     name: "cli",
-    description: "The tessellate command: the node agent, verify, plan, pack, chat.",
+    description: "The tessellate command: signers outside of the cluster, verify, plan, pack, chat.",
     entry: "cli/main.ts",
     folders: ["proto", NATIVE_SOURCES],
     files: [],

@@ -12,7 +12,7 @@ export type Gathered = { readonly packages: readonly LockedPackage[]; readonly i
  * `root` is the repository, with its packages installed.
  */
 export function gather(root: string, contents: Contents, folder: string, library: string | undefined): Gathered {
-  const { files, packages: imported } = sourcesOf(root, [contents.entry]);
+  const { files, packages: imported } = sourcesOf(root, [contents.entry, ...(contents.otherEntries ?? [])]);
   const whole = contents.folders.flatMap((from) =>
     globSync("**/*", { cwd: join(root, from), withFileTypes: true })
       .filter((entry) => entry.isFile() && isOurs(entry.name))
