@@ -55,6 +55,7 @@ describe("the chart and an API server", function () {
       "commonLabels.team": "models",
       "prometheusRules.runbookUrl": "https://runbooks.example/",
     },
+    { "agent.providers": [{ name: "campus", keySecret: "campus-key" }], "serviceMonitors.enabled": true },
   ];
   for (const values of shapes) {
     it(`agree on all objects with ${JSON.stringify(values)}`, async () => {
@@ -68,7 +69,9 @@ describe("the chart and an API server", function () {
   it("agree that every pod of the chart keeps the restricted standard", async () => {
     // A volume of a claim template is the StatefulSet's to add.
     const alone = { "gateway.persistence.enabled": false, "ledger.persistence.enabled": false };
-    const objects = await render({ ...alone, "gateway.apiKeysSecret": "keys", "ledger.databaseSecret": "database" });
+    const agents = { "agent.providers": [{ name: "campus", keySecret: "campus-key" }] };
+    const secrets = { "gateway.apiKeysSecret": "keys", "ledger.databaseSecret": "database" };
+    const objects = await render({ ...alone, ...agents, ...secrets });
     for (const object of objects) {
       const spec = object.kind === "Pod" ? object.spec : object.spec?.template?.spec;
       if (spec === undefined) continue;
@@ -79,6 +82,10 @@ describe("the chart and an API server", function () {
 
   const ranks: readonly { readonly node: Partial<NodeFacts>; readonly says: RegExp | undefined }[] = [
     { node: { signer: "10.0.0.7:7300" }, says: undefined },
+    {
+      node: { signer: "mtls:tessellate-agent.tessellate-system.svc:7410", deviceClass: "gpu.example" },
+      says: undefined,
+    },
     {
       node: { signer: "unix:/run/tessellate/signer.sock" },
       says: /volume "signer" uses restricted volume type "hostPath"/,
@@ -227,7 +234,7 @@ describe("the chart and an API server", function () {
         await kubectl("wait", `sm/${name}`, "-n", "models", "--for=condition=Ready=false", "--timeout=30s");
         await until("the certificates of gateway and ledger", async () => {
           const secrets = await kubectl("get", "secrets", "-n", HOUSE_NAMESPACE, "-o", "name");
-          return secrets.includes("tessellate-gateway-tls") && secrets.includes("tessellate-ledger-tls");
+          return ["gateway", "ledger", "agent"].every((part) => secrets.includes(`tessellate-${part}-tls`));
         });
       } finally {
         await operator.stop();
