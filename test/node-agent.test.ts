@@ -117,7 +117,11 @@ describe("a node agent", function () {
     const done = agents.run(stop.signal);
     const whyNot = () =>
       offers.whyNot(nodeNow(), asProvider({ metadata: { name: provider }, spec: { publicKey } }))?.code;
-    return { writes, troubles, offers, whyNot, status: () => status, stop: () => (stop.abort(), done) };
+    const end = async () => {
+      stop.abort();
+      await done;
+    };
+    return { writes, troubles, offers, whyNot, status: () => status, stop: end };
   }
 
   it("has its node counted by the provider's signature, and measured; then nothing is written any more", async () => {
