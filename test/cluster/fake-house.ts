@@ -3,6 +3,8 @@ import { generateKeyPairSync } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { DemandReport } from "../../core/gen/proto/tessellate/control/v1/DemandReport.ts";
+import type { ModelDemand } from "../../core/gen/proto/tessellate/control/v1/ModelDemand.ts";
 import type { State__Output } from "../../core/gen/proto/tessellate/control/v1/State.ts";
 import { envelopeBytes, IN_TOTO_PAYLOAD_TYPE, signEnvelope } from "../../core/dsse.ts";
 import { GATEWAY, LEDGER } from "../../core/identity.ts";
@@ -13,7 +15,7 @@ import { ok, refuse, valueOrThrow } from "../../core/result.ts";
 import { settlementStatement } from "../../core/settlement.ts";
 import { type Authority, writeCertificate } from "../../core/wire/authority.ts";
 import { type Door, openDoor } from "../../core/wire/door.ts";
-import { answer } from "../../core/wire/peer.ts";
+import { answer, stream } from "../../core/wire/peer.ts";
 import { loadService } from "../../core/wire/proto.ts";
 import { openTls, serverCredentials, type Tls } from "../../core/wire/tls.ts";
 
@@ -26,6 +28,11 @@ export type FakeHouse = {
   /** What probes answer: undefined passes, a text is why not. */
   probeFailure: string | undefined;
   readonly probes: { readonly model: string; readonly chain: number }[];
+  /** What the gateway says is asked of a model, `<namespace>/<name>`; whether it sleeps it says as it was told. */
+  say(
+    model: string,
+    demand: { readonly waiting?: number; readonly sessions?: number; readonly idleSeconds?: number },
+  ): void;
   close(): Promise<void>;
 };
 
@@ -55,12 +62,28 @@ export async function startFakeHouse(
     probeFailure: undefined as string | undefined,
     probes: [] as { model: string; chain: number }[],
   };
+  const said = new Map<string, ModelDemand>();
+  const listeners = new Set<{ write(report: DemandReport): unknown }>();
+  const report = (): void => {
+    const models = told.gateway?.models ?? [];
+    const demand = models.flatMap(({ namespace, name, asleep }) => {
+      const known = said.get(`${namespace}/${name}`);
+      return known === undefined ? [] : [{ ...known, namespace, name, asleep }];
+    });
+    for (const listener of listeners) listener.write({ models: demand });
+  };
   const control = (who: "gateway" | "ledger") => ({
     Put: answer<State__Output, object>(fromOperator, (state) => {
       if (hosts.unfenced === undefined && state.fence < (told[who]?.fence ?? 0))
         return refuse("StaleFence", "another operator leads");
       told[who] = state;
+      if (who === "gateway") report();
       return ok({ name: `${who}-0`, publicKey: who === "gateway" ? gatewayKey.publicKey.spki : "" });
+    }),
+    Demand: stream<object, DemandReport>(fromOperator, (call) => {
+      listeners.add(call);
+      call.on("cancelled", () => listeners.delete(call));
+      report();
     }),
     Probe: answer<{ readonly model: string; readonly chain: number }, object>(fromOperator, ({ model, chain }) => {
       house.probes.push({ model, chain });
@@ -99,6 +122,10 @@ export async function startFakeHouse(
   return Object.assign(house, {
     gateway,
     ledger,
+    say(model: string, { waiting = 0, sessions = 0, idleSeconds = 0 }: Parameters<FakeHouse["say"]>[1]) {
+      said.set(model, { waitingCount: waiting, sessionCount: sessions, idleSeconds });
+      report();
+    },
     async close() {
       await Promise.all([gateway.close(0), ledger.close(0)]);
       for (const tls of opened) tls.close();

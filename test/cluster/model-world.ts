@@ -8,7 +8,7 @@ import { openAuthority } from "../../operator/apply/authority.ts";
 import { clusterAccess } from "../../operator/kube/access.ts";
 import { KubeClient } from "../../operator/kube/client.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
-import { startFakeHouse } from "./fake-house.ts";
+import { type FakeHouse, startFakeHouse } from "./fake-house.ts";
 import { FakeMachines } from "./fake-machines.ts";
 import { makeHousePods, manifestText } from "./running-operator.ts";
 
@@ -18,6 +18,7 @@ const NODES = { "campus-a1": "campus", "garage-3": "garage", "studio-x1": "studi
 export type ModelWorld = {
   readonly cluster: ControlPlane;
   readonly machines: FakeMachines;
+  readonly house: FakeHouse;
   /** Holds a model's manifest and nothing else. */
   readonly modelDirectory: string;
   createNamespace(name: string): Promise<void>;
@@ -27,7 +28,10 @@ export type ModelWorld = {
 export async function startModelWorld(): Promise<ModelWorld> {
   // Nobody renews the leases of machines that do not exist.
   const cluster = await startControlPlane({
-    controllerManagerArgs: ["--controllers=*,-node-lifecycle-controller,-taint-eviction-controller"],
+    controllerManagerArgs: [
+      "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller",
+      "--horizontal-pod-autoscaler-sync-period=1s",
+    ],
   });
   await installKinds(cluster);
   const modelDirectory = await makeModelDirectory();
@@ -60,6 +64,7 @@ export async function startModelWorld(): Promise<ModelWorld> {
   return {
     cluster,
     machines,
+    house,
     modelDirectory,
     createNamespace,
     async stop() {

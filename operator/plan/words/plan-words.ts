@@ -3,6 +3,7 @@
  * never say different things.
  */
 import { isLongAgo } from "../cost/speed.ts";
+import { keysOf, routesOf } from "../routes.ts";
 import type { Placement } from "../types.ts";
 import { drawPlan } from "./drawing.ts";
 import { estimatePieces, extentText, headlineLines, headlineText, leftOutLines, reasonsOf } from "./headline.ts";
@@ -40,8 +41,21 @@ export function planWords(world: Known, placement: Placement): PlanWords {
 /** What a plan takes and promises, and who is left out of it and why, in at most 1,000 characters: of Planned. */
 export function plannedSentence(placement: Placement): string {
   const out = reasonsOf(placement.leftOut).map(({ nodes, why }) => `${nodes.join(", ")}: ${why}`);
-  const promise = plannedPromise(placement);
+  const promise = `${plannedPromise(placement)}${sharersText(placement)}`;
   return shortened(out.length === 0 ? promise : `${promise}; left out ${out.join("; ")}`, SENTENCE_LENGTH_MAX);
+}
+
+/** More chains than the nodes can carry run through ranks that others run through already. */
+function sharersText(placement: Placement): string {
+  const routes = routesOf(placement);
+  const apartCount = new Set(routes.map((route) => keysOf(route).join())).size;
+  const count = routes.length - apartCount;
+  if (count === 0) return "";
+  const adds =
+    count === 1
+      ? "1 chain only shares ranks with others and adds"
+      : `${count} chains only share ranks with others and add`;
+  return `; ${adds} no capacity: the nodes carry ${apartCount} of ${routes.length}`;
 }
 
 /** What a plan takes and promises, short enough for an event's note. */
