@@ -13,15 +13,15 @@ const metricDefinition = {
   apiVersion: "apiextensions.k8s.io/v1",
   kind: "CustomResourceDefinition",
   metadata: {
-    name: `demo-queue.${METRICS}`,
+    name: `demand-chains.${METRICS}`,
     annotations: { "api-approved.kubernetes.io": "unapproved, for a test" },
   },
   spec: {
     group: METRICS,
     scope: "Namespaced",
     names: {
-      plural: "demo-queue",
-      singular: "demo-queue",
+      plural: "demand-chains",
+      singular: "demand-chains",
       kind: "ExternalMetricValue",
       listKind: "ExternalMetricValueList",
     },
@@ -41,15 +41,15 @@ describe("a ShardedModel and Kubernetes' autoscaler", function () {
   let controlPlane: ControlPlane;
   const kubectl = (...args: string[]) => controlPlane.kubectl(args);
   const apply = (object: object) => controlPlane.kubectl(["apply", "-f", "-"], JSON.stringify(object));
-  const queueOf = (waiting: number) =>
+  const demandOf = (chains: string) =>
     apply({
       apiVersion: `${METRICS}/v1beta1`,
       kind: "ExternalMetricValue",
-      metadata: { name: "demo", namespace: "default" },
-      metricName: "demo-queue",
+      metadata: { name: "demo", namespace: "default", labels: { model_namespace: "default", model_name: "demo" } },
+      metricName: "demand-chains",
       metricLabels: {},
       timestamp: new Date().toISOString(),
-      value: String(waiting),
+      value: chains,
     });
   const replicas = async () => Number(await kubectl("get", "sm", "demo", "-o", "jsonpath={.spec.replicas}"));
 
@@ -61,7 +61,7 @@ describe("a ShardedModel and Kubernetes' autoscaler", function () {
     await kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s");
     await until("the model", () => kubectl("apply", "-f", "examples/demo/model.yaml").then(() => true));
     await apply(metricDefinition);
-    await until("the metric", () => queueOf(0).then(() => true));
+    await until("the metric", () => demandOf("0").then(() => true));
     // As the operator writes it.
     const status = JSON.stringify({ status: { replicas: 1, selector: "tessellate.dev/model=demo" } });
     await kubectl("patch", "sm", "demo", "--subresource=status", "--type=merge", "-p", status);
@@ -75,13 +75,15 @@ describe("a ShardedModel and Kubernetes' autoscaler", function () {
     expect(await replicas()).to.equal(1);
   });
 
-  it("grows with the queue, as far as it may, and shrinks when it is empty", async () => {
+  it("grows with the demand, as far as it may, and shrinks when there is none", async () => {
     // The example is in no hurry; this test is.
     const behavior = { scaleUp: SETTLED, scaleDown: SETTLED };
     await kubectl("patch", "hpa", "demo", "--type=merge", "-p", JSON.stringify({ spec: { behavior } }));
-    await queueOf(40);
+    await demandOf("2300m"); // 2.3 full chains are 3 that are four fifths full
+    await until("three chains to be asked for", async () => (await replicas()) === 3);
+    await demandOf("6500m");
     await until("four chains to be asked for", async () => (await replicas()) === 4);
-    await queueOf(0);
+    await demandOf("0");
     await until("one chain to be left", async () => (await replicas()) === 1);
   });
 });
