@@ -22,8 +22,13 @@ import { type RealCluster, startRealCluster, whyNoRealCluster } from "./real-clu
 import { type Traces, traces } from "./traces.ts";
 
 const NODES = [...new Set(MACHINES.map(({ node }) => node))];
-/** Images are in every node's store already: there is no registry. */
-const VALUES = ["--set=image.registry=localhost", "--set=image.pullPolicy=Never", ...AGENT_VALUES];
+/** Images are in every node's store already: there is no registry. Proxies here hear within a second that a pod goes. */
+const VALUES = [
+  '--set-json=gateway.extraArgs=["--linger=2"]',
+  "--set=image.registry=localhost",
+  "--set=image.pullPolicy=Never",
+  ...AGENT_VALUES,
+];
 const RELEASE = ["tessellate", "-n", HOUSE_NAMESPACE];
 const ASKING_COUNT = 2;
 
@@ -45,6 +50,10 @@ describe("the demo on three real nodes", function () {
   const nodes = async () =>
     cluster.controlPlane.api.get<KubeList<ShardNode>>("/apis/tessellate.dev/v1alpha1/shardnodes");
   const pods = async () => (await cluster.controlPlane.api.get<KubeList<Pod>>("/api/v1/pods")).items;
+  const gateways = async () =>
+    (await pods())
+      .filter(({ metadata }) => metadata.labels?.["app.kubernetes.io/component"] === "gateway")
+      .map(({ metadata }) => metadata.uid);
   /** Of the house and the ranks alike: which pod each name is, and how often its containers were started again. */
   const identities = async () =>
     (await pods())
@@ -159,6 +168,24 @@ describe("the demo on three real nodes", function () {
     expect(load.failures).to.deep.equal([]);
     expect(await identities()).to.deep.equal(before);
     expect(await kubectl(...definition)).not.to.contain(EARLIER_WORDS);
+  });
+
+  it("has its gateways replaced under load, and no question fails", async () => {
+    const before = await gateways();
+    const load = startLoad();
+    await timeline.phase("helm upgrade that replaces both gateways under load", async () => {
+      await until("questions to be answered", () => load.answeredCount >= ASKING_COUNT);
+      await helm("upgrade", ...RELEASE, CHART, ...VALUES, "--set=gateway.podAnnotations.turn=two", "--timeout=120s");
+      await kubectl("rollout", "status", "statefulset/tessellate-gateway", "-n", HOUSE_NAMESPACE, "--timeout=120s");
+      const answeredCount = load.answeredCount;
+      await until("questions to be answered after it", () => load.answeredCount >= answeredCount + 2 * ASKING_COUNT);
+    });
+    await load.stop();
+    timeline.note(`${load.answeredCount} answered, ${load.failures.length} not`);
+    expect(load.failures).to.deep.equal([]);
+    const after = await gateways();
+    expect(after).to.have.length(before.length);
+    expect(after.filter((uid) => before.includes(uid))).to.deep.equal([]);
   });
 
   it("passes helm test", async () => {
