@@ -11,6 +11,7 @@ import { until } from "../until.ts";
 import { HOUSE_NAMESPACE, housePod, installHouse } from "./house.ts";
 import { balances } from "./ledger.ts";
 import { ModelWatch, type RankPod } from "./model-watch.ts";
+import { expectOnlyReplaced, first, holdsToken, lastLines, longest } from "./expected.ts";
 import { scrapeTargets } from "./pod-monitors.ts";
 import { type Golden, chatGoldens } from "../golden/demo-goldens.ts";
 import { ask } from "./questions.ts";
@@ -207,6 +208,24 @@ describe("the demo in a cluster", function () {
     expect(watch.mark, "Ready stayed as it was").to.equal(mark);
   });
 
+  it("sleeps when nobody asks, and wakes for the next requests, which wait and are answered", async () => {
+    const places = async () => (await watch.ranks()).map(({ name, node }) => `${name} on ${node}`);
+    const before = await places();
+    await timeline.phase("nobody asks for five seconds: asleep, its ranks gone", async () => {
+      await patch("sm/demo", { idle: { afterSeconds: 5 } });
+      await until("its ranks to end", async () => (await watch.ranks()).length === 0);
+    });
+    expect(await kubectl("get", "sm", "demo", "--no-headers")).to.match(/^demo\s+True\s+Asleep\s+0\/1\s/);
+    await timeline.phase("three questions to a model that sleeps: woken, waited for, answered token by token", () =>
+      Promise.all(goldens.slice(0, 3).map((golden) => expectAnswer(golden))),
+    );
+    expect(await places(), "where the caches are").to.deep.equal(before);
+    await patch("sm/demo", { idle: null });
+    await until("it to serve", async () =>
+      /\sServing\s+1\/1\s/.test(await kubectl("get", "sm", "demo", "--no-headers")),
+    );
+  });
+
   it("goes on serving while the API server, the operator and the ledger are away", async () => {
     const { controlPlane, kubelet } = stage;
     const before = await watch.ranks();
@@ -386,33 +405,3 @@ describe("the demo in a cluster", function () {
     }
   }
 });
-
-/** The end of a log, or why there is none: a container that never started has not written one. */
-function lastLines(log: () => string | undefined): string {
-  try {
-    return (log() ?? "").split("\n").slice(-40).join("\n");
-  } catch (error) {
-    return String(error);
-  }
-}
-
-/** Every other rank is the very same pod; in the victim's place is another one of the same name, on `node`. */
-function expectOnlyReplaced(before: readonly RankPod[], now: readonly RankPod[], victim: RankPod, node: string): void {
-  const others = (ranks: readonly RankPod[]) => ranks.filter(({ name }) => name !== victim.name);
-  expect(others(now)).to.deep.equal(others(before));
-  const successor = now.find(({ name }) => name === victim.name);
-  expect(successor).to.include({ node, restartCount: 0 });
-  expect(successor?.uid).not.to.equal(victim.uid);
-}
-
-const holdsToken = ({ spec }: Pod): boolean =>
-  (spec.volumes ?? []).some(({ projected }) => projected?.sources?.some((source) => source.serviceAccountToken));
-
-const first = (goldens: readonly Golden[]): Golden => {
-  const [golden] = goldens;
-  if (golden === undefined) throw new Error("test/golden/demo/goldens.json holds no chat");
-  return golden;
-};
-
-const longest = (goldens: readonly Golden[]): Golden =>
-  goldens.reduce((most, golden) => (golden.answer.length > most.answer.length ? golden : most), first(goldens));
