@@ -15,6 +15,7 @@ import { valueOrThrow } from "../core/result.ts";
 import { type Authority, writeCertificate } from "../core/wire/authority.ts";
 import { type Tls, installationOf, openTls } from "../core/wire/tls.ts";
 import { keepComponentCertificates, openAuthority } from "./apply/authority.ts";
+import { BrakeBook } from "./apply/brake-book.ts";
 import { KubeCluster, type Prober, type RankWords } from "./apply/kube-cluster.ts";
 import { COMPONENT_LABEL } from "./apply/labels.ts";
 import { asModel, asNode, asProvider } from "./apply/observe.ts";
@@ -35,6 +36,7 @@ import { type LeaseTimes, acquireLease } from "./kube/lease.ts";
 import { type KubeObject, keyOf } from "./kube/objects.ts";
 import { WorkQueue } from "./kube/queue.ts";
 import { Metrics } from "./metrics.ts";
+import { BRAKE_RULE } from "./plan/brake.ts";
 import type { Plan } from "./plan/types.ts";
 
 export type ControllerOptions = {
@@ -50,6 +52,8 @@ export type ControllerOptions = {
   readonly fenceAs?: string | undefined;
   readonly leaseName?: string;
   readonly leaseTimes?: LeaseTimes;
+  /** Of all nodes, how many may be given up within ten minutes because they went away; left out: see plan/brake.ts. */
+  readonly brakeSharePercent?: number | undefined;
   /** Between two looks at what is settled. */
   readonly settledMs?: number;
   /** A ShardNode counts only when its Provider has signed for it. */
@@ -71,6 +75,7 @@ export class Controller {
   readonly #options: ControllerOptions;
   readonly #stores: Stores;
   readonly #queue: WorkQueue;
+  readonly #brake: BrakeBook;
   readonly metrics: Metrics;
   #house: House | undefined;
   #leads = false;
@@ -91,7 +96,14 @@ export class Controller {
       onPicture: () => this.#house?.changed(),
       onTrouble: (detail) => log("watch-trouble", { detail }),
     });
-    this.metrics = new Metrics({ stores: this.#stores, queueDepth: () => this.#queue.depth, leads: () => this.#leads });
+    const sharePercent = options.brakeSharePercent ?? BRAKE_RULE.sharePercent;
+    this.#brake = new BrakeBook({ stores: this.#stores, clock }, { ...BRAKE_RULE, sharePercent });
+    this.metrics = new Metrics({
+      heldNodes: () => this.#brake.heldCount,
+      stores: this.#stores,
+      queueDepth: () => this.#queue.depth,
+      leads: () => this.#leads,
+    });
   }
 
   /** Why this replica could not take over right now, or undefined where it could. */
@@ -209,6 +221,7 @@ export class Controller {
       imagePullPolicy,
       probe,
       askRank,
+      brake: this.#brake,
       demandOf: (key) => house.demandOf(key),
       onRepaired: ({ cause, seconds }) => this.metrics.repairSeconds.observe({ cause }, seconds),
     });
@@ -312,6 +325,7 @@ function nextLookMs({ conditions, asleep }: Plan, settledMs: number): number {
   const holds = (type: string) =>
     conditions.some((condition) => condition.type === type && condition.status === "True");
   if (asleep !== undefined) return conditions.some(({ reason }) => reason === "Leaving") ? STARTING_MS : settledMs;
+  if (conditions.some(({ reason }) => reason === "BrakeHolds")) return Math.min(UNPLANNED_MS, settledMs);
   // Whatever is still loading is looked at while it does, also beside chains that serve.
   if (holds("Ready") && holds("WeightsReady")) return settledMs;
   return holds("Planned") ? STARTING_MS : UNPLANNED_MS;

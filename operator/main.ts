@@ -18,6 +18,8 @@ const USAGE = `node operator/main.ts --namespace NAME --identity NAME --image IM
                        policy is in force (default: writes are not fenced)
   --require-offers     a ShardNode counts only when its Provider has signed that it offers it
   --agent-signer       HOST:PORT of the node agents, for ranks on nodes that name no signer of their own
+  --brake-share        percent of all nodes that may be given up within ten minutes because they went away; at least one
+                       may (default: 20)
   --metrics            where /healthz, /readyz and /metrics answer
   --kubeconfig         file (default: KUBECONFIG, the pod's service account, ~/.kube/config)`;
 
@@ -36,12 +38,19 @@ async function main(): Promise<void> {
       "fence-as": { type: "string" },
       "require-offers": { type: "boolean", default: false },
       "agent-signer": { type: "string" },
+      "brake-share": { type: "string", default: "20" },
       metrics: { type: "string" },
       kubeconfig: { type: "string" },
     },
   });
   const { namespace, identity, image, metrics } = values;
   const [, host, port] = /^(.*):(\d+)$/.exec(metrics ?? "") ?? [];
+  const brakeSharePercent = Number(values["brake-share"]);
+  if (!(brakeSharePercent >= 0 && brakeSharePercent <= 100)) {
+    process.stderr.write(`--brake-share ${values["brake-share"]}: expected a percentage from 0 to 100\n`);
+    process.exitCode = 2;
+    return;
+  }
   if (namespace === undefined || identity === undefined || image === undefined || host === undefined) {
     process.stderr.write(`${USAGE}\n`);
     process.exitCode = 2;
@@ -62,6 +71,7 @@ async function main(): Promise<void> {
     fenceAs: values["fence-as"],
     requireOffers: values["require-offers"],
     agentSigner: values["agent-signer"] === undefined ? undefined : `mtls:${values["agent-signer"]}`,
+    brakeSharePercent,
     log,
   });
   const status = await openStatusServer({

@@ -31,10 +31,21 @@ export class Metrics {
     registers: [this.registry],
   });
 
-  constructor(state: { readonly stores: Stores; readonly queueDepth: () => number; readonly leads: () => boolean }) {
+  constructor(state: {
+    readonly stores: Stores;
+    readonly queueDepth: () => number;
+    readonly leads: () => boolean;
+    readonly heldNodes: () => number;
+  }) {
     const { stores } = state;
     collectDefaultMetrics({ register: this.registry });
     this.#gauge("tessellate_leader", "1 where this operator leads.", [], (gauge) => gauge.set(state.leads() ? 1 : 0));
+    this.#gauge(
+      "tessellate_operator_brake_held_nodes",
+      "Nodes that went away and hold ranks that the brake leaves where they are.",
+      [],
+      (gauge) => gauge.set(state.heldNodes()),
+    );
     this.#gauge("tessellate_work_queue_depth", "Objects that wait to be looked at.", [], (gauge) =>
       gauge.set(state.queueDepth()),
     );

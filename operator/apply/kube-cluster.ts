@@ -24,6 +24,7 @@ import type { Cluster, Observed } from "./cluster.ts";
 import { FactsBook, factsIn } from "./facts.ts";
 import { MODEL_LABEL, RENEW_ANNOTATION, modelKey } from "./labels.ts";
 import { type KnownProbe, inheritedProbes } from "./known-probes.ts";
+import type { BrakeBook } from "./brake-book.ts";
 import { isTrouble, modelStatus } from "./model-status.ts";
 import { Proposals } from "./proposals.ts";
 import { asModel, asPlan, chainInstance, isAssigned, nodesFor, podsOf, rankStatesOf } from "./observe.ts";
@@ -58,6 +59,7 @@ export type KubeClusterOptions = {
   readonly askRank?: (metricsAddress: string) => Promise<RankWords | undefined>;
   readonly facts?: FactsBook;
   readonly demandOf?: DemandOf;
+  readonly brake: BrakeBook;
   readonly onRepaired?: (repaired: Repaired) => void;
 };
 
@@ -122,7 +124,7 @@ export class KubeCluster implements Cluster {
       ...this.#proposals.of(draft),
       ...this.#sleepers.demandOn(draft, previous),
     };
-    return { world, object };
+    return { world: this.#options.brake.hold(world, pods), object };
   }
 
   async keep(observed: Observed, plan: Plan): Promise<void> {
@@ -138,13 +140,14 @@ export class KubeCluster implements Cluster {
     const { model, facts } = world;
     await this.#proposals.keep(world, asObject(object), plan);
     if (placement === undefined || "code" in facts) return;
-    const spec = shardPlanSpec(model, facts, revision, placement);
     const before = this.#planOf(modelKey(model));
+    const givenUp = this.#options.brake.written(world, placement, before && asPlan(before));
+    const spec = { ...shardPlanSpec(model, facts, revision, placement), ...givenUp };
     if (before !== undefined && sameJson(before["spec"], spec)) return;
     const { name, namespace } = model;
     const kept = await client.apply(shardPlanResource, {
       metadata: { name, namespace, labels: { [MODEL_LABEL]: name }, ownerReferences: [ownerOf(model)] },
-      spec: { ...spec },
+      spec,
     });
     this.#keptPlans.set(modelKey(model), kept);
     if (before !== undefined && sameJson(asPlan(before).spec.chains, spec.chains)) return; // the same, seen anew
@@ -395,6 +398,7 @@ export class KubeCluster implements Cluster {
     this.#drawings.delete(key);
     this.#sleepers.forget(key);
     this.#repairs.forget(key);
+    this.#options.brake.forget(key);
   }
 }
 

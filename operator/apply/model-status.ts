@@ -42,7 +42,7 @@ function conditionType(type: string): "Planned" | "WeightsReady" | "Ready" {
 
 /** Whether a condition that turned deserves a warning: it will not come right by waiting. */
 export const isTrouble = (type: string, value: string, reason: string): boolean =>
-  value === "False" && (type === "Planned" || reason === "ProbeFailed");
+  reason === "BrakeHolds" || (value === "False" && (type === "Planned" || reason === "ProbeFailed"));
 
 /** What the status says about the plan in force; where none can be made, what it said before stays. */
 function placementStatus(

@@ -15,7 +15,7 @@ const unasked = (): never => {
 
 export async function exportedSeries(): Promise<ReadonlySet<string>> {
   const registries: readonly Registry[] = [
-    new OperatorMetrics({ stores: {} as Stores, queueDepth: unasked, leads: unasked }).registry,
+    new OperatorMetrics({ stores: {} as Stores, queueDepth: unasked, leads: unasked, heldNodes: unasked }).registry,
     new GatewayMetrics({ queueDepth: unasked, chainsInDemand: unasked, usageWaiting: unasked }).registry,
     ledgerMetrics({} as Ledger),
     new AgentMetrics(unasked).registry,

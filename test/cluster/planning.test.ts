@@ -3,14 +3,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
 import type { ShardedModel } from "../../core/gen/crds/shardedmodel.ts";
 import type { ShardPlan } from "../../core/gen/crds/shardplan.ts";
-import type { Pod } from "./kube-types.ts";
+import { ModelCase, until } from "./model-case.ts";
 import { type ModelWorld, startModelWorld } from "./model-world.ts";
 import { type Operator, startOperator } from "./running-operator.ts";
 
-const GROUP = "/apis/tessellate.dev/v1alpha1";
 /** The chain that the first spare is named after. */
 const SPARES = 256;
-const MERGE = "application/merge-patch+json";
 
 describe("plans on a real API server", function () {
   this.timeout(300_000);
@@ -25,87 +23,8 @@ describe("plans on a real API server", function () {
     await world?.stop();
   });
 
-  const until = async <T>(look: () => Promise<T>, holds: (found: T) => boolean, what: string): Promise<T> => {
-    let found = await look();
-    for (let attempt = 0; attempt < 300 && !holds(found); attempt++) {
-      await sleep(100);
-      found = await look();
-    }
-    if (!holds(found)) throw new Error(`${what}: still not so after 30 s: ${JSON.stringify(found)}`);
-    return found;
-  };
-
-  /** A model in a namespace of its own, and what there is of it. */
-  class Case {
-    readonly #namespace: string;
-    constructor(namespace: string) {
-      this.#namespace = namespace;
-    }
-
-    get path(): string {
-      return `${GROUP}/namespaces/${this.#namespace}/shardedmodels`;
-    }
-
-    async create(spec: object): Promise<void> {
-      await world.createNamespace(this.#namespace);
-      await world.cluster.api.request("POST", this.path, {
-        apiVersion: "tessellate.dev/v1alpha1",
-        kind: "ShardedModel",
-        metadata: { name: "tiny" },
-        spec: { model: { source: { path: world.modelDirectory } }, slots: 2, ...spec },
-      });
-    }
-
-    change(spec: object): Promise<unknown> {
-      return world.cluster.api.request("PATCH", `${this.path}/tiny`, { spec }, MERGE);
-    }
-
-    kubectl(...args: readonly string[]): Promise<string> {
-      return world.cluster.kubectl(["-n", this.#namespace, ...args]);
-    }
-
-    async condition(type: string) {
-      const { status } = await world.cluster.api.get<ShardedModel>(`${this.path}/tiny`);
-      return status?.conditions?.find((each) => each.type === type);
-    }
-
-    turned(type: string, reason: string) {
-      return until(
-        () => this.condition(type),
-        (found) => found?.reason === reason,
-        `${type} ${reason}`,
-      );
-    }
-
-    plan(name = "tiny"): Promise<ShardPlan | undefined> {
-      return world.cluster.api.find(`${GROUP}/namespaces/${this.#namespace}/shardplans/${name}`);
-    }
-
-    /** By name: node and uid. */
-    async ranks(): Promise<Readonly<Record<string, readonly [string, string]>>> {
-      const path = `/api/v1/namespaces/${this.#namespace}/pods`;
-      const { items } = await world.cluster.api.get<{ items: readonly Pod[] }>(path);
-      return Object.fromEntries(
-        items.map(({ metadata, spec }) => [metadata.name, [spec.nodeName ?? "", metadata.uid ?? ""]]),
-      );
-    }
-
-    events(): Promise<string> {
-      return this.kubectl("events", "--for", "shardedmodel/tiny");
-    }
-
-    async end(): Promise<void> {
-      await this.kubectl("delete", "sm", "tiny");
-      await until(
-        () => this.ranks(),
-        (found) => Object.keys(found).length === 0,
-        "no ranks",
-      );
-    }
-  }
-
   it("moves nothing by a plan that nobody has let through, and everything by the one that somebody has", async () => {
-    const asked = new Case("asked");
+    const asked = new ModelCase(world, "asked");
     await asked.create({ planPolicy: "Manual", placement: { providers: { min: 2 } } });
     const waits = await asked.turned("Planned", "AwaitsApproval");
     const proposed = await until(
@@ -155,7 +74,7 @@ describe("plans on a real API server", function () {
   });
 
   it("puts a spare in a lost node's place, and touches no other rank", async () => {
-    const spared = new Case("spared");
+    const spared = new ModelCase(world, "spared");
     await spared.create({ spares: 1, placement: { providers: { min: 3 } } });
     await spared.turned("Ready", "Serving");
     const segmentsOf = (plan: ShardPlan | undefined, chain: number) =>
@@ -180,12 +99,19 @@ describe("plans on a real API server", function () {
     expect(await spared.events())
       .to.contain("Replanned")
       .and.to.contain("tok/s");
+    const { status } = await until(
+      () => world.cluster.api.get<ShardedModel>(`${spared.path}/tiny`),
+      (found) => found.status?.repairs?.last?.secondsToServe !== undefined,
+      "the repair over",
+    );
+    expect(status?.repairs?.count).to.equal(1);
+    expect(status?.repairs?.last).to.include({ rank: lost?.name, node: lost?.node, cause: "NodeGone" });
     await world.machines.add(lost?.node ?? "");
     await spared.end();
   });
 
   it("says what would make a model fit, and plans as soon as it is so", async () => {
-    const large = new Case("large");
+    const large = new ModelCase(world, "large");
     await large.create({ quantization: "f32", slots: 256, contextLength: 16384 });
     const refused = await large.turned("Planned", "NotEnoughRoom");
     const [, need = ""] = /add a node with ≥ ([\d.]+ GiB) free/.exec(refused?.message ?? "") ?? [];

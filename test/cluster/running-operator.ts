@@ -23,6 +23,8 @@ export type Operator = {
   readonly events: { readonly event: string; readonly [field: string]: unknown }[];
   /** Rejects where the operator gave up. */
   readonly ended: Promise<void>;
+  /** What its metric says. */
+  heldNodes(): Promise<number>;
   stop(): Promise<void>;
 };
 
@@ -48,6 +50,10 @@ export async function startOperator(cluster: ControlPlane, identity: string): Pr
     client,
     events,
     ended: running,
+    async heldNodes() {
+      const metric = controller.metrics.registry.getSingleMetric("tessellate_operator_brake_held_nodes");
+      return (await metric?.get())?.values[0]?.value ?? 0;
+    },
     async stop() {
       stop.abort(new Error("the test is over"));
       await running.catch(() => undefined);

@@ -39,6 +39,14 @@ export interface ShardPlanSpecModel {
   readonly layerCount: number;
 }
 
+/** One node. */
+export interface ShardPlanSpecGivenUp {
+  /** Its name. */
+  readonly node: string;
+  /** When it was given up. */
+  readonly at: string;
+}
+
 /** Layers, the end not included. */
 export interface ShardPlanSpecChainSegmentLayers {
   /** First layer, counted from 0. */
@@ -129,6 +137,11 @@ export interface ShardPlanSpecEstimate {
 export interface ShardPlanSpec {
   /** What is planned. */
   readonly model: ShardPlanSpecModel;
+  /**
+   * Nodes that went away and whose ranks were made elsewhere by this plan: what the brake on mass eviction counts.
+   * Written anew with the plan only.
+   */
+  readonly givenUp?: readonly ShardPlanSpecGivenUp[];
   /**
    * Segments by the chain that they are at home in. Where routes is left out, each chain is its own segments, first to
    * last.
@@ -256,6 +269,19 @@ export const shardPlanSchema: Schema = {
             contextLength: { type: "integer", format: "int32", minimum: 1 },
             slots: { type: "integer", format: "int32", minimum: 1 },
             layerCount: { type: "integer", format: "int32", minimum: 1 },
+          },
+        },
+        givenUp: {
+          type: "array",
+          "x-kubernetes-list-type": "atomic",
+          maxItems: 4096,
+          items: {
+            type: "object",
+            required: ["node", "at"],
+            properties: {
+              node: { type: "string" },
+              at: { type: "string", format: "date-time" },
+            },
           },
         },
         chains: {

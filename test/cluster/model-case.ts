@@ -1,0 +1,92 @@
+/** A model in a namespace of its own, as a test of the operator looks at it. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ShardedModel } from "../../core/gen/crds/shardedmodel.ts";
+import type { ShardPlan } from "../../core/gen/crds/shardplan.ts";
+import type { Pod } from "./kube-types.ts";
+import type { ModelWorld } from "./model-world.ts";
+
+const GROUP = "/apis/tessellate.dev/v1alpha1";
+const MERGE = "application/merge-patch+json";
+
+/** Looks again and again, for half a minute. */
+export const until = async <T>(look: () => Promise<T>, holds: (found: T) => boolean, what: string): Promise<T> => {
+  let found = await look();
+  for (let attempt = 0; attempt < 300 && !holds(found); attempt++) {
+    await sleep(100);
+    found = await look();
+  }
+  if (!holds(found)) throw new Error(`${what}: still not so after 30 s: ${JSON.stringify(found)}`);
+  return found;
+};
+
+/** A model in a namespace of its own, and what there is of it. */
+export class ModelCase {
+  readonly #world: ModelWorld;
+  readonly #namespace: string;
+
+  constructor(world: ModelWorld, namespace: string) {
+    this.#world = world;
+    this.#namespace = namespace;
+  }
+
+  get path(): string {
+    return `${GROUP}/namespaces/${this.#namespace}/shardedmodels`;
+  }
+
+  async create(spec: object): Promise<void> {
+    await this.#world.createNamespace(this.#namespace);
+    await this.#world.cluster.api.request("POST", this.path, {
+      apiVersion: "tessellate.dev/v1alpha1",
+      kind: "ShardedModel",
+      metadata: { name: "tiny" },
+      spec: { model: { source: { path: this.#world.modelDirectory } }, slots: 2, ...spec },
+    });
+  }
+
+  change(spec: object): Promise<unknown> {
+    return this.#world.cluster.api.request("PATCH", `${this.path}/tiny`, { spec }, MERGE);
+  }
+
+  kubectl(...args: readonly string[]): Promise<string> {
+    return this.#world.cluster.kubectl(["-n", this.#namespace, ...args]);
+  }
+
+  async condition(type: string) {
+    const { status } = await this.#world.cluster.api.get<ShardedModel>(`${this.path}/tiny`);
+    return status?.conditions?.find((each) => each.type === type);
+  }
+
+  turned(type: string, reason: string) {
+    return until(
+      () => this.condition(type),
+      (found) => found?.reason === reason,
+      `${type} ${reason}`,
+    );
+  }
+
+  plan(name = "tiny"): Promise<ShardPlan | undefined> {
+    return this.#world.cluster.api.find(`${GROUP}/namespaces/${this.#namespace}/shardplans/${name}`);
+  }
+
+  /** By name: node and uid. */
+  async ranks(): Promise<Readonly<Record<string, readonly [string, string]>>> {
+    const path = `/api/v1/namespaces/${this.#namespace}/pods`;
+    const { items } = await this.#world.cluster.api.get<{ items: readonly Pod[] }>(path);
+    return Object.fromEntries(
+      items.map(({ metadata, spec }) => [metadata.name, [spec.nodeName ?? "", metadata.uid ?? ""]]),
+    );
+  }
+
+  events(): Promise<string> {
+    return this.kubectl("events", "--for", "shardedmodel/tiny");
+  }
+
+  async end(): Promise<void> {
+    await this.kubectl("delete", "sm", "tiny");
+    await until(
+      () => this.ranks(),
+      (found) => Object.keys(found).length === 0,
+      "no ranks",
+    );
+  }
+}
