@@ -80,13 +80,15 @@ export class Agents {
       this.#known.delete(address);
     }
     const nowMs = clock.monotonicMs();
+    let survey: Survey | undefined;
     let free = LOOKS_AT_ONCE_MAX - [...this.#known.values()].filter(({ looking }) => looking).length;
     for (const pod of all) {
       if (pod.address === undefined || free <= 0) continue;
       const known = this.#at(pod.address, nowMs);
       if (known.looking || known.dueAtMs > nowMs) continue;
       free -= 1;
-      void this.#look({ ...pod, address: pod.address }, known, all);
+      survey ??= new Survey(all, this.#options.nodes());
+      void this.#look(pod, known, survey);
     }
   }
 
@@ -104,10 +106,10 @@ export class Agents {
     return fresh;
   }
 
-  async #look(agent: AgentPod & { readonly address: string }, known: Known, all: readonly AgentPod[]): Promise<void> {
-    const { clock, offers, nodes } = this.#options;
+  async #look(agent: AgentPod, known: Known, survey: Survey): Promise<void> {
+    const { clock, offers } = this.#options;
     known.looking = true;
-    const here = nodes().filter((node) => machineOfNode(node) === agent.machine);
+    const here = survey.nodesOn(agent.machine);
     const request: LookRequest = {
       nodes: here.map(({ metadata, spec }) => ({
         name: metadata.name,
@@ -115,13 +117,15 @@ export class Agents {
         device: spec.device,
         threads: spec.threads,
       })),
-      peers: peersOf(agent, all, nodes()),
+      peers: survey.peersOf(agent),
     };
     const reply = await ask<LookReply__Output>(`agent ${agent.name}`, TIMEOUT_MS, (options, callback) =>
       known.client.Look(request, options, callback),
     );
     if (reply.ok) offers.heard(agentKey(agent.provider, agent.machine));
-    const trouble = reply.ok ? await this.#take(agent, here, reply.value) : `${reply.code}: ${reply.detail}`;
+    const trouble = reply.ok
+      ? await this.#take(agent, here, survey.names, reply.value)
+      : `${reply.code}: ${reply.detail}`;
     const isSettled = reply.ok && trouble === "" && reply.value.doing === "";
     known.dueAtMs = clock.monotonicMs() + (isSettled ? LOOK_MS : SOON_MS) * (0.9 + Math.random() / 5);
     known.looking = false;
@@ -132,12 +136,16 @@ export class Agents {
   }
 
   /** Writes what is news; gives what went wrong, in words. */
-  async #take(agent: AgentPod, here: readonly ShardNode[], reply: LookReply__Output): Promise<string> {
+  async #take(
+    agent: AgentPod,
+    here: readonly ShardNode[],
+    names: ReadonlySet<string>,
+    reply: LookReply__Output,
+  ): Promise<string> {
     // Attacker: an agent speaks of its own provider's nodes on its own machine, or of nothing.
     if (reply.provider !== agent.provider || reply.machine !== agent.machine)
       return `it says that it is ${reply.provider}'s on ${reply.machine}`;
     const troubles: string[] = [];
-    const names = new Set(this.#options.nodes().map(({ metadata }) => metadata.name));
     for (const report of reply.nodes) {
       const node = here.find(({ metadata }) => metadata.name === report.name);
       if (node === undefined || node.spec.provider !== agent.provider) continue;
@@ -167,15 +175,38 @@ export class Agents {
   }
 }
 
-function peersOf(own: AgentPod, all: readonly AgentPod[], nodes: readonly ShardNode[]): Peer[] {
-  const byAgent = Map.groupBy(nodes, (node) => agentKey(node.spec.provider, machineOfNode(node)));
-  const sorted = all.toSorted((a, b) => (a.machine < b.machine ? -1 : 1));
-  const at = sorted.findIndex(({ name }) => name === own.name);
-  // From our own place on, and round: with more than there is time for, no two agents all measure the same few.
-  return [...sorted.slice(at), ...sorted.slice(0, Math.max(0, at))].slice(0, PEER_COUNT_MAX).flatMap((agent) => {
-    const names = (byAgent.get(agentKey(agent.provider, agent.machine)) ?? []).map(({ metadata }) => metadata.name);
-    const isOwn = agent.name === own.name;
-    if (agent.address === undefined || names.length === 0 || (isOwn && names.length === 1)) return [];
-    return [{ address: agent.address, nodes: names }];
-  });
+/** Agents and nodes as they are at one tick: grouped once, for all looks that begin then. */
+class Survey {
+  readonly names: ReadonlySet<string>;
+  readonly #byAgent: ReadonlyMap<string, readonly ShardNode[]>;
+  readonly #byMachine: ReadonlyMap<string, readonly ShardNode[]>;
+  readonly #agents: readonly AgentPod[]; // by machine
+
+  constructor(agents: readonly AgentPod[], nodes: readonly ShardNode[]) {
+    this.names = new Set(nodes.map(({ metadata }) => metadata.name));
+    this.#byAgent = Map.groupBy(nodes, (node) => agentKey(node.spec.provider, machineOfNode(node)));
+    this.#byMachine = Map.groupBy(nodes, machineOfNode);
+    this.#agents = agents.toSorted((a, b) => (a.machine < b.machine ? -1 : 1));
+  }
+
+  nodesOn(machine: string): readonly ShardNode[] {
+    return this.#byMachine.get(machine) ?? [];
+  }
+
+  peersOf(own: AgentPod): Peer[] {
+    const at = Math.max(
+      0,
+      this.#agents.findIndex(({ name }) => name === own.name),
+    );
+    // From our own place on, and round: with more than there is time for, no two agents all measure the same few.
+    const around = [...this.#agents.slice(at, at + PEER_COUNT_MAX), ...this.#agents.slice(0, at)];
+    return around.slice(0, PEER_COUNT_MAX).flatMap((agent) => {
+      const nodes = (this.#byAgent.get(agentKey(agent.provider, agent.machine)) ?? []).map(
+        ({ metadata }) => metadata.name,
+      );
+      const isOwn = agent.name === own.name;
+      if (agent.address === undefined || nodes.length === 0 || (isOwn && nodes.length === 1)) return [];
+      return [{ address: agent.address, nodes }];
+    });
+  }
 }
