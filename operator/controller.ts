@@ -34,7 +34,7 @@ import { EventRecorder } from "./kube/events.ts";
 import { raiseFence } from "./kube/fence.ts";
 import { type LeaseTimes, acquireLease } from "./kube/lease.ts";
 import { type KubeObject, keyOf } from "./kube/objects.ts";
-import { WorkQueue } from "./kube/queue.ts";
+import { type Urgency, WorkQueue } from "./kube/queue.ts";
 import { Metrics } from "./metrics.ts";
 import { BRAKE_RULE } from "./plan/brake.ts";
 import type { Plan } from "./plan/types.ts";
@@ -63,7 +63,12 @@ export type ControllerOptions = {
   readonly log: (event: string, fields?: Readonly<Record<string, unknown>>) => void;
 };
 
-const WORKER_COUNT = 4;
+const WORKER_COUNT = 8;
+/** What comes in a row is looked at together: the longer, the more else there is to do. */
+const GATHER_MS = 40;
+const GATHER_MS_EACH = 2;
+const GATHER_MS_MAX = 400;
+const IDLE_GATHER_MS = 1_000;
 const SETTLED_MS = 300_000; // a look now and then, in case something was missed
 const UNPLANNED_MS = 30_000;
 const STARTING_MS = 3_000;
@@ -92,7 +97,7 @@ export class Controller {
       offers: new Offers({ clock, required: options.requireOffers, signer: options.agentSigner }),
       namespace,
       watchNamespace,
-      onWork: (key, urgency) => this.#queue.add(key, urgency),
+      onWork: (key, urgency) => this.#changed(key, urgency),
       onPicture: () => this.#house?.changed(),
       onTrouble: (detail) => log("watch-trouble", { detail }),
     });
@@ -104,6 +109,13 @@ export class Controller {
       queueDepth: () => this.#queue.depth,
       leads: () => this.#leads,
     });
+  }
+
+  #changed(key: string, urgency: Urgency | "soon" = "now"): void {
+    if (urgency === "idle") return this.#queue.addAfter(key, IDLE_GATHER_MS, urgency);
+    if (urgency !== "soon") return this.#queue.add(key, urgency);
+    const { depth } = this.#queue;
+    this.#queue.addAfter(key, Math.min(GATHER_MS_MAX, GATHER_MS + depth * GATHER_MS_EACH));
   }
 
   /** Why this replica could not take over right now, or undefined where it could. */
@@ -191,7 +203,13 @@ export class Controller {
   ): Promise<void> {
     const { client, clock, identity, image, imagePullPolicy, log } = this.#options;
     const stores = this.#stores;
-    const events = new EventRecorder(client, clock, identity, (detail) => log("event-trouble", { detail }));
+    const events = new EventRecorder({
+      client,
+      clock,
+      instance: identity,
+      onTrouble: (detail) => log("event-trouble", { detail }),
+      isBusy: () => this.#queue.depth > 0,
+    });
     const house: House = new House({
       clock,
       tls,
@@ -208,7 +226,6 @@ export class Controller {
     const probe: Prober = async (model, chain) => {
       const outcome = await untilAborted(house.probe(model, chain), signal); // it may take a minute: who leads next must not wait
       log("probe", { model: `${model.namespace}/${model.name}`, chain, ...outcome });
-      if (outcome.passed) this.#queue.add(`model/${model.namespace}/${model.name}`);
       return outcome;
     };
     const cluster = new KubeCluster({
@@ -220,6 +237,8 @@ export class Controller {
       image,
       imagePullPolicy,
       probe,
+      // What failed is tried again at the next look, so that one must not come at once.
+      onProbed: (key, passed) => this.#queue.addAfter(`model/${key}`, passed ? 0 : STARTING_MS),
       askRank,
       brake: this.#brake,
       demandOf: (key) => house.demandOf(key),
@@ -228,12 +247,16 @@ export class Controller {
     this.#house = house;
     stores.offers.installation = installationOf(authority.certificatePem);
     signal.addEventListener("abort", () => this.#queue.close(), { once: true });
-    await Promise.all([
-      house.run(signal),
-      this.#agents(tls).run(signal),
-      this.#keepCertificates(authority, directory, signal),
-      ...Array.from({ length: WORKER_COUNT }, () => this.#work(cluster, house)),
-    ]);
+    try {
+      await Promise.all([
+        house.run(signal),
+        this.#agents(tls).run(signal),
+        this.#keepCertificates(authority, directory, signal),
+        ...Array.from({ length: WORKER_COUNT }, () => this.#work(cluster, house)),
+      ]);
+    } finally {
+      await events.close();
+    }
   }
 
   #agents(tls: Tls): Agents {
@@ -295,6 +318,7 @@ export class Controller {
   async #handle(cluster: KubeCluster, house: House, kind: string, name: string): Promise<number | undefined> {
     const { client, clock, planner } = this.#options;
     const stores = this.#stores;
+    const isNamespaced = this.#options.watchNamespace !== undefined;
     switch (kind) {
       case "model": {
         const decided = await reconcile(cluster, planner, name);
@@ -302,10 +326,10 @@ export class Controller {
         return decided === undefined ? undefined : nextLookMs(decided, this.#options.settledMs ?? SETTLED_MS);
       }
       case "provider":
-        await reportProvider({ client, clock, stores }, name);
+        await reportProvider({ client, clock, stores, isNamespaced }, name);
         return undefined;
       case "node":
-        await reportNode({ client, clock, stores }, name);
+        await reportNode({ client, clock, stores, isNamespaced }, name);
         return undefined;
       case "settlement": {
         const object = stores.settlements.get(name);

@@ -3,35 +3,33 @@ import type { Model } from "../../core/gen/proto/tessellate/control/v1/Model.ts"
 import { shardedModelResource } from "../../core/gen/crds/shardedmodel.ts";
 import { shardPlanResource } from "../../core/gen/crds/shardplan.ts";
 import { present } from "../../core/assert.ts";
-import type { RankConfig } from "../../core/rank-config.ts";
 import type { ReadProgress } from "../../core/read-progress.ts";
 import type { Authority } from "../../core/wire/authority.ts";
 import type { WallClock } from "../clock.ts";
-import { type KubeClient, isStatus } from "../kube/client.ts";
-import { turned } from "../kube/conditions.ts";
+import type { KubeClient } from "../kube/client.ts";
 import type { EventRecorder } from "../kube/events.ts";
-import { CLAIM_TEMPLATES, type KubeObject, PODS, SECRETS, SERVICES, keyOf } from "../kube/objects.ts";
+import { type KubeObject, PODS, SECRETS, keyOf } from "../kube/objects.ts";
 import { Recent } from "../kube/recent.ts";
 import { sameJson } from "../kube/same.ts";
 import { modelSpecOf, plannedModel } from "../plan/model-spec.ts";
-import { nodeDnsName } from "../../core/identity.ts";
-import { fullRankName } from "../plan/names.ts";
-import { rankConfigOf } from "../plan/told.ts";
+import { rankName } from "../plan/names.ts";
 import { pictureOf } from "../plan/picture.ts";
-import { planWords, plannedPromise } from "../plan/words/plan-words.ts";
-import type { Action, Assignment, ModelSpec, Plan, RankState, World } from "../plan/types.ts";
+import { plannedPromise } from "../plan/words/plan-words.ts";
+import type { Action, Assignment, Plan, RankState, World } from "../plan/types.ts";
 import type { Cluster, Observed } from "./cluster.ts";
 import { FactsBook, factsIn } from "./facts.ts";
 import { MODEL_LABEL, RENEW_ANNOTATION, modelKey } from "./labels.ts";
 import { type KnownProbe, inheritedProbes } from "./known-probes.ts";
 import type { BrakeBook } from "./brake-book.ts";
-import { isTrouble, modelStatus } from "./model-status.ts";
+import { bytesBy } from "./planned-bytes.ts";
 import { Proposals } from "./proposals.ts";
-import { asModel, asPlan, chainInstance, isAssigned, nodesFor, podsOf, rankStatesOf } from "./observe.ts";
-import { METRICS_PORT, claimTemplate, hostOf, modelService, ownerOf, rankPod, rankSecret } from "./rank-objects.ts";
+import { NodesKnown, asModel, asPlan, chainInstance, isAssigned, podsOf, rankStatesOf } from "./observe.ts";
+import { RankMaker } from "./rank-maker.ts";
+import { METRICS_PORT, ownerOf } from "./rank-objects.ts";
 import { rankStateOf } from "./rank-state.ts";
 import { RepairBook, type Repaired } from "./repairs.ts";
-import { shardPlanSpec, shardPlanStatus, standingPlanIn } from "./shard-plan.ts";
+import { Reports } from "./reports.ts";
+import { shardPlanSpec, standingPlanIn } from "./shard-plan.ts";
 import { type DemandOf, Sleepers, keepAsleep } from "./sleepers.ts";
 import type { Stores } from "./stores.ts";
 
@@ -55,6 +53,8 @@ export type KubeClusterOptions = {
   readonly image: string; // of ranks
   readonly imagePullPolicy?: string | undefined;
   readonly probe: Prober;
+  /** A model's probe has an outcome. */
+  readonly onProbed: (key: string, passed: boolean) => void;
   /** Asks a rank that has an address but is not ready why that is; undefined where it does not say. */
   readonly askRank?: (metricsAddress: string) => Promise<RankWords | undefined>;
   readonly facts?: FactsBook;
@@ -65,9 +65,6 @@ export type KubeClusterOptions = {
 
 type Failure = { readonly count: number; readonly notBeforeMs: number };
 
-const CERTIFICATE_DAYS = 365;
-const RENEW_AFTER_DAYS = 240;
-const DAY_MS = 86_400_000;
 const RESTART_MS_MAX = 300_000;
 
 export class KubeCluster implements Cluster {
@@ -75,12 +72,13 @@ export class KubeCluster implements Cluster {
   readonly #facts: FactsBook;
   readonly #proposals: Proposals;
   readonly #probes = new Map<string, readonly KnownProbe[]>();
-  /** Objects that we wrote and whose copies may lag behind a little. */
-  readonly #madePods: Recent;
+  readonly #ranks: RankMaker;
+  readonly #reports: Reports;
+  readonly #nodes = new NodesKnown();
+  /** Plans that we wrote and whose copies may lag behind a little. */
   readonly #keptPlans: Recent;
-  readonly #pictures = new Map<string, { readonly versions: string; readonly model: Model }>();
-  readonly #drawings = new Map<string, { readonly version: string; readonly text: string }>(); // of plans, in words
-  readonly #services = new Set<string>(); // model uids
+  readonly #pictures = new Map<string, { readonly objects: readonly KubeObject[]; readonly model: Model }>();
+  readonly #probing = new Set<string>();
   readonly #failures = new Map<string, Failure>(); // by pod
   readonly #sleepers: Sleepers;
   readonly #repairs = new RepairBook();
@@ -88,8 +86,9 @@ export class KubeCluster implements Cluster {
   constructor(options: KubeClusterOptions) {
     this.#options = options;
     this.#facts = options.facts ?? new FactsBook(options.clock);
-    this.#madePods = new Recent(options.clock);
     this.#keptPlans = new Recent(options.clock);
+    this.#ranks = new RankMaker(options);
+    this.#reports = new Reports(options);
     this.#proposals = new Proposals(options);
     this.#sleepers = new Sleepers(options.clock, options.demandOf);
   }
@@ -115,7 +114,7 @@ export class KubeCluster implements Cluster {
     const world = {
       model: "code" in facts ? draft : modelSpecOf(object, facts.config),
       facts,
-      nodes: nodesFor(stores, key, pods, clock.wallMs()),
+      nodes: this.#nodes.for(stores, key, pods, clock.wallMs()),
       ranks: await this.#inTheirOwnWords(rankStatesOf(stores, pods)),
       previous,
       probes: probes.filter(
@@ -128,7 +127,7 @@ export class KubeCluster implements Cluster {
   }
 
   async keep(observed: Observed, plan: Plan): Promise<void> {
-    const { client, events } = this.#options;
+    const { client, events, stores } = this.#options;
     const { world, object } = observed;
     if (plan.asleep !== undefined) {
       const key = modelKey(world.model);
@@ -144,22 +143,43 @@ export class KubeCluster implements Cluster {
     const givenUp = this.#options.brake.written(world, placement, before && asPlan(before));
     const spec = { ...shardPlanSpec(model, facts, revision, placement), ...givenUp };
     if (before !== undefined && sameJson(before["spec"], spec)) return;
+    this.#reserve(world, placement.assignments);
     const { name, namespace } = model;
-    const kept = await client.apply(shardPlanResource, {
-      metadata: { name, namespace, labels: { [MODEL_LABEL]: name }, ownerReferences: [ownerOf(model)] },
-      spec,
-    });
-    this.#keptPlans.set(modelKey(model), kept);
+    try {
+      const kept = await client.apply(shardPlanResource, {
+        metadata: { name, namespace, labels: { [MODEL_LABEL]: name }, ownerReferences: [ownerOf(model)] },
+        spec,
+      });
+      this.#keptPlans.set(modelKey(model), kept);
+      stores.planned.put(kept);
+    } catch (error) {
+      stores.planned.release(modelKey(model), before);
+      throw error;
+    }
     if (before !== undefined && sameJson(asPlan(before).spec.chains, spec.chains)) return; // the same, seen anew
     const reason = before === undefined ? "Planned" : "Replanned";
     const note = `${plannedPromise(placement)}: see ShardPlan ${name}`;
-    await events.record(shardedModelResource, asObject(object), { type: "Normal", reason, action: "Plan", note });
+    events.record(shardedModelResource, asObject(object), { type: "Normal", reason, action: "Plan", note });
+  }
+
+  /** Throws where another model, planned at the same time, has taken memory that this one was planned with. */
+  #reserve({ model, nodes, previous }: World, assignments: readonly Assignment[]): void {
+    const { planned } = this.#options.stores;
+    const key = modelKey(model);
+    const had = bytesBy(previous?.assignments ?? []);
+    const seen = new Map(nodes.map((node) => [node.name, node.freeBytes]));
+    for (const [node, bytes] of bytesBy(assignments)) {
+      const freeBytes = this.#nodes.freeBytes(node) - planned.besides(key, node);
+      if (bytes <= Math.max(freeBytes, had.get(node) ?? 0) || freeBytes >= (seen.get(node) ?? 0)) continue;
+      throw new Error(`another model was given memory of node ${node} at the same time: planned again`);
+    }
+    planned.reserve(key, assignments);
   }
 
   async perform(observed: Observed, plan: Plan, action: Action): Promise<void> {
     switch (action.do) {
       case "create-rank":
-        return this.#createRank(observed, plan, action.assignment);
+        return this.#createRank(observed.world, plan, action.assignment);
       case "delete-rank":
         return this.#deleteRank(observed, action.name, action.why);
       case "probe":
@@ -167,33 +187,20 @@ export class KubeCluster implements Cluster {
     }
   }
 
-  async report({ world, object }: Observed, plan: Plan): Promise<void> {
-    const { client, clock, events } = this.#options;
-    const { model } = world;
-    const before = object.status;
-    const reported = this.#planOf(modelKey(model));
-    const { repairs, over } = this.#repairs.look(world, plan, before, reported && asPlan(reported), clock.wallMs());
-    const status = { ...modelStatus(world, plan, before, clock.wallMs()), ...repairs };
-    if (!sameJson(before, status)) {
-      const { name, namespace } = model;
-      try {
-        await client.apply(shardedModelResource, { metadata: { name, namespace }, status }, "status");
-      } catch (error) {
-        if (isStatus(error, 404)) return; // deleted while it was looked at
-        throw error;
-      }
-      if (over !== undefined) this.#options.onRepaired?.(over);
-      for (const { type, status: value, reason, message } of turned(before?.conditions, plan.conditions)) {
-        const happening = {
-          type: isTrouble(type, value, reason) ? "Warning" : "Normal",
-          reason,
-          action: type,
-          note: message || reason,
-        } as const;
-        await events.record(shardedModelResource, asObject(object), happening);
-      }
-    }
-    await this.#reportPlan(world, plan);
+  async report(observed: Observed, plan: Plan): Promise<void> {
+    const { clock, events, onRepaired } = this.#options;
+    const { world, object } = observed;
+    const key = modelKey(world.model);
+    const made = this.#ranks.takeWords(key).join("; ");
+    const happening = { type: "Normal", reason: "RankCreated", action: "CreateRank", note: made } as const;
+    if (made !== "") events.record(shardedModelResource, asObject(object), happening);
+    const stored = this.#planOf(key);
+    await this.#reports.reportModel(observed, plan, (before) => {
+      const { repairs, over } = this.#repairs.look(world, plan, before, stored && asPlan(stored), clock.wallMs());
+      return { fields: repairs, onTold: () => over !== undefined && onRepaired?.(over) };
+    });
+    const kept = await this.#reports.reportPlan(world, plan, stored);
+    if (kept !== undefined) this.#keptPlans.set(key, kept);
     await this.#renewCertificates(world, plan);
   }
 
@@ -208,11 +215,10 @@ export class KubeCluster implements Cluster {
       const planObject = this.#planOf(key);
       if (planObject === undefined || stored.metadata.deletionTimestamp !== undefined) return [];
       const pods = this.#podsOf(key);
-      const versions = [stored, planObject, ...pods]
-        .map(({ metadata }) => `${metadata.uid}@${metadata.resourceVersion}`)
-        .join(" ");
+      const objects = [stored, planObject, ...pods]; // whatever changes comes as another object
       const known = this.#pictures.get(key);
-      if (known?.versions === versions) return [known.model];
+      const isSame = known?.objects.length === objects.length;
+      if (isSame && objects.every((object, index) => object === known.objects[index])) return [known.model];
       const shardPlan = asPlan(planObject);
       const facts = factsIn(shardPlan);
       if (!facts.ok) return [];
@@ -222,80 +228,20 @@ export class KubeCluster implements Cluster {
         (rank) => rank.revision === revision && isAssigned(rank, assignments),
       );
       const model = pictureOf(modelSpecOf(asModel(stored), facts.value.config), facts.value, standing, told);
-      this.#pictures.set(key, { versions, model });
+      this.#pictures.set(key, { objects, model });
       return [model];
     });
   }
 
-  async #reportPlan(world: World, { placement, asleep }: Plan): Promise<void> {
-    const { model, facts, nodes, ranks, previous } = world;
-    const stored = this.#planOf(modelKey(model));
-    const assignments = placement?.assignments ?? (asleep === undefined ? undefined : previous?.assignments);
-    if (stored === undefined || assignments === undefined || "code" in facts) return;
-    // Drawn once for each plan as it was written, not at every look.
-    const version = `${stored.metadata.uid}@${stored.metadata.generation}`;
-    const drawn = this.#drawings.get(modelKey(model));
-    const text =
-      drawn?.version === version || placement === undefined
-        ? (drawn?.text ?? asPlan(stored).status?.summary ?? "")
-        : planWords({ model: plannedModel(model, placement), facts, nodes }, placement).text;
-    this.#drawings.set(modelKey(model), { version, text });
-    const status = shardPlanStatus(model, assignments, ranks, stored.metadata.generation ?? 1, text);
-    if (sameJson(stored["status"], status)) return;
-    const { name, namespace } = model;
-    const kept = await this.#options.client.apply(
-      shardPlanResource,
-      { metadata: { name, namespace }, status },
-      "status",
-    );
-    this.#keptPlans.set(modelKey(model), kept);
-  }
-
-  async #createRank({ world, object }: Observed, { placement, revision }: Plan, assignment: Assignment): Promise<void> {
-    const { client, events, image, imagePullPolicy } = this.#options;
-    const { facts } = world;
+  async #createRank({ model, facts, nodes }: World, plan: Plan, assignment: Assignment): Promise<void> {
+    const { placement, revision } = plan;
     if ("code" in facts || placement === undefined) return;
-    const model = plannedModel(world.model, placement);
     const node = present(
-      world.nodes.find(({ name }) => name === assignment.node),
+      nodes.find(({ name }) => name === assignment.node),
       "the plan places ranks on nodes of its world",
     );
-    if (!this.#services.has(model.uid)) {
-      await client.apply(SERVICES, modelService(model));
-      this.#services.add(model.uid);
-    }
-    if (node.deviceClass !== undefined) await client.apply(CLAIM_TEMPLATES, claimTemplate(node.deviceClass, model));
-    const config = rankConfigOf(model, facts, assignment, placement, node, hostOf(model, node));
-    const renewAfter = await this.#applySecret(model, assignment, config);
-    const pod = rankPod({
-      model,
-      assignment,
-      node,
-      revision,
-      neighbours: config.neighbours,
-      renewAfter,
-      image,
-      ...(imagePullPolicy === undefined ? {} : { imagePullPolicy }),
-    });
-    const made = await client.apply(PODS, pod);
-    this.#madePods.set(keyOf(made), made);
-    this.#repairs.made(modelKey(model), made.metadata.name);
-    const note = `${made.metadata.name} on ${node.name} of ${node.provider}, layers ${assignment.layers.start} to ${assignment.layers.end}`;
-    await events.record(shardedModelResource, asObject(object), {
-      type: "Normal",
-      reason: "RankCreated",
-      action: "CreateRank",
-      note,
-    });
-  }
-
-  /** What the rank is told, with a fresh certificate. Returns when that one is to be made anew. */
-  async #applySecret(model: ModelSpec, assignment: Assignment, config: RankConfig): Promise<string> {
-    const { client, clock, authority } = this.#options;
-    const identity = { kind: "rank", name: fullRankName(model, assignment) } as const;
-    const issued = await authority.issue(identity, { days: CERTIFICATE_DAYS, dns: [nodeDnsName(assignment.node)] });
-    await client.apply(SECRETS, rankSecret(model, assignment, config, issued));
-    return new Date(clock.wallMs() + RENEW_AFTER_DAYS * DAY_MS).toISOString();
+    await this.#ranks.make({ model: plannedModel(model, placement), facts, placement, revision, assignment, node });
+    this.#repairs.made(modelKey(model), rankName(model, assignment));
   }
 
   /** Running ranks take a new certificate up from their Secret; nothing restarts. */
@@ -309,8 +255,7 @@ export class KubeCluster implements Cluster {
       const after = pod?.metadata.annotations?.[RENEW_ANNOTATION];
       const node = nodes.find((each) => each.name === assignment.node);
       if (phase !== "Ready" || node === undefined || after === undefined || after > now) continue;
-      const config = rankConfigOf(model, facts, assignment, placement, node, hostOf(model, node));
-      const renewAfter = await this.#applySecret(model, assignment, config);
+      const renewAfter = await this.#ranks.renew({ model, facts, placement, assignment, node });
       const annotations = { [RENEW_ANNOTATION]: renewAfter };
       await client.patch(PODS, { namespace: model.namespace, name }, { metadata: { annotations } });
     }
@@ -322,7 +267,7 @@ export class KubeCluster implements Cluster {
     const key = `${namespace}/${name}`;
     const rank = world.ranks.find((each) => each.name === name);
     if (rank?.phase === "Failed" && this.#mustWait(key)) return;
-    const pod = stores.pods.get(key) ?? this.#madePods.get(key);
+    const pod = stores.pods.get(key) ?? this.#ranks.unseen(modelKey(world.model)).get(key);
     this.#repairs.takenAway(world, name);
     // The machine is gone: nobody is left to end the process in good order, and its name is needed elsewhere.
     const grace = rank?.phase === "Lost" ? { graceSeconds: 0 } : {};
@@ -330,9 +275,9 @@ export class KubeCluster implements Cluster {
     // its files already.
     await client.delete(SECRETS, { namespace, name });
     await client.delete(PODS, { namespace, name }, { uid: pod?.metadata.uid, ...grace });
-    this.#madePods.delete(key);
+    this.#ranks.deleted(modelKey(world.model), key);
     const type = rank?.phase === "Failed" || rank?.phase === "Lost" ? "Warning" : "Normal";
-    await events.record(shardedModelResource, asObject(object), {
+    events.record(shardedModelResource, asObject(object), {
       type,
       reason: "RankDeleted",
       action: "DeleteRank",
@@ -350,13 +295,25 @@ export class KubeCluster implements Cluster {
     return false;
   }
 
-  async #probe({ model }: World, { placement }: Plan, chain: number): Promise<void> {
+  /** Begins; whoever is told of the outcome looks at the model again. It may take a minute, and nobody waits for it. */
+  #probe({ model }: World, { placement }: Plan, chain: number): void {
     if (placement === undefined) return;
     const key = modelKey(model);
     const instance = chainInstance(model, placement, this.#podsOf(key), chain);
-    const outcome = await this.#options.probe(model, chain);
-    const others = (this.#probes.get(key) ?? []).filter((probe) => probe.chain !== chain);
-    this.#probes.set(key, [...others, { ...outcome, chain, instance }]);
+    const what = `${key} ${chain} ${instance}`;
+    if (this.#probing.has(what)) return;
+    this.#probing.add(what);
+    this.#options
+      .probe(model, chain)
+      .then(
+        (outcome) => {
+          const others = (this.#probes.get(key) ?? []).filter((probe) => probe.chain !== chain);
+          this.#probes.set(key, [...others, { ...outcome, chain, instance }]);
+          this.#options.onProbed(key, outcome.passed);
+        },
+        () => undefined, // we do not lead any more
+      )
+      .finally(() => this.#probing.delete(what));
   }
 
   /** The plan as written last, by us or as the copy has it: the spec's generation says which is newer. */
@@ -369,13 +326,7 @@ export class KubeCluster implements Cluster {
   }
 
   #podsOf(key: string): readonly KubeObject[] {
-    const { stores } = this.#options;
-    const made = this.#madePods.all();
-    // Once the copy has shown it, the copy alone says whether it is still there.
-    for (const [name, pod] of made) {
-      if (stores.pods.get(name)?.metadata.uid === pod.metadata.uid) this.#madePods.delete(name);
-    }
-    return podsOf(stores, key, this.#madePods.all());
+    return podsOf(this.#options.stores, key, this.#ranks.unseen(key));
   }
 
   /** What ranks that start say of themselves: a pod's status knows only that a probe failed. */
@@ -395,10 +346,11 @@ export class KubeCluster implements Cluster {
     this.#probes.delete(key);
     this.#pictures.delete(key);
     this.#keptPlans.delete(key);
-    this.#drawings.delete(key);
     this.#sleepers.forget(key);
     this.#repairs.forget(key);
     this.#options.brake.forget(key);
+    this.#ranks.forget(key);
+    this.#reports.forget(key);
   }
 }
 

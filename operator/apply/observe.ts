@@ -7,13 +7,10 @@ import { type KubeObject, keyOf } from "../kube/objects.ts";
 import { sameJson } from "../kube/same.ts";
 import { REGION_LABEL, nodeFactsOf } from "../plan/model-spec.ts";
 import { rankName } from "../plan/names.ts";
-import { bytesOn } from "../plan/footprint.ts";
 import { type Routed, ranksOn, routesOf, segmentsOf } from "../plan/routes.ts";
 import type { Assignment, ModelSpec, NodeFacts, RankState } from "../plan/types.ts";
 import { instanceOf, machineIsGone, machineIsReady, rankStateOf } from "./rank-state.ts";
 import { measuredDaysAgo } from "../local/measured-age.ts";
-import { isProposal } from "./labels.ts";
-import { assignmentsIn } from "./shard-plan.ts";
 import type { Stores } from "./stores.ts";
 
 // Stored objects have passed the schema, whose types are generated from the same file: here they are named, not checked.
@@ -25,18 +22,11 @@ export const asProvider = (object: KubeObject) => object as unknown as Provider;
 const machineOf = (stores: Stores, node: ShardNode): KubeObject | undefined =>
   stores.machines.get(node.spec.nodeName ?? node.metadata.name);
 
-export function providersIn(stores: Stores): readonly Provider[] {
-  return stores.providers.all().map(asProvider);
-}
-
-/** Pods of a model; `made` are those that we made and the copy has not caught up with. */
+/** Pods of a model; `made` are those of it that we made and the copy has not caught up with. */
 export function podsOf(stores: Stores, key: string, made: ReadonlyMap<string, KubeObject>): readonly KubeObject[] {
   const known = stores.pods.indexed(key);
   const names = new Set(known.map(keyOf));
-  const unseen = [...made].filter(
-    ([name, pod]) =>
-      !names.has(name) && `${pod.metadata.namespace}/${pod.metadata.labels?.["tessellate.dev/model"]}` === key,
-  );
+  const unseen = [...made].filter(([name]) => !names.has(name));
   return [...known, ...unseen.map(([, pod]) => pod)];
 }
 
@@ -50,41 +40,58 @@ export function rankStatesOf(stores: Stores, pods: readonly KubeObject[]): reado
   });
 }
 
-/**
- * Nodes that a model's ranks may be on, with the memory that other models leave. A node whose machine is gone is left
- * out, which moves its ranks; one that merely is not ready keeps them.
- */
-export function nodesFor(
-  stores: Stores,
-  key: string,
-  pods: readonly KubeObject[],
-  nowMs: number,
-): readonly NodeFacts[] {
-  const providers = providersIn(stores);
-  const others = stores.plans
-    .all()
-    .filter((plan) => keyOf(plan) !== key && !isProposal(plan) && !hasLeft(stores, plan))
-    .flatMap((plan) => assignmentsIn(asPlan(plan)));
-  const byNode = Map.groupBy(others, ({ node }: Assignment) => node);
-  return stores.shardNodes.all().flatMap((object) => {
-    const node = asNode(object);
-    if (object.metadata.deletionTimestamp !== undefined) return [];
-    const machine = machineOf(stores, node);
-    const pod = pods.find(({ metadata }) => metadata.labels?.["tessellate.dev/node"] === node.metadata.name);
-    if (machineIsGone(machine, pod)) return [];
-    const provider = providers.find(({ metadata }) => metadata.name === node.spec.provider);
-    const counts = stores.offers.whyNot(node, provider) === undefined;
-    const facts = nodeFactsOf(node, providers, machineIsReady(machine) && counts, measuredDaysAgo(node, nowMs));
-    const signer = node.spec.signer.target ?? stores.offers.signer ?? facts.signer;
-    const region = facts.region ?? machine?.metadata.labels?.[REGION_LABEL];
-    const freeBytes = facts.freeBytes - bytesOn(facts.name, byNode.get(facts.name) ?? []);
-    return [{ ...facts, freeBytes, signer, ...(region === undefined ? {} : { region }) }];
-  });
-}
+type KnownNode = {
+  readonly object: KubeObject;
+  readonly machine: KubeObject | undefined;
+  readonly provider: KubeObject | undefined;
+  readonly daysAgo: number | undefined;
+  readonly counts: boolean; // its provider has signed for it
+  readonly facts: NodeFacts;
+};
 
-/** It sleeps, and its last rank is gone: what its plan takes is free for others meanwhile. */
-const hasLeft = (stores: Stores, plan: KubeObject): boolean =>
-  asPlan(plan).spec.asleep !== undefined && stores.pods.indexed(keyOf(plan)).length === 0;
+/** What is known of each node, read anew only where one of its objects has changed. */
+export class NodesKnown {
+  readonly #known = new Map<string, KnownNode>();
+
+  /**
+   * Nodes that a model's ranks may be on, with the memory that other models leave. A node whose machine is gone is left
+   * out, which moves its ranks; one that merely is not ready keeps them.
+   */
+  for(stores: Stores, key: string, pods: readonly KubeObject[], nowMs: number): readonly NodeFacts[] {
+    const podOn = new Map(pods.toReversed().map((pod) => [pod.metadata.labels?.["tessellate.dev/node"], pod] as const));
+    return stores.shardNodes.all().flatMap((object) => {
+      const { name, deletionTimestamp } = object.metadata;
+      if (deletionTimestamp !== undefined) return [];
+      const machine = machineOf(stores, asNode(object));
+      if (machineIsGone(machine, podOn.get(name))) return [];
+      const facts = this.#factsOf(stores, object, machine, nowMs);
+      const takenBytes = stores.planned.besides(key, name);
+      return takenBytes === 0 ? [facts] : [{ ...facts, freeBytes: facts.freeBytes - takenBytes }];
+    });
+  }
+
+  /** What a node offers to all models together, as it was seen last. */
+  freeBytes(name: string): number {
+    return this.#known.get(name)?.facts.freeBytes ?? 0;
+  }
+
+  #factsOf(stores: Stores, object: KubeObject, machine: KubeObject | undefined, nowMs: number): NodeFacts {
+    const node = asNode(object);
+    const provider = stores.providers.get(node.spec.provider);
+    const daysAgo = measuredDaysAgo(node, nowMs);
+    const known = this.#known.get(object.metadata.name);
+    const counts = stores.offers.whyNot(node, provider && asProvider(provider)) === undefined;
+    const isSame = known?.object === object && known.machine === machine && known.provider === provider;
+    if (isSame && known.daysAgo === daysAgo && known.counts === counts) return known.facts;
+    const providers = provider === undefined ? [] : [asProvider(provider)];
+    const read = nodeFactsOf(node, providers, machineIsReady(machine) && counts, daysAgo);
+    const region = read.region ?? machine?.metadata.labels?.[REGION_LABEL];
+    const signer = node.spec.signer.target ?? stores.offers.signer ?? read.signer;
+    const facts = { ...read, signer, ...(region === undefined ? {} : { region }) };
+    this.#known.set(object.metadata.name, { object, machine, provider, daysAgo, counts, facts });
+    return facts;
+  }
+}
 
 /** The processes that a chain consists of now, by the plan's routes: a probe speaks of these and no others. */
 export function chainInstance(model: ModelSpec, routed: Routed, pods: readonly KubeObject[], chain: number): string {

@@ -10,9 +10,20 @@ import { asNode, asProvider } from "./observe.ts";
 import { machineIsReady } from "./rank-state.ts";
 import type { Stores } from "./stores.ts";
 
-type Doors = { readonly client: KubeClient; readonly clock: WallClock; readonly stores: Stores };
+type Doors = {
+  readonly client: KubeClient;
+  readonly clock: WallClock;
+  readonly stores: Stores;
+  /** Models of one namespace alone are looked at. */
+  readonly isNamespaced: boolean;
+};
 
-export async function reportProvider({ client, clock, stores }: Doors, name: string): Promise<void> {
+/** Of several operators with a namespace each none knows how many there are: they would overwrite one another for good. */
+const shardCountOf = ({ stores, isNamespaced }: Doors, place: string): { readonly shardCount?: number } =>
+  isNamespaced ? {} : { shardCount: stores.shardCount(place) };
+
+export async function reportProvider(doors: Doors, name: string): Promise<void> {
+  const { client, clock, stores } = doors;
   const object = stores.providers.get(name);
   if (object === undefined) return;
   const provider = asProvider(object);
@@ -24,13 +35,14 @@ export async function reportProvider({ client, clock, stores }: Doors, name: str
     observedGeneration: generation,
     ...(key?.ok ? { keyId: key.value.keyId } : {}),
     nodeCount: stores.shardNodes.indexed(name).length,
-    shardCount: shardCount(stores, "tessellate.dev/provider", name),
+    ...shardCountOf(doors, `provider/${name}`),
     conditions: condition === undefined ? [] : [{ ...condition, type: "Admitted" }],
   };
   if (!sameJson(before, status)) await client.apply(providerResource, { metadata: { name }, status }, "status");
 }
 
-export async function reportNode({ client, clock, stores }: Doors, name: string): Promise<void> {
+export async function reportNode(doors: Doors, name: string): Promise<void> {
+  const { client, clock, stores } = doors;
   const object = stores.shardNodes.get(name);
   if (object === undefined) return;
   const node = asNode(object);
@@ -38,7 +50,7 @@ export async function reportNode({ client, clock, stores }: Doors, name: string)
   const [condition] = withTimes(node.status?.conditions, [offer(stores, node)], generation, clock.wallMs());
   const status: ShardNodeStatus = {
     observedGeneration: generation,
-    shardCount: shardCount(stores, "tessellate.dev/node", name),
+    ...shardCountOf(doors, `node/${name}`),
     conditions: condition === undefined ? [] : [{ ...condition, type: "Ready" }],
   };
   const { measured: _, offer: __, devices: ___, ...before } = node.status ?? {}; // the node agent's
@@ -70,6 +82,3 @@ function offer(stores: Stores, node: ShardNode): NewCondition {
   if (why !== undefined) return no(why.code, why.detail);
   return { type: "Ready", status: "True", reason: "Offered", message: "may hold shards" };
 }
-
-const shardCount = (stores: Stores, label: string, value: string): number =>
-  stores.pods.all().filter(({ metadata }) => metadata.labels?.[label] === value).length;

@@ -58,7 +58,7 @@ export class Proposals {
     const metadata = { name, namespace, labels: proposalLabels(model), ownerReferences: [ownerOf(model)] };
     this.#kept.set(`${namespace}/${name}`, await client.apply(shardPlanResource, { metadata, spec }));
     if (before !== undefined && asPlan(before).spec.approval === approval) return;
-    await events.record(shardedModelResource, object, {
+    events.record(shardedModelResource, object, {
       type: "Normal",
       reason: "PlanProposed",
       action: "Plan",

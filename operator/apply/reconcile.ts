@@ -14,8 +14,17 @@ export async function reconcile(cluster: Cluster, planner: Planner, key: string)
     decided.actions.filter((action) => action.do === "probe"),
     decided.actions.filter((action) => action.do !== "probe"),
   ];
-  for (const action of quick) await cluster.perform(observed, decided, action);
+  for (const action of quick.filter((each) => each.do !== "create-rank"))
+    await cluster.perform(observed, decided, action);
+  await atOnce(
+    quick.filter((each) => each.do === "create-rank").map((each) => cluster.perform(observed, decided, each)),
+  );
   await cluster.report(observed, decided);
   for (const action of slow) await cluster.perform(observed, decided, action);
   return decided;
+}
+
+/** Waits for all, also where one fails: whoever looks next must not find work under way. Throws the first failure. */
+async function atOnce(works: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(works)) if (result.status === "rejected") throw result.reason;
 }

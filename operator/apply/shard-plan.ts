@@ -37,7 +37,7 @@ export function shardPlanSpec(
     })),
     ...(routes === undefined ? {} : { routes: routes.map(writtenRoute) }),
     ...(placement.basis === undefined ? {} : { basis: placement.basis }),
-    leftOut: [...leftOut],
+    leftOut: leftOutShown(leftOut),
     estimate: {
       millisecondsPerToken: estimate.millisecondsPerToken.toFixed(1),
       bottleneck: estimate.bottleneck,
@@ -47,6 +47,25 @@ export function shardPlanSpec(
     },
   };
 }
+
+/**
+ * Those that might have taken part first. Not all: a thousand nodes were a hundred kilobytes of each plan, and every
+ * change of any node a new version of every plan.
+ */
+function leftOutShown(leftOut: Placement["leftOut"]): Placement["leftOut"] {
+  const ruledOut = leftOut.filter(({ code }) => RULED_OUT.has(code));
+  return [...leftOut.filter(({ code }) => !RULED_OUT.has(code)), ...ruledOut].slice(0, LEFT_OUT_COUNT_MAX);
+}
+
+const LEFT_OUT_COUNT_MAX = 32;
+/** By the model's own wishes. */
+const RULED_OUT: ReadonlySet<string> = new Set([
+  "SelectorMismatch",
+  "ProviderDenied",
+  "ProviderNotAllowed",
+  "DeviceNotAllowed",
+  "RegionNotAllowed",
+]);
 
 /** What the planner counted with, so that it counts the same while the source is away. */
 function heldAs({ held = [] }: ReadFacts, quantization: string): Pick<ShardPlanSpec["model"], "held"> {

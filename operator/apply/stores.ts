@@ -20,6 +20,7 @@ import {
   modelKeyOfPlan,
 } from "./labels.ts";
 import type { Offers } from "./offers.ts";
+import { PlannedBytes } from "./planned-bytes.ts";
 import { objectAt } from "./rank-state.ts";
 
 /** What is to be reconciled: `model/<namespace>/<name>`, `provider/<name>`, `node/<name>`, `settlement/<name>`. */
@@ -32,8 +33,11 @@ export type StoresOptions = {
   readonly watchNamespace?: string | undefined; // of the models; left out: all
   /** Which nodes count. */
   readonly offers: Offers;
-  /** Later: nobody has touched it, but what it depends on may have changed. */
-  readonly onWork: (key: WorkKey, urgency?: Urgency) => void;
+  /**
+   * Soon: more of the kind will come in a moment. Later: nobody has touched it, but what it depends on may have changed.
+   * Idle: figures for people.
+   */
+  readonly onWork: (key: WorkKey, urgency?: Urgency | "soon") => void;
   /** What gateways and the ledger are told may have changed. */
   readonly onPicture: () => void;
   readonly onTrouble: (detail: string) => void;
@@ -49,6 +53,9 @@ export class Stores {
   readonly machines: Reflector; // Kubernetes Nodes
   readonly components: Reflector; // pods of gateways, the ledger and node agents
   readonly offers: Offers;
+  readonly #shardCounts = new Map<WorkKey, number>();
+  /** Memory that the plans take. */
+  readonly planned = new PlannedBytes();
   readonly #options: StoresOptions;
 
   constructor(options: StoresOptions) {
@@ -99,6 +106,11 @@ export class Stores {
     return [models, plans, pods, shardNodes, providers, settlements, machines, components];
   }
 
+  /** Rank pods of `node/<name>` or `provider/<name>`, of the namespaces that are watched. */
+  shardCount(place: WorkKey): number {
+    return this.#shardCounts.get(place) ?? 0;
+  }
+
   /** Runs until `signal` aborts; rejects only for a bug of ours. */
   async run(signal: AbortSignal): Promise<void> {
     await Promise.all(this.all.map((reflector) => reflector.run(signal)));
@@ -127,18 +139,33 @@ export class Stores {
     }
     this.#options.onPicture();
     if (change.type === "changed" && !specChanged(change)) return;
-    this.#options.onWork(`model/${keyOf(change.object)}`);
-    this.#unplacedModels(); // memory may have become free
+    if (change.type === "deleted") this.planned.remove(change.object);
+    else this.#countPlan(change.object);
+    this.#options.onWork(`model/${keyOf(change.object)}`, change.type === "deleted" ? "now" : "soon");
+    if (change.type !== "added") this.#unplacedModels(); // memory may have become free
   }
 
   #podChanged(change: Change): void {
     this.#options.onPicture();
     const key = modelKeyOfPod(change.object);
-    if (key !== undefined) this.#options.onWork(`model/${key}`);
+    // A model's pods come and become ready one after the other: one look at all of them will do.
+    const isUrgent = change.type === "deleted" || hasEnded(change.object);
+    if (key !== undefined) this.#options.onWork(`model/${key}`, isUrgent ? "now" : "soon");
     if (change.type === "changed") return;
     const labels = change.object.metadata.labels ?? {};
-    this.#options.onWork(`node/${labels["tessellate.dev/node"]}`);
-    this.#options.onWork(`provider/${labels["tessellate.dev/provider"]}`);
+    for (const place of [`node/${labels["tessellate.dev/node"]}`, `provider/${labels["tessellate.dev/provider"]}`]) {
+      this.#shardCounts.set(place, this.shardCount(place) + (change.type === "added" ? 1 : -1));
+      this.#options.onWork(place, "idle");
+    }
+    const plan = key === undefined ? undefined : this.plans.get(key);
+    if (plan !== undefined) this.#countPlan(plan);
+  }
+
+  /** One that sleeps takes nothing once its last rank is gone: that is free for others meanwhile. */
+  #countPlan(plan: KubeObject): void {
+    const sleeps = objectAt(plan, "spec")["asleep"] !== undefined;
+    if (sleeps && this.pods.indexed(keyOf(plan)).length === 0) this.planned.empty(plan);
+    else this.planned.put(plan);
   }
 
   #nodeChanged(change: Change): void {
@@ -197,6 +224,10 @@ const sameFindings = ({ object, before }: Changed): boolean => {
   const [now, then] = [objectAt(object, "status"), objectAt(before, "status")];
   return now["offer"] === then["offer"] && sameJson(now["measured"], then["measured"]);
 };
+
+const hasEnded = (pod: KubeObject): boolean =>
+  pod.metadata.deletionTimestamp !== undefined ||
+  ["Failed", "Succeeded"].includes(String(objectAt(pod, "status")["phase"]));
 
 const approvalOf = ({ metadata }: KubeObject): string | undefined => metadata.annotations?.[APPROVED_ANNOTATION];
 

@@ -1,6 +1,7 @@
 /**
  * Events for people: what the operator did to an object, and how its conditions turned. The same event again within a
- * few minutes raises the count of the first. An event that cannot be written is not worth an error.
+ * few minutes raises the count of the first. An event that cannot be written is not worth an error, and nobody waits for
+ * one: they are written one after the other, and while there is work to do they wait a little.
  */
 import { randomBytes } from "node:crypto";
 import type { WallClock } from "../clock.ts";
@@ -17,50 +18,93 @@ export type Happening = {
 
 const SERIES_MS = 6 * 60_000;
 const NOTE_LENGTH_MAX = 1_000;
-const REMEMBERED_COUNT_MAX = 1_000;
+const REMEMBERED_COUNT_MAX = 4_000;
+/** More than this are not worth their memory. */
+const WAITING_COUNT_MAX = 20_000;
+const BUSY_MS_MAX = 5_000;
+const LOOK_MS = 100;
+
+type Waiting = {
+  readonly resource: Resource;
+  readonly object: KubeObject;
+  readonly happening: Happening;
+  readonly atMs: number; // since 1970
+};
+
+export type EventRecorderOptions = {
+  readonly client: Pick<KubeClient, "create" | "patch">;
+  readonly clock: WallClock;
+  readonly instance: string; // this process, such as its pod's name
+  readonly onTrouble?: (detail: string) => void;
+  /** While this holds events wait, though not for long. */
+  readonly isBusy?: () => boolean;
+};
 
 type Known = { readonly name: string; readonly namespace: string; count: number; atMs: number };
 
 export class EventRecorder {
-  readonly #client: KubeClient;
-  readonly #clock: WallClock;
-  readonly #instance: string;
+  readonly #options: EventRecorderOptions;
   readonly #known = new Map<string, Known>();
-  readonly #onTrouble: (detail: string) => void;
+  readonly #waiting: Waiting[] = [];
+  #writing: Promise<void> | undefined;
+  #closed = false;
 
-  /** `instance`: this process, such as its pod's name. */
-  constructor(client: KubeClient, clock: WallClock, instance: string, onTrouble: (detail: string) => void = () => {}) {
-    this.#client = client;
-    this.#clock = clock;
-    this.#instance = instance;
-    this.#onTrouble = onTrouble;
+  constructor(options: EventRecorderOptions) {
+    this.#options = options;
   }
 
-  /** Writes an event about `object`. Never throws. */
-  async record(resource: Resource, object: KubeObject, happening: Happening): Promise<void> {
-    try {
-      await this.#write(resource, object, { ...happening, note: happening.note.slice(0, NOTE_LENGTH_MAX) });
-    } catch (error) {
-      this.#onTrouble(`event ${happening.reason}: ${error instanceof Error ? error.message : String(error)}`);
+  /** An event about `object` is written soon. Never throws. */
+  record(resource: Resource, object: KubeObject, happening: Happening): void {
+    if (this.#closed || this.#waiting.length >= WAITING_COUNT_MAX) return;
+    const atMs = this.#options.clock.wallMs();
+    const note = happening.note.slice(0, NOTE_LENGTH_MAX);
+    // Of the object only what names it: whole models would be kept alive.
+    const { name, namespace, uid } = object.metadata;
+    const metadata = { name, ...(namespace === undefined ? {} : { namespace }), ...(uid === undefined ? {} : { uid }) };
+    this.#waiting.push({ resource, object: { metadata }, happening: { ...happening, note }, atMs });
+    this.#writing ??= this.#writeAll().finally(() => (this.#writing = undefined));
+  }
+
+  /** Resolves once all that was recorded has been written, or could not be. */
+  async written(): Promise<void> {
+    while (this.#writing !== undefined) await this.#writing;
+  }
+
+  /** Resolves once nothing is written any more; what waited is dropped. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.written();
+  }
+
+  async #writeAll(): Promise<void> {
+    const { clock, isBusy = () => false } = this.#options;
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      while (isBusy() && clock.wallMs() - next.atMs < BUSY_MS_MAX && !this.#closed) await clock.sleep(LOOK_MS);
+      this.#waiting.shift();
+      if (this.#closed) continue;
+      await this.#write(next).catch((error: unknown) => {
+        const detail = error instanceof Error ? error.message : String(error);
+        this.#options.onTrouble?.(`event ${next?.happening.reason}: ${detail}`);
+      });
     }
   }
 
-  async #write(resource: Resource, object: KubeObject, happening: Happening): Promise<void> {
+  async #write({ resource, object, happening, atMs: nowMs }: Waiting): Promise<void> {
+    const { client, instance } = this.#options;
     const { name, namespace, uid } = object.metadata;
     const key = JSON.stringify([uid, happening.reason, happening.note]);
-    const nowMs = this.#clock.wallMs();
     const known = this.#known.get(key);
     if (known !== undefined && nowMs - known.atMs < SERIES_MS) {
       known.count += 1;
       known.atMs = nowMs;
-      await this.#client.patch(EVENTS, known, { series: { count: known.count, lastObservedTime: microTime(nowMs) } });
+      await client.patch(EVENTS, known, { series: { count: known.count, lastObservedTime: microTime(nowMs) } });
       return;
     }
-    const event = await this.#client.create(EVENTS, {
+    const event = await client.create(EVENTS, {
       metadata: { name: `${name}.${randomBytes(6).toString("hex")}`, namespace: namespace ?? "default" },
       eventTime: microTime(nowMs),
       reportingController: "tessellate.dev/operator",
-      reportingInstance: this.#instance,
+      reportingInstance: instance,
       ...happening,
       regarding: {
         apiVersion: apiVersionOf(resource),

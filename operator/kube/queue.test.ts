@@ -82,6 +82,20 @@ describe("WorkQueue", () => {
     expect([await queue.take(), await queue.take(), await queue.take()]).to.deep.equal(["b", "c", "a"]);
   });
 
+  it("gives what is idle when nothing else waits, or when it has waited for half a minute", async () => {
+    queue.add("figures", "idle");
+    queue.add("a");
+    queue.add("b", "later");
+    queue.add("b", "idle");
+    expect([await queue.take(), await queue.take(), await queue.take()]).to.deep.equal(["a", "b", "figures"]);
+    queue.add("old", "idle");
+    clock.advance(30_000);
+    for (let index = 0; index < 9; index++) queue.add(`n${index}`);
+    const taken: string[] = [];
+    while (queue.depth > 0) taken.push(String(await queue.take()));
+    expect(taken.indexOf("old")).to.be.within(1, 8);
+  });
+
   it("says how long each has waited, since it was asked for first", async () => {
     const waits: string[] = [];
     queue = new WorkQueue(clock, (key, waitedMs) => waits.push(`${key} ${waitedMs}`));

@@ -4,11 +4,15 @@
  *
  * What somebody changed goes before what is merely to be looked at again, such as every model after a node has changed:
  * a thousand of those do not keep the one waiting that a person looks at. Every eighth is of the latter all the same.
+ * What is idle, such as how many shards a node holds, waits until nothing else does, or for half a minute.
  */
 import type { Clock } from "../../core/clock.ts";
 import { BackOff } from "./back-off.ts";
 
-export type Urgency = "now" | "later";
+export type Urgency = "now" | "later" | "idle";
+
+const IDLE_MS_MAX = 30_000;
+const RANKS: Readonly<Record<Urgency, number>> = { now: 2, later: 1, idle: 0 };
 
 /** So many in a row that are urgent let one through that is not. */
 const URGENT_COUNT_MAX = 7;
@@ -16,7 +20,7 @@ const URGENT_COUNT_MAX = 7;
 export class WorkQueue {
   readonly #clock: Clock;
   readonly #onTake: (key: string, waitedMs: number) => void;
-  readonly #waiting = { now: new Set<string>(), later: new Set<string>() }; // in order of arrival
+  readonly #waiting = { now: new Set<string>(), later: new Set<string>(), idle: new Set<string>() }; // in order of arrival
   /** To be looked at, waiting or changed while in work; and since when. */
   readonly #dirty = new Map<string, { readonly urgency: Urgency; readonly sinceMs: number }>();
   readonly #inWork = new Set<string>();
@@ -34,15 +38,15 @@ export class WorkQueue {
 
   /** Keys that wait, those in work not counted. */
   get depth(): number {
-    return this.#waiting.now.size + this.#waiting.later.size;
+    return this.#waiting.now.size + this.#waiting.later.size + this.#waiting.idle.size;
   }
 
   add(key: string, urgency: Urgency = "now"): void {
     const known = this.#dirty.get(key);
-    if (this.#closed || known?.urgency === "now" || known?.urgency === urgency) return;
+    if (this.#closed || (known !== undefined && RANKS[known.urgency] >= RANKS[urgency])) return;
     this.#dirty.set(key, { urgency, sinceMs: this.#clock.monotonicMs() });
     if (this.#inWork.has(key)) return;
-    if (known !== undefined) this.#waiting[known.urgency].delete(key); // it has become urgent
+    if (known !== undefined) this.#waiting[known.urgency].delete(key); // it has become more urgent
     this.#offer(key, urgency);
   }
 
@@ -107,12 +111,20 @@ export class WorkQueue {
   }
 
   #next(): string | undefined {
-    const { now, later } = this.#waiting;
-    const isTurnOfLater = now.size === 0 || (this.#urgentCount >= URGENT_COUNT_MAX && later.size > 0);
+    const { now, later, idle } = this.#waiting;
+    const hasLate = later.size > 0 || this.#isOverdue(idle);
+    const isTurnOfLater = now.size === 0 || (this.#urgentCount >= URGENT_COUNT_MAX && hasLate);
     this.#urgentCount = isTurnOfLater ? 0 : this.#urgentCount + 1;
-    const [key] = isTurnOfLater ? later : now;
-    if (key !== undefined) (isTurnOfLater ? later : now).delete(key);
+    const keys = !isTurnOfLater ? now : later.size === 0 || this.#isOverdue(idle) ? idle : later;
+    const [key] = keys;
+    if (key !== undefined) keys.delete(key);
     return key;
+  }
+
+  #isOverdue(idle: ReadonlySet<string>): boolean {
+    const [oldest] = idle;
+    const sinceMs = oldest === undefined ? undefined : this.#dirty.get(oldest)?.sinceMs;
+    return sinceMs !== undefined && this.#clock.monotonicMs() - sinceMs >= IDLE_MS_MAX;
   }
 
   #begin(key: string): string {

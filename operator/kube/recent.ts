@@ -7,18 +7,25 @@ const LAG_MS = 10_000;
 
 export class Recent {
   readonly #clock: Clock;
-  readonly #entries = new Map<string, { readonly object: KubeObject; readonly untilMs: number }>();
+  readonly #entries = new Map<string, { readonly object: KubeObject; readonly untilMs: number }>(); // oldest first
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
+  get size(): number {
+    return this.#entries.size;
+  }
+
   set(key: string, object: KubeObject): void {
+    this.#entries.delete(key);
     this.#entries.set(key, { object, untilMs: this.#clock.monotonicMs() + LAG_MS });
+    this.#dropOld();
   }
 
   get(key: string): KubeObject | undefined {
-    return this.all().get(key);
+    this.#dropOld();
+    return this.#entries.get(key)?.object;
   }
 
   delete(key: string): void {
@@ -26,8 +33,15 @@ export class Recent {
   }
 
   all(): ReadonlyMap<string, KubeObject> {
-    const nowMs = this.#clock.monotonicMs();
-    for (const [key, { untilMs }] of this.#entries) if (untilMs <= nowMs) this.#entries.delete(key);
+    this.#dropOld();
     return new Map([...this.#entries].map(([key, { object }]) => [key, object]));
+  }
+
+  #dropOld(): void {
+    const nowMs = this.#clock.monotonicMs();
+    for (const [key, { untilMs }] of this.#entries) {
+      if (untilMs > nowMs) return;
+      this.#entries.delete(key);
+    }
   }
 }

@@ -33,6 +33,7 @@ export type ReflectorOptions = {
   /** Told of everything that went wrong and is being retried. */
   readonly onTrouble?: (detail: string) => void;
   readonly indexBy?: (object: KubeObject) => string | undefined;
+  readonly isMetadataOnly?: boolean; // names, labels and versions are all that is wanted of each object
   readonly pageCount?: number; // objects in a page of a list
   readonly watchSeconds?: number; // after which the server ends a watch; jittered upwards by as much again
   readonly silenceMs?: number; // without a byte, after which a connection is given up
@@ -52,6 +53,7 @@ const GRACE_MS = 2_000;
 const BACKWARDS_COUNT_MAX = 5;
 /** Names and versions are all that a check needs; the server leaves the rest away. */
 const METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+const METADATA_OF_ONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
 /** For how long at most a reflector of `objectCount` objects misses a change, while lists are answered in `listMs`. */
 export function blindMsMax(
@@ -160,7 +162,7 @@ export class Reflector {
 
   async #list(signal: AbortSignal): Promise<void> {
     this.counts.lists += 1;
-    const { objects, version } = await this.#pages(signal);
+    const { objects, version } = await this.#pages(signal, this.#options.isMetadataOnly ? METADATA_ONLY : undefined);
     if (isOlder(version, this.#newest) && (this.#backwardsCount += 1) < BACKWARDS_COUNT_MAX)
       throw new Error(`a list as of ${version} is older than ${this.#newest}, which was seen already`);
     this.#backwardsCount = 0;
@@ -212,7 +214,8 @@ export class Reflector {
       const query = { watch: true, allowWatchBookmarks: true, resourceVersion, timeoutSeconds, labelSelector };
       const path = pathOf(resource, { namespace });
       const either = AbortSignal.any([signal, givenUp.signal]);
-      const response = await client.open({ method: "GET", path, query, signal: either });
+      const how = this.#options.isMetadataOnly ? { accept: METADATA_OF_ONE } : {};
+      const response = await client.open({ method: "GET", path, query, signal: either, ...how });
       for await (const line of linesOf(response, () => this.#heard(timer))) {
         if (givenUp.signal.aborted) break;
         this.#take(line);

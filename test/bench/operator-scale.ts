@@ -5,8 +5,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { shardedModelResource } from "../../core/gen/crds/shardedmodel.ts";
 import { shardNodeResource } from "../../core/gen/crds/shardnode.ts";
-import { PODS, pathOf, type KubeObject } from "../../operator/kube/objects.ts";
-import { linesOf, parseEvent } from "../../operator/kube/watch-lines.ts";
+import { asModel } from "../../operator/apply/observe.ts";
+import { systemClock } from "../../operator/clock.ts";
+import { type KubeObject, PODS } from "../../operator/kube/objects.ts";
+import { Reflector } from "../../operator/kube/reflector.ts";
 import { type OperatorProcess, startOperatorProcess } from "../cluster/operator-process.ts";
 import { type ReadyPods, startReadyPods } from "../cluster/ready-pods.ts";
 import {
@@ -22,7 +24,7 @@ import { memoryOf } from "./machine.ts";
 
 export const SIZES = [10, 30, 100, 300, 1_000] as const;
 const NODE_COUNT = 1_000;
-const PATIENCE_MS = 280_000;
+const PATIENCE_MS = 120_000;
 const REST_MS = 20_000;
 /** No event for so long: it has come to rest. */
 const QUIET_MS = 1_500;
@@ -238,21 +240,17 @@ type Readiness = { readyCount(): number; stop(): Promise<void> };
 async function followModels({ client }: ScaleWorld): Promise<Readiness> {
   const ready = new Set<string>();
   const stop = new AbortController();
-  const query = { watch: true, timeoutSeconds: 3_600 };
-  const watch = await client.open({ method: "GET", path: pathOf(shardedModelResource), query, signal: stop.signal });
-  const follow = async () => {
-    for await (const line of linesOf(watch, () => undefined)) {
-      const event = parseEvent(line);
-      if (event.type === "BOOKMARK") continue;
-      const isReady =
-        event.type !== "DELETED" && /"type":"Ready"[^}]*"status":"True"|"status":"True"[^}]*"type":"Ready"/.test(line);
-      if (isReady) ready.add(event.object.metadata.name);
-      else ready.delete(event.object.metadata.name);
-    }
-  };
-  const running = follow().catch((error: unknown) => {
-    if (!stop.signal.aborted) throw error;
+  const reflector = new Reflector({
+    ...{ client, clock: systemClock(), resource: shardedModelResource },
+    onChange: ({ type, object }) => {
+      const { conditions = [] } = asModel(object).status ?? {};
+      const isReady = type !== "deleted" && conditions.some((each) => each.type === "Ready" && each.status === "True");
+      if (isReady) ready.add(object.metadata.name);
+      else ready.delete(object.metadata.name);
+    },
   });
+  const running = reflector.run(stop.signal);
+  await reflector.firstList;
   return {
     readyCount: () => ready.size,
     async stop() {

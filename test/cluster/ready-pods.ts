@@ -4,9 +4,10 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { RANK_SELECTOR } from "../../operator/apply/labels.ts";
+import { systemClock } from "../../operator/clock.ts";
 import type { KubeClient } from "../../operator/kube/client.ts";
 import { type KubeObject, PODS, pathOf } from "../../operator/kube/objects.ts";
-import { linesOf, parseEvent } from "../../operator/kube/watch-lines.ts";
+import { Reflector } from "../../operator/kube/reflector.ts";
 
 export type ReadyPods = {
   /** Pods there are now, and how many were ever seen. */
@@ -18,7 +19,7 @@ export type ReadyPods = {
 };
 
 const LINE_COUNT = 16;
-const METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const TIMEOUT_MS = 30_000;
 const now = () => new Date().toISOString().replace(/\.\d+Z/, "Z");
 
 export async function startReadyPods(client: KubeClient): Promise<ReadyPods> {
@@ -37,23 +38,19 @@ export async function startReadyPods(client: KubeClient): Promise<ReadyPods> {
       counts.reportedCount += 1;
     }
   };
-  const query = { watch: true, labelSelector: RANK_SELECTOR, timeoutSeconds: 3_600 };
-  const path = pathOf(PODS);
-  const watch = await client.open({ method: "GET", path, query, accept: METADATA_ONLY, signal: stop.signal });
-  const follow = async () => {
-    for await (const text of linesOf(watch, () => undefined)) {
-      const event = parseEvent(text);
-      if (event.type === "DELETED") counts.count -= 1;
-      if (event.type !== "ADDED") continue;
+  const reflector = new Reflector({
+    ...{ client, clock: systemClock(), resource: PODS, labelSelector: RANK_SELECTOR, isMetadataOnly: true },
+    onChange: ({ type, object }) => {
+      if (type === "deleted") counts.count -= 1;
+      if (type !== "added") return;
       counts.count += 1;
       counts.seenCount += 1;
-      waiting.push(event.object);
+      waiting.push(object);
       idle.shift()?.();
-    }
-  };
-  const running = follow().catch((error: unknown) => {
-    if (!stop.signal.aborted) throw error;
+    },
   });
+  const running = reflector.run(stop.signal);
+  await reflector.firstList;
   const lines = Array.from({ length: LINE_COUNT }, line);
   return Object.assign(counts, {
     async stop() {
@@ -76,6 +73,7 @@ async function report(client: KubeClient, { metadata }: KubeObject, index: numbe
     path: pathOf(PODS, { namespace, name, subresource: "status" }),
     body: { status },
     contentType: "application/merge-patch+json",
+    signal: AbortSignal.timeout(TIMEOUT_MS),
   });
   for await (const _ of response); // what came of it is of no interest
 }

@@ -130,9 +130,15 @@ describe("the operator's client on a real API server", function () {
   it("writes events that kubectl shows, and counts the same one up", async () => {
     const object = await client.create(CONFIG_MAPS, configMap("noted", {}));
     const troubles: string[] = [];
-    const recorder = new EventRecorder(client, clock, "contract-test", (detail) => troubles.push(detail));
+    const recorder = new EventRecorder({
+      client,
+      clock,
+      instance: "contract-test",
+      onTrouble: (detail) => troubles.push(detail),
+    });
     const happening = { type: "Warning", reason: "Tested", action: "Test", note: "something to see" } as const;
-    for (let time = 0; time < 3; time++) await recorder.record(CONFIG_MAPS, object, happening);
+    for (let time = 0; time < 3; time++) recorder.record(CONFIG_MAPS, object, happening);
+    await recorder.written();
     expect(troubles).to.deep.equal([]);
     const { items } = (await client.request({
       method: "GET",
