@@ -61,14 +61,12 @@ export class Reports {
     const status = { ...modelStatus(world, plan, before, clock.wallMs()), ...fields };
     if (sameJson(before, status)) return;
     if (isMatterOfDegree(before, status) && this.#mayWait(key)) return;
-    try {
-      const written = await client.apply(shardedModelResource, { metadata: { name, namespace }, status }, "status");
-      this.#told.set(key, written);
-      this.#toldAtMs.set(key, clock.monotonicMs());
-    } catch (error) {
-      if (isStatus(error, 404)) return; // deleted while it was looked at
-      throw error;
-    }
+    const written = await client
+      .apply(shardedModelResource, { metadata: { name, namespace }, status }, "status")
+      .catch(unlessGone);
+    if (written === undefined) return;
+    this.#told.set(key, written);
+    this.#toldAtMs.set(key, clock.monotonicMs());
     onTold();
     for (const { type, status: value, reason, message } of turned(before?.conditions, plan.conditions)) {
       const warns = isTrouble(type, value, reason);
@@ -107,7 +105,9 @@ export class Reports {
       if (this.#mayWait(what)) return undefined;
     }
     const { name, namespace } = model;
-    return this.#options.client.apply(shardPlanResource, { metadata: { name, namespace }, status }, "status");
+    return this.#options.client
+      .apply(shardPlanResource, { metadata: { name, namespace }, status }, "status")
+      .catch(unlessGone);
   }
 
   forget(key: string): void {
@@ -125,6 +125,11 @@ export class Reports {
     this.#toldAtMs.set(what, nowMs);
     return false;
   }
+}
+
+/** Deleted while it was looked at, which is no trouble. */
+function unlessGone(error: unknown): undefined {
+  if (!isStatus(error, 404)) throw error;
 }
 
 const planOf = (key: string): string => `plan of ${key}`;
