@@ -10,13 +10,13 @@ import { shardNodeResource } from "../core/gen/crds/shardnode.ts";
 import { OPERATOR } from "../core/identity.ts";
 import { parsePublicKey } from "../core/keys.ts";
 import { isJsonObject } from "../core/json.ts";
-import { parseProgress } from "../core/read-progress.ts";
 import { valueOrThrow } from "../core/result.ts";
 import { type Authority, writeCertificate } from "../core/wire/authority.ts";
 import { type Tls, installationOf, openTls } from "../core/wire/tls.ts";
 import { keepComponentCertificates, openAuthority } from "./apply/authority.ts";
 import { BrakeBook } from "./apply/brake-book.ts";
-import { KubeCluster, type Prober, type RankWords } from "./apply/kube-cluster.ts";
+import { KubeCluster, type Prober } from "./apply/kube-cluster.ts";
+import { askRank } from "./apply/ask-rank.ts";
 import { COMPONENT_LABEL } from "./apply/labels.ts";
 import { asModel, asNode, asProvider } from "./apply/observe.ts";
 import { Offers } from "./apply/offers.ts";
@@ -400,27 +400,6 @@ const agentsIn = (stores: Stores): readonly AgentPod[] =>
     if (provider === undefined || typeof machine !== "string") return [];
     return [{ name: metadata.name, provider, machine, address: componentIn(pod, "agent")[0]?.address }];
   });
-
-const ASK_TIMEOUT_MS = 1_000;
-const ANSWER_LENGTH_MAX = 500;
-
-/**
- * A rank's `/readyz`: one line that says why it is not ready, and how far it has read. Best effort; the pod's status has
- * the word that counts.
- */
-export async function askRank(metricsAddress: string): Promise<RankWords | undefined> {
-  try {
-    const response = await fetch(`http://${metricsAddress}/readyz`, { signal: AbortSignal.timeout(ASK_TIMEOUT_MS) });
-    const text = (await response.text()).trim();
-    // Attacker: a rank runs on somebody else's machine; what it says is shown to people, cut short and on one line.
-    if (response.ok || text === "") return undefined;
-    const progress = parseProgress((name) => response.headers.get(name));
-    const detail = text.slice(0, ANSWER_LENGTH_MAX).replace(/\p{Cc}+/gu, " ");
-    return { detail, ...(progress === undefined ? {} : { progress }) };
-  } catch {
-    return undefined;
-  }
-}
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
