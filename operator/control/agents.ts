@@ -42,7 +42,8 @@ const LOOK_MS = 15_000;
 /** While something is being measured, or has just failed. */
 const SOON_MS = 3_000;
 const TIMEOUT_MS = 5_000;
-const LOOKS_AT_ONCE_MAX = 16;
+/** New ones begin once a tick: enough for some thousand agents to be asked within their time. */
+const LOOKS_AT_ONCE_MAX = 256;
 /** Others to measure the way to: all of a small installation; of a large one, those nearest by name around. */
 const PEER_COUNT_MAX = 64;
 

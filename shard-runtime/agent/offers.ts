@@ -22,18 +22,21 @@ export function offerBook(options: {
   readonly wallMs: () => number;
 }): OfferBook {
   const { provider, machine, tls, keys, wallMs } = options;
-  const made = new Map<string, { readonly bytes: Buffer; readonly renewAtMs: number; readonly installation: string }>();
+  const made = new Map<string, { readonly bytes: Buffer; readonly renewAtMs: number; readonly madeFor: string }>();
   return {
     of: async (node) => {
+      const key = await keys.identify();
+      if (!key.ok) return key;
       const installation = installationOf(readFileSync(tls.files.caFile));
+      // A signer that was started anew may have another key, and an operator another authority.
+      const madeFor = `${installation} ${key.value.keyId}`;
       const known = made.get(node);
-      if (known !== undefined && known.installation === installation && wallMs() < known.renewAtMs)
-        return ok(known.bytes);
+      if (known?.madeFor === madeFor && wallMs() < known.renewAtMs) return ok(known.bytes);
       const validUntil = new Date(wallMs() + VALID_DAYS * DAY_MS).toISOString().replace(/\.\d+Z$/, "Z");
       const signed = await keys.sign(offerStatement({ provider, node, machine, installation, validUntil }));
       if (!signed.ok) return signed;
       const bytes = Buffer.from(envelopeBytes(signed.value));
-      made.set(node, { bytes, renewAtMs: wallMs() + (VALID_DAYS / 2) * DAY_MS, installation });
+      made.set(node, { bytes, renewAtMs: wallMs() + (VALID_DAYS / 2) * DAY_MS, madeFor });
       return ok(bytes);
     },
   };
