@@ -1,6 +1,6 @@
 /**
  * `npm run bench -- NAME [--save]`: each bench prints what it finds, and one JSON line last. `--save` keeps the line in
- * docs/benches/NAME.json and makes the tables of docs/benches.md anew; `npm run bench -- tables` does only that, and
+ * docs/benches/ under the result's own name and makes the tables of docs/benches.md anew; `npm run bench -- tables` does only that, and
  * `npm run bench -- all` runs those that have requirements, one after the other. `npm run bench -- plan --case FILE.json`
  * answers one planning problem and prints nothing else.
  */
@@ -49,7 +49,7 @@ async function runOne(bench: string): Promise<void> {
   console.log(`\n${markdownOf(result)}\n`);
   if (args.includes("--save")) {
     await mkdir(DOCS, { recursive: true });
-    await writeFile(join(DOCS, `${bench}.json`), `${JSON.stringify(result)}\n`);
+    await writeFile(join(DOCS, `${result.bench}.json`), `${JSON.stringify(result)}\n`);
     await writeTables();
   }
   console.error(`${bench} took ${Math.round((performance.now() - start) / 1000)} s`);

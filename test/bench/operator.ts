@@ -1,8 +1,11 @@
 /**
- * `npm run bench -- operator [--soak MINUTES | --crashes | --relist | --plan-lag]`: the operator's foundations against a real API server
- * on this machine. With `--soak` only the reflector is looked at, for that long, with a fault every 5 s; with `--crashes` only
- * what becomes of a model when the operator crashes after any of its writes, which takes ten minutes; with `--plan-lag` how late the loop is while it plans,
- * for which no API server is needed.
+ * `npm run bench -- operator`: the operator's foundations against a real API server on this machine, ten minutes of it.
+ * One part alone, for longer, and saved under a name of its own:
+ *   --soak MINUTES     the reflector, with a fault every 5 s
+ *   --crashes          what becomes of a model when the operator crashes after any of its writes; ten minutes
+ *   --relist           ten thousand pods listed anew
+ *   --plan-lag         how late the loop is while a plan is made; needs no API server
+ *   --scale [MODELS]   models beside a bare loop that creates the same pods; all sizes without a number
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ControlPlane, startControlPlane } from "../cluster/control-plane.ts";
@@ -22,18 +25,26 @@ const say = (line: string) => console.error(line);
 export async function run(args: readonly string[]): Promise<BenchResult> {
   const at = args.indexOf("--soak");
   const minutes = at < 0 ? 1 : Number(args[at + 1]);
-  const only = at >= 0 ? soaked : args.includes("--relist") ? relisted : undefined;
   if (!(minutes > 0)) throw new Error("--soak wants minutes, such as 60");
-  const facts = machineFacts();
-  if (args.includes("--crashes")) return resultOf(facts, [await crashed()]);
-  if (args.includes("--plan-lag")) return resultOf(facts, [await plannedBeside()]);
-  if (args.includes("--scale")) return resultOf(facts, [await scaled(sizesIn(args))]);
+  const result = resultOf(machineFacts());
+  if (args.includes("--crashes")) return result("operator-crashes", [await crashed()]);
+  if (args.includes("--plan-lag")) return result("operator-plan-lag", [await plannedBeside()]);
+  if (args.includes("--scale")) return result("operator-scale", [await scaled(sizesIn(args))]);
+  if (at >= 0) return result("operator-soak", await inTurn([soaked], minutes));
+  if (args.includes("--relist")) return result("operator-relist", await inTurn([relisted], minutes));
+  return result("operator", await inTurn([soaked, led, relisted], minutes));
+}
+
+type Part = (cluster: ControlPlane, minutes: number) => Promise<Found>;
+
+/** The parts one after the other, with one API server. */
+async function inTurn(parts: readonly Part[], minutes: number): Promise<readonly Found[]> {
   const cluster = await startControlPlane();
   try {
     await sleep(1_000); // whatever starts up beside it
     const found: Found[] = [];
-    for (const part of only === undefined ? [soaked, led, relisted] : [only]) found.push(await part(cluster, minutes));
-    return resultOf(facts, found);
+    for (const part of parts) found.push(await part(cluster, minutes));
+    return found;
   } finally {
     await cluster.stop();
   }
@@ -45,13 +56,15 @@ function sizesIn(args: readonly string[]): readonly number[] {
   return size > 0 ? [size] : SIZES;
 }
 
-const resultOf = (facts: ReturnType<typeof machineFacts>, found: readonly Found[]): BenchResult => ({
-  bench: "operator",
-  ...facts,
-  requirements: found.flatMap(({ requirements }) => requirements),
-  table: [["what", "figure"], ...found.flatMap(({ table }) => table)],
-  notes: found.flatMap(({ notes }) => notes),
-});
+const resultOf =
+  (facts: ReturnType<typeof machineFacts>) =>
+  (bench: string, found: readonly Found[]): BenchResult => ({
+    bench,
+    ...facts,
+    requirements: found.flatMap(({ requirements }) => requirements),
+    table: [["what", "figure"], ...found.flatMap(({ table }) => table)],
+    notes: found.flatMap(({ notes }) => notes),
+  });
 
 type Found = Pick<BenchResult, "requirements" | "table" | "notes">;
 
