@@ -93,6 +93,7 @@ describe("what is asked of models", function () {
 
   it("is known of every gateway, and told where it is news", async () => {
     const [one, two] = [await aGateway(), await aGateway()];
+    expect(watch.of(KEY), "before anybody was looked for").to.deep.equal([undefined]);
     watch.follow([component(one), component(two)]);
     await until(() => one.calls.length + two.calls.length === 2);
     expect(watch.of(KEY)).to.deep.equal([undefined, undefined]);

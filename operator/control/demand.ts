@@ -43,6 +43,7 @@ export class DemandWatch {
   readonly #options: DemandWatchOptions;
   readonly #lines = new Map<string, Line>(); // by address
   readonly #known = new Map<string, string>(); // by model: what was said last, as planning goes by it
+  #isBegun = false;
 
   constructor(options: DemandWatchOptions) {
     this.#options = options;
@@ -50,6 +51,7 @@ export class DemandWatch {
 
   /** The gateways that there are now. */
   follow(gateways: readonly Component[]): void {
+    this.#isBegun = true;
     const addresses = new Set(gateways.map(({ address }) => address));
     for (const [address, line] of this.#lines) {
       line.stays = addresses.has(address);
@@ -58,8 +60,9 @@ export class DemandWatch {
     for (const gateway of gateways) if (!this.#lines.has(gateway.address)) this.#listen(gateway);
   }
 
-  /** One for each gateway; undefined where it says nothing of the model. */
+  /** One for each gateway; undefined where it says nothing of the model, or which there are is not known yet. */
   of(key: string): readonly (GatewayReport | undefined)[] {
+    if (!this.#isBegun) return [undefined];
     return [...this.#lines.values()].map((line) => (this.#isSilent(line) ? undefined : line.reports.get(key)));
   }
 
