@@ -10,8 +10,8 @@ import { generatedShare } from "../../operator/plan/estimate.ts";
 import { problemOf } from "../../operator/plan/place.ts";
 import { plan } from "../../operator/plan/plan.ts";
 import { groundsOf, sitesOf } from "../../operator/plan/sites.ts";
-import { flowBound } from "../../operator/plan/tiling/bound.ts";
 import { MICRO, fieldOf } from "../../operator/plan/tiling/field.ts";
+import { Judge } from "../../operator/plan/tiling/judge.ts";
 import { tile } from "../../operator/plan/tiling/tile.ts";
 import { type BenchResult, atLeast, atMost, rounded } from "./figures.ts";
 import { machineFacts } from "./machine.ts";
@@ -151,7 +151,7 @@ function measurePlan(nodeCount: number, chainCount: number): WholeGrowth {
   const seconds = rounded((performance.now() - start) / 1000);
   const megabytes = Math.round(process.memoryUsage().rss / 1e6);
   const grounds = groundsOf(world.model, world.facts, world.nodes);
-  const bound = (flowBound(fieldOf(problemOf(grounds, sitesOf(grounds)))) / MICRO) * generatedShare(grounds);
+  const bound = (new Judge(fieldOf(problemOf(grounds, sitesOf(grounds)))).bound / MICRO) * generatedShare(grounds);
   const share = rounded((placement?.estimate.tokensPerSecond ?? 0) / bound);
   console.error(`plan, ${nodeCount} nodes, ${chainCount} chains: ${seconds} s, ${megabytes} MB, ${share} of the bound`);
   return { siteCount: nodeCount, chainCount, seconds, megabytes, share };

@@ -125,32 +125,78 @@ function keepsRules(field: Field, state: State, { sites, width, seconds, provide
 
 /** How much each of these paths carries when all of them together carry the most. */
 export function flowsOf(field: Field, state: State, paths: readonly Path[]): readonly number[] {
-  if (isApart(paths)) return paths.map(({ width }) => width);
-  const users = usersOf(paths);
+  const users = usersOf(field, paths);
+  const most = mostOf(field, paths, users);
+  return isFree(field, state, paths, users, most) ? most.map(Math.floor) : packed(field, state, paths, users, most);
+}
+
+/** What each would carry if all it shares with others were wide enough: sessions are dealt out evenly. */
+function mostOf(field: Field, paths: readonly Path[], users: Uint16Array): readonly number[] {
+  return paths.map(({ sites, width, seconds }) => {
+    let crowd = 1;
+    for (const site of sites) crowd = Math.max(crowd, users[site] ?? 1);
+    return crowd === 1 ? width : Math.min(width, sessionRate(field, seconds) / crowd);
+  });
+}
+
+/** Whether all of them together fit through whatever several of them share. */
+function isFree(
+  field: Field,
+  state: State,
+  paths: readonly Path[],
+  users: Uint16Array,
+  most: readonly number[],
+): boolean {
+  const passing = new Float64Array(users.length);
+  paths.forEach(({ sites }, index) => {
+    for (const site of sites) passing[site] = (passing[site] ?? 0) + (most[index] ?? 0);
+  });
+  return paths.every(({ sites }) =>
+    sites.every((site, hop) => {
+      if ((users[site] ?? 0) < 2) return true;
+      const all = passing[site] ?? 0;
+      return sharedLimits(field, state, sites, hop).every(([, limit]) => all <= limit);
+    }),
+  );
+}
+
+/** Of a hop that others may share: what it goes by, by name, and how much passes there. */
+function sharedLimits(
+  field: Field,
+  state: State,
+  sites: readonly number[],
+  hop: number,
+): readonly (readonly [name: string, limit: number])[] {
+  const { entry, exit } = field.problem.links;
+  const site = sites[hop] ?? 0;
+  const before = sites[hop - 1];
+  const inward = before === undefined ? entry(siteAt(field, site)) : linkBetween(field, before, site);
+  const limits: (readonly [string, number])[] = [
+    [`at ${site}`, rateAt(field, site, startAt(state, site), endAt(state, site))],
+    [`${before ?? "entry"} to ${site}`, micro(inward.tokensPerSecond)],
+  ];
+  if (hop === sites.length - 1) limits.push([`${site} to exit`, micro(exit(siteAt(field, site)).tokensPerSecond)]);
+  return limits;
+}
+
+function packed(
+  field: Field,
+  state: State,
+  paths: readonly Path[],
+  users: Uint16Array,
+  most: readonly number[],
+): readonly number[] {
   const rows = new Map<string, number>();
-  const limits: number[] = [];
-  const row = (name: string, limit: number): number => {
-    const known = rows.get(name);
-    if (known !== undefined) return known;
-    rows.set(name, limits.length);
-    limits.push(limit);
-    return limits.length - 1;
-  };
-  const columns = paths.map(({ sites, seconds }, index) => {
-    const crowd = sites.reduce((most, site) => Math.max(most, users.get(site) ?? 1), 1);
-    const inSessions = sessionRate(field, seconds) / crowd;
-    const takes: number[] = Number.isFinite(inSessions) ? [row(`all of ${index}`, inSessions)] : [];
-    sites.forEach((site, index) => {
-      const rate = rateAt(field, site, startAt(state, site), endAt(state, site));
-      takes.push(row(`at ${site}`, rate));
-      const before = sites[index - 1];
-      const from =
-        before === undefined ? field.problem.links.entry(siteAt(field, site)) : linkBetween(field, before, site);
-      const inward = micro(from.tokensPerSecond);
-      if (inward < rate) takes.push(row(`${before ?? "entry"} to ${site}`, inward));
-      if (index < sites.length - 1) return;
-      const outward = micro(field.problem.links.exit(siteAt(field, site)).tokensPerSecond);
-      if (outward < rate) takes.push(row(`${site} to exit`, outward));
+  const limits = [...most];
+  const columns = paths.map(({ sites }, index) => {
+    const takes = [index];
+    sites.forEach((site, hop) => {
+      if ((users[site] ?? 0) < 2) return;
+      for (const [name, limit] of sharedLimits(field, state, sites, hop)) {
+        const row = rows.get(name) ?? limits.push(limit) - 1;
+        rows.set(name, row);
+        takes.push(row);
+      }
     });
     return takes;
   });
@@ -158,9 +204,9 @@ export function flowsOf(field: Field, state: State, paths: readonly Path[]): rea
 }
 
 /** How many of these paths pass each site. */
-function usersOf(paths: readonly Path[]): ReadonlyMap<number, number> {
-  const users = new Map<number, number>();
-  for (const { sites } of paths) for (const site of sites) users.set(site, (users.get(site) ?? 0) + 1);
+function usersOf(field: Field, paths: readonly Path[]): Uint16Array {
+  const users = new Uint16Array(field.sites.length);
+  for (const { sites } of paths) for (const site of sites) users[site] = (users[site] ?? 0) + 1;
   return users;
 }
 
@@ -181,7 +227,7 @@ export function choose(field: Field, state: State, paths: readonly Path[]): Chos
   if (paths.length < Math.max(1, field.mayRepeat ? 1 : (chainCount ?? 1))) return undefined;
   if (chainCount === undefined) return chooseFree(field, state, paths);
   const most = chooseOf(field, state, paths, Math.min(chainCount, paths.length));
-  if (!field.mayRepeat || (most !== undefined && isApart(most.paths))) return most;
+  if (!field.mayRepeat || (most !== undefined && isApart(field, most.paths))) return most;
   const counts = chainCount <= FEWER_TRIED_MAX ? Array.from({ length: chainCount - 1 }, (_, index) => index + 1) : [1];
   const fewer = counts.filter((count) => count < paths.length).map((count) => chooseOf(field, state, paths, count));
   let best = most;
@@ -203,7 +249,7 @@ export function servedBy({ problem: { chainCount }, mayRepeat }: Field, { paths,
     : total;
 }
 
-const isApart = (paths: readonly Path[]): boolean => [...usersOf(paths).values()].every((count) => count === 1);
+const isApart = (field: Field, paths: readonly Path[]): boolean => usersOf(field, paths).every((count) => count < 2);
 
 function chooseOf(field: Field, state: State, paths: readonly Path[], chainCount: number): Chosen | undefined {
   const { aim } = field.problem;
@@ -217,7 +263,8 @@ function chooseOf(field: Field, state: State, paths: readonly Path[], chainCount
   };
   let best: Chosen | undefined;
   const consider = (choice: readonly Path[]): void => {
-    if (!survives(field, choice)) return;
+    const isQuickest = aim.kind === "latency" && (best === undefined || slowest(choice) <= slowest(best.paths));
+    if (!survives(field, choice) || !(isQuickest || mayCarryMore(field, choice, best))) return;
     const chosen = { paths: choice, flows: flowsOf(field, state, choice) };
     if (better(chosen, best)) best = chosen;
   };
@@ -226,6 +273,10 @@ function chooseOf(field: Field, state: State, paths: readonly Path[], chainCount
   else for (const choice of likely(field, state, paths, chainCount)) consider(choice);
   return best;
 }
+
+/** Whether more than the best could pass, before it is worked out. */
+const mayCarryMore = (field: Field, paths: readonly Path[], best: Chosen | undefined): boolean =>
+  best === undefined || sum(mostOf(field, paths, usersOf(field, paths))) > sum(best.flows);
 
 export const slowest = (paths: readonly Path[]): number =>
   paths.reduce((most, { seconds }) => Math.max(most, seconds), 0);
@@ -267,7 +318,8 @@ function* subsets<Item>(items: readonly Item[], count: number, from = 0): Genera
 
 /** A few choices worth trying: by what all paths together would carry, by width, by time; then one exchanged. */
 function* likely(field: Field, state: State, paths: readonly Path[], chainCount: number): Generator<readonly Path[]> {
-  const together = flowsOf(field, state, paths);
+  // What all would carry together says little of a few where each has its own part of the sessions.
+  const together = field.mayRepeat ? paths.map(({ width }) => width) : flowsOf(field, state, paths);
   const order = paths.map((path, index) => ({ path, flow: together[index] ?? 0 }));
   const by = (compare: (a: (typeof order)[number], b: (typeof order)[number]) => number): readonly Path[] =>
     [...order].sort(compare).map(({ path }) => path);

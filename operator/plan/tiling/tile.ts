@@ -36,10 +36,10 @@ function bestOf(field: Field): Tiling | undefined {
   const isWhole = stood.starts.filter((start) => start >= 0).length === standing.holdings.length;
   const own = field.mayRepeat ? new Judge(asStood(field, standing.holdings)) : judge;
   const kept = mended(own, stood, isWhole);
-  const found = search(judge, kept === undefined ? [stood] : [kept]);
-  if (kept === undefined) return tilingOf(judge, found);
-  const [stays, after] = [own.tiling(kept), tilingOf(judge, found)];
+  const stays = kept && own.tiling(kept);
   const before = stays && repeated(stays, field.problem.chainCount ?? 1);
+  if (before !== undefined && standing.gainMin === Number.POSITIVE_INFINITY) return before;
+  const after = tilingOf(judge, search(judge, [kept ?? stood]));
   if (before === undefined || after === undefined) return after ?? before;
   return gainOf(field.problem.aim, before, after) > standing.gainMin ? after : before;
 }
