@@ -113,6 +113,34 @@ describe("plans of random worlds", function () {
     );
   });
 
+  it("are worth no less than a hundredth less when made afresh with a node more", () => {
+    const effort = { evaluationCount: 300, isDraft: true } as const;
+    let comparedCount = 0;
+    fc.assert(
+      fc.property(someWorld, someNode, (drawn, joining) => {
+        // What must be in groups is grouped anew: that may cost more.
+        const { tensorParallelAlways: _, objective: __, ...rest } = drawn;
+        const wish = {
+          ...rest,
+          tensorParallelAlways: undefined,
+          objective: undefined,
+          slotsByPlanner: false,
+          spares: 0 as const,
+        };
+        const world = worldOf(wish);
+        const before = place(world, effort);
+        if (!before.ok) return;
+        comparedCount += 1;
+        const joined = [...world.nodes, nodeOf(joining, drawn.nodes.length)];
+        const after = place({ ...world, nodes: joined }, effort);
+        const rate = after.ok ? (after.value.estimate.tokensPerSecond ?? 0) : 0;
+        expect(rate).to.be.at.least(0.99 * (before.value.estimate.tokensPerSecond ?? 0));
+      }),
+      { numRuns: 400, seed: 18 },
+    );
+    expect(comparedCount).to.be.above(100);
+  });
+
   it("move no more than they must when a node is lost, and nothing when it comes back", () => {
     const seen = { alone: 0, chains: 0, all: 0 };
     everyPlan(16, 1_500, (world, { placement }, standing, pick) => {

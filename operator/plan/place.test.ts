@@ -1,6 +1,7 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { aModel, aNode, aPartNode, aWorld, roomForLayers } from "./builders.ts";
+import { FACTS, aModel, aNode, aPartNode, aWorld, roomForLayers } from "./builders.ts";
+import { RUNTIME_BYTES, footprint } from "./footprint.ts";
 import { place } from "./place.ts";
 import { brokenWishes, overfullNode } from "./soundness.ts";
 import { eligible } from "./holders.ts";
@@ -159,6 +160,9 @@ describe("place", () => {
     };
     expect(slots([aNode("a")])).to.equal(16);
     expect(slots([aNode("a", room(12))])).to.be.below(4);
+    const { layerBytes, endBytes } = footprint(aModel({ slotCount: 8 }), FACTS);
+    const justEight = RUNTIME_BYTES + 12 * layerBytes + 2 * endBytes;
+    expect(slots([aNode("a", { freeBytes: justEight })])).to.equal(8);
   });
 
   it("takes, of nodes that are alike, the one that has the model in its cache", () => {

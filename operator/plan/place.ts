@@ -7,11 +7,12 @@ import { type Result, ok, refuse } from "../../core/result.ts";
 import { estimated, generatedShare } from "./estimate.ts";
 import { RUNTIME_BYTES, footprint } from "./footprint.ts";
 import { eligible, holderName, maySeeText, providerLayerLimit } from "./holders.ts";
-import { settled } from "./homes.ts";
+import { assignmentsOf, settled } from "./homes.ts";
 import { leftOutOf } from "./left-out.ts";
 import { whyNothing } from "./no-placement.ts";
 import { preferCached } from "./prefer-cached.ts";
 import { type Routed, segmentsOf } from "./routes.ts";
+import { overfullNode } from "./soundness.ts";
 import { type Grounds, type Sites, groundsOf, sitesOf, standingHolder } from "./sites.ts";
 import type { Aim, Holding, TilingProblem } from "./tiling/problem.ts";
 import { tile } from "./tiling/tile.ts";
@@ -59,15 +60,37 @@ export function place(world: Known, options: PlaceOptions = {}): Result<Placemen
     const placed = placeOn(groundsOf(wish, facts, nodes), options, world.reservedChains);
     if (!placed.ok) first ??= placed;
     else {
-      const { slotCount } = wish;
-      return ok({
-        ...placed.value,
-        ...(model.slotsByPlanner === true ? { slotCount } : {}),
-        leftOut: [...leftOut, ...placed.value.leftOut],
-      });
+      const found =
+        model.slotsByPlanner === true ? withMoreSlots(wish, facts, nodes, placed.value, options) : placed.value;
+      return ok({ ...found, leftOut: [...leftOut, ...found.leftOut] });
     }
   }
   return first ?? refuse("NoNodes", "no node may serve this model");
+}
+
+/** As many sessions as the nodes of the placement have room for beside what they hold: nobody moves for them. */
+function withMoreSlots(
+  model: ModelSpec,
+  facts: ModelFacts,
+  nodes: readonly NodeFacts[],
+  placed: Placement,
+  options: PlaceOptions,
+): Placement {
+  const groups = [...segmentsOf(placed.assignments).values()];
+  const counts = model.objective?.kind === "Latency" ? [] : SLOT_COUNTS.filter((count) => count > model.slotCount);
+  for (const slotCount of counts.sort((a, b) => b - a)) {
+    const grounds = groundsOf({ ...model, slotCount }, facts, nodes);
+    const assignments = groups.flatMap((group) => {
+      const [holder, leader] = [standingHolder(group, grounds.nodes), group[0]];
+      return holder && leader ? assignmentsOf(holder, leader.layers, leader, grounds.sizes) : [];
+    });
+    if (overfullNode(grounds.nodes, assignments) !== undefined) continue;
+    const routed = { assignments, ...(placed.routes === undefined ? {} : { routes: placed.routes }) };
+    const figures = estimated(grounds, routed);
+    const leftOut = options.isDraft ? [] : leftOutOf(grounds, { ...routed, ...figures });
+    return { ...placed, ...routed, ...figures, leftOut, slotCount };
+  }
+  return { ...placed, slotCount: model.slotCount };
 }
 
 /** What cannot be, whatever is searched. */
