@@ -8,10 +8,11 @@
  */
 import { present } from "../../core/assert.ts";
 import { lengthOf } from "../../core/ranges.ts";
-import type { House, Load, Path, Station } from "../../operator/plan/simulate/house.ts";
+import { RefusalError, refuse } from "../../core/result.ts";
+import type { House, Load, Path, Station, Way } from "../../operator/plan/simulate/house.ts";
 import { servedBest } from "../../operator/plan/simulate/served.ts";
-import type { Tiling, TilingProblem } from "../../operator/plan/tiling/problem.ts";
-import type { PlanCase } from "./plan-case.ts";
+import type { Tiling } from "../../operator/plan/tiling/problem.ts";
+import { type PlanCase, problemOfCase } from "./plan-case.ts";
 
 export type SimulatedCase = Omit<PlanCase, "nodes" | "model"> & {
   readonly model: PlanCase["model"] & { readonly name: string; readonly layerBytes: number };
@@ -50,14 +51,24 @@ type Shape = { readonly read: number; readonly row: number; readonly position: n
 /** What is simulated: a house, and who comes. */
 export type HouseUnderLoad = { readonly house: House; readonly load: Load };
 
-/** A tiling of the case as a house, with sessions in every slot of those who hold the first layer. */
-export function caseHouse(read: SimulatedCase, tiling: Pick<Tiling, "holdings" | "chains">): HouseUnderLoad {
-  const stations = tiling.holdings.map(({ site, layers }) => stationOf(read, site, lengthOf(layers)));
-  const paths = tiling.chains.map(({ holdings, tokensPerSecond }) => ({ stations: holdings, weight: tokensPerSecond }));
-  const house = houseOf(read, stations, paths);
-  const firsts = new Set(paths.flatMap((path) => path.stations.slice(0, 1)));
-  const clientCount = [...firsts].reduce((sum, first) => sum + (stations[first]?.slotCount ?? 0), 0);
-  return { house, load: { kind: "closed", clientCount, underWay: true, ...REQUESTS } };
+/** Tilings of the case as houses, with sessions in every slot of those who hold the first layer. */
+export function caseHouses(read: SimulatedCase): (tiling: Pick<Tiling, "holdings" | "chains">) => HouseUnderLoad {
+  const known = new Map<string, Station>();
+  const station = (site: string, layerCount: number): Station => {
+    const key = `${site} ${layerCount}`;
+    const found = known.get(key) ?? stationOf(read, site, layerCount);
+    known.set(key, found);
+    return found;
+  };
+  const ways = waysOf(read);
+  return ({ holdings, chains }) => {
+    const stations = holdings.map(({ site, layers }) => station(site, lengthOf(layers)));
+    const paths = chains.map((chain) => ({ stations: chain.holdings, weight: chain.tokensPerSecond }));
+    const firsts = new Set(paths.flatMap((path) => path.stations.slice(0, 1)));
+    const clientCount = [...firsts].reduce((sum, first) => sum + (stations[first]?.slotCount ?? 0), 0);
+    const load: Load = { kind: "closed", clientCount, underWay: true, ...REQUESTS };
+    return { house: houseOf(ways, stations, paths), load };
+  };
 }
 
 const REQUESTS = { promptTokens: PROMPT_TOKENS, generatedTokens: GENERATED_TOKENS, spread: 0.5 } as const;
@@ -66,25 +77,40 @@ const REQUESTS = { promptTokens: PROMPT_TOKENS, generatedTokens: GENERATED_TOKEN
 export const online = (sessionsPerSecond: number): Load => ({ kind: "open", sessionsPerSecond, ...REQUESTS });
 
 /** How long the search for a case may look, in evaluations. */
-export const CASE_EVALUATIONS = 15_000;
+const CASE_EVALUATIONS = 15_000;
 
-/** What the planner chooses for the case; undefined where it finds no whole path. */
-export const servedCase = (read: SimulatedCase, problem: TilingProblem): Tiling | undefined =>
-  servedBest(problem, (tiling) => caseHouse(read, tiling));
+/** What the planner chooses for the case; refuses where it finds no whole path. */
+export function servedCase(read: SimulatedCase): Tiling {
+  const tiling = servedBest(problemOfCase(read, CASE_EVALUATIONS), caseHouses(read));
+  if (tiling === undefined) throw new RefusalError(refuse("NoPath", `${read.case}: no placement has a whole path`));
+  return tiling;
+}
 
-function houseOf(read: SimulatedCase, stations: readonly Station[], paths: readonly Path[]): House {
-  const rowBits = 8 * read.model.activationBytesPerToken;
-  const pairs = new Map<string, { readonly seconds: number; readonly secondsPerRow: number }>();
-  for (const [a, b, bits, seconds] of read.links.pairs)
-    for (const key of [`${a} ${b}`, `${b} ${a}`]) pairs.set(key, { seconds, secondsPerRow: rowBits / bits });
+/** Whether devices and model of the case are known here, so that steps have times. */
+export function isSimulated(read: PlanCase): read is SimulatedCase {
+  const { nodes, model } = read as Partial<SimulatedCase>;
+  const { name: modelName = "" } = model ?? {};
+  return KV_BYTES.some(([name]) => name.test(modelName)) && (nodes ?? []).every(({ type = "" }) => deviceOf(type));
+}
+
+type Ways = { readonly [way in "between" | "entries" | "exits"]: ReadonlyMap<string, Way> };
+
+function waysOf({ model, links, source, sink }: SimulatedCase): Ways {
+  const rowBits = 8 * model.activationBytesPerToken;
+  const between = new Map<string, Way>();
+  for (const [a, b, bits, seconds] of links.pairs)
+    for (const key of [`${a} ${b}`, `${b} ${a}`]) between.set(key, { seconds, secondsPerRow: rowBits / bits });
   const ends = (list: PlanCase["source"]["links"]) =>
     new Map(list.map(([node, , seconds]) => [node, { seconds, secondsPerRow: 0 }]));
-  const [entries, exits] = [ends(read.source.links), ends(read.sink.links)];
+  return { between, entries: ends(source.links), exits: ends(sink.links) };
+}
+
+function houseOf({ between, entries, exits }: Ways, stations: readonly Station[], paths: readonly Path[]): House {
   const name = (index: number): string => present(stations[index], "a station of the house").name;
   return {
     stations,
     paths,
-    between: (from, to) => present(pairs.get(`${name(from)} ${name(to)}`), "a link of the case"),
+    between: (from, to) => present(between.get(`${name(from)} ${name(to)}`), "a link of the case"),
     entry: (to) => present(entries.get(name(to)), "a link from the coordinator"),
     exit: (from) => present(exits.get(name(from)), "a link to the coordinator"),
     gatewaySeconds: 0,
@@ -121,16 +147,24 @@ function stationOf(read: SimulatedCase, name: string, layerCount: number): Stati
   };
 }
 
-/** `T4x2` is two T4 that share every layer. */
 function shapeOf({ model }: SimulatedCase, type: string): Shape {
-  const [, kind = "", count = "1"] = /^([A-Z0-9]+?)(?:x(\d+))?$/.exec(type) ?? [];
-  const device = present(DEVICES[kind], `the device ${type} of a case is known`);
-  const bytesPerSecond = device.bytesPerSecond * Number(count);
-  const operations = device.operationsPerSecond * Number(count) * ARITHMETIC_SHARE;
+  const { bytesPerSecond, operationsPerSecond } = present(deviceOf(type), `the device ${type} of a case is known`);
   return {
     read: model.layerBytes / bytesPerSecond,
-    row: model.layerBytes / operations, // two bytes a weight, two operations a weight and row
+    row: model.layerBytes / (operationsPerSecond * ARITHMETIC_SHARE), // two bytes a weight, two operations a weight and row
     position: kvBytesOf(model.name) / bytesPerSecond,
+  };
+}
+
+/** `T4x2` is two T4 that share every layer. */
+function deviceOf(type: string): (typeof DEVICES)[string] | undefined {
+  const [, kind = "", count = "1"] = /^([A-Z0-9]+?)(?:x(\d+))?$/.exec(type) ?? [];
+  const device = DEVICES[kind];
+  if (device === undefined) return undefined;
+  const times = Number(count);
+  return {
+    bytesPerSecond: device.bytesPerSecond * times,
+    operationsPerSecond: device.operationsPerSecond * times,
   };
 }
 

@@ -19,7 +19,7 @@ export class Engine {
   readonly #house: Pick<House, "budget" | "lingers" | "keepsPace">;
   readonly #events: EventQueue;
   readonly #takeBatch: TakeBatch;
-  readonly #ran: (engine: Engine, steps: readonly Step[]) => void;
+  readonly #ran: (steps: readonly Step[]) => void;
   readonly #waiting: Step[] = [];
   readonly #visits = new Set<Visit>();
   #segmentCount = 1;
@@ -41,7 +41,7 @@ export class Engine {
     house: Pick<House, "budget" | "lingers" | "keepsPace">,
     events: EventQueue,
     takeBatch: TakeBatch,
-    ran: (engine: Engine, steps: readonly Step[]) => void,
+    ran: (steps: readonly Step[]) => void,
   ) {
     this.#station = station;
     this.#devices = devices;
@@ -66,7 +66,7 @@ export class Engine {
     if (visit !== undefined) this.#visits.delete(visit);
   }
 
-  take(steps: readonly Step[], ...visits: readonly (Visit | undefined)[]): void {
+  take(steps: readonly Step[], visits: readonly (Visit | undefined)[]): void {
     for (const visit of visits) if (visit !== undefined) cameBack(visit, this.#events.now);
     for (const step of steps) this.#waiting.push(step);
     this.pump();
@@ -127,7 +127,7 @@ export class Engine {
     this.#isRunning = false;
     this.#busySeconds += this.#events.now - this.#startedAt;
     for (const device of this.#devices) device.isBusy = false;
-    this.#ran(this, steps);
+    this.#ran(steps);
     // Whoever asked first while the devices were busy; this engine's own next batch asks after them.
     const others = this.#devices.flatMap((device) => device.waiting.splice(0));
     for (const other of others) other.pump();

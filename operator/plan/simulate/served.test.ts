@@ -60,10 +60,10 @@ describe("what a house serves in closed form", () => {
     ],
   ];
   for (const [name, house, clientCount] of houses)
-    it(`is what is simulated, to a third: ${name}`, () => {
+    it(`is what is simulated, to a quarter: ${name}`, () => {
       const guessed = expected(house, load(clientCount));
       const { generatedPerSecond } = simulate(house, load(clientCount), { seed: "a", warmUpTokens: 800, tokens: 3000 });
-      expect(guessed.generatedPerSecond / generatedPerSecond).to.be.within(0.66, 1.5);
+      expect(guessed.generatedPerSecond / generatedPerSecond).to.be.within(0.75, 1.33);
     });
 
   it("more sessions are served at a higher rate, each of them slower", () => {
@@ -85,7 +85,7 @@ describe("the tiling that serves most", () => {
     ),
     load: load(16),
   });
-  const effort = { foundCount: 4, evenCount: 3, moveCount: 100, finalistCount: 2, tokens: 400, finalTokens: 800 };
+  const effort = { foundCount: 2, climbCount: 2, moveCount: 40, finalistCount: 2, tokens: 200, finalTokens: 600 };
   const served = (tiling: Tiling): number => {
     const { house, load: clients } = houseOf(tiling);
     const run = { seed: "b", warmUpTokens: 500, tokens: 1500 };
@@ -93,14 +93,16 @@ describe("the tiling that serves most", () => {
   };
 
   it("serves no less than the widest", () => {
-    const problem = aProblem(sites);
+    const problem = aProblem(sites, { evaluationCount: 200 });
     const best = servedBest(problem, houseOf, effort);
     if (best === undefined) throw new Error("sites that are enough make a tiling");
     expect(served(best)).to.be.at.least(0.95 * served(valueOrThrow(tile(problem))));
   });
 
   it("is the same whatever the order of the sites", () => {
-    const [one, other] = [sites, sites.toReversed()].map((order) => servedBest(aProblem(order), houseOf, effort));
+    const [one, other] = [sites, sites.toReversed()].map((order) =>
+      servedBest(aProblem(order, { evaluationCount: 200 }), houseOf, effort),
+    );
     expect(one?.holdings).to.deep.equal(other?.holdings);
   });
 

@@ -1,7 +1,8 @@
 /**
  * The tiling that serves most, not the one through which most could flow: a flow knows nothing of latency, queues or
- * slots. Begins from unlike tilings (what the search finds, layers cut evenly, kinds of sites and regions apart),
- * changes each by small moves that a closed form judges, and lets the simulation choose among them. Pure and seeded.
+ * slots. Begins from unlike tilings (what the search finds, layers cut evenly, kinds of sites and regions apart, few long
+ * chains), changes the best of them by small moves that a closed form judges, and lets the simulation choose among what
+ * comes of it. Pure and seeded.
  */
 import { type Seeded, seededBy } from "../seeded.ts";
 import { candidates, lookOf } from "../tiling/candidates.ts";
@@ -9,9 +10,9 @@ import { type State, copyState, fieldOf, stateOf } from "../tiling/field.ts";
 import { Judge } from "../tiling/judge.ts";
 import { Moves } from "../tiling/moves.ts";
 import type { Holding, Tiling, TilingProblem } from "../tiling/problem.ts";
-import { expected } from "./expected.ts";
+import { Ways, expected } from "./expected.ts";
 import type { House, Load, Run } from "./house.ts";
-import { dealtEvenly, partsApart } from "./starts.ts";
+import { dealtEvenly, longChains, partsApart, quickApart } from "./starts.ts";
 import { simulate } from "./simulate.ts";
 
 export type HouseOf = (tiling: Tiling) => { readonly house: House; readonly load: Load };
@@ -19,20 +20,20 @@ export type HouseOf = (tiling: Tiling) => { readonly house: House; readonly load
 /** Counts, as no clock is in here. */
 export type Effort = {
   readonly foundCount: number; // tilings of the search to begin from
-  readonly evenCount: number; // tilings of even stages to begin from
-  readonly moveCount: number; // from each
+  readonly climbCount: number; // tilings that are changed by moves
+  readonly moveCount: number; // of each
   readonly finalistCount: number; // that are simulated a second time, for longer
   readonly tokens: number; // of each first simulation
   readonly finalTokens: number;
 };
 
 export const EFFORT: Effort = {
-  foundCount: 6,
-  evenCount: 4,
-  moveCount: 400,
+  foundCount: 1,
+  climbCount: 5,
+  moveCount: 800,
   finalistCount: 3,
-  tokens: 4000,
-  finalTokens: 16_000,
+  tokens: 3000,
+  finalTokens: 8_000,
 };
 
 type Known = { readonly tiling: Tiling; readonly score: number };
@@ -43,58 +44,108 @@ export function servedBest(problem: TilingProblem, houseOf: HouseOf, effort: Eff
   const [widest] = found;
   if (widest === undefined) return undefined;
   const judge = new Judge(fieldOf(problem));
-  const seeded = seededBy(`served ${problem.layerCount} ${judge.field.sites.map(({ name }) => name).join(" ")}`);
-  const score = (tiling: Tiling, generatedPerSecond: number): number =>
-    worthOf(generatedPerSecond, tiling.tokensPerSecond, widest.tokensPerSecond);
-  const guess = (tiling: Tiling): number => {
-    const { house, load } = houseOf(tiling);
-    return score(tiling, expected(house, load).generatedPerSecond);
-  };
-  const simulated =
-    (tokens: number) =>
-    (tiling: Tiling): Known => {
-      const { house, load } = houseOf(tiling);
-      const run: Run = { seed: "served", warmUpTokens: Math.ceil(tokens / 2), tokens };
-      return { tiling, score: score(tiling, simulate(house, load, run).generatedPerSecond) };
-    };
-  const tilingOf = (holdings: readonly Holding[]): readonly Tiling[] =>
-    [judge.tiling(stateOf(judge.field, holdings)) ?? []].flat();
-  const even = dealtEvenly(problem).flatMap(tilingOf);
-  const starts = [
-    ...found,
-    ...partsApart(problem).flatMap(tilingOf),
-    ...bestOf(
-      even.map((tiling) => ({ tiling, score: guess(tiling) })),
-      effort.evenCount,
-    ),
+  const tilingsOf = (all: readonly (readonly Holding[])[]): readonly Tiling[] =>
+    all.flatMap((holdings) => judge.tiling(stateOf(judge.field, holdings)) ?? []);
+  const families = [
+    found,
+    ...[partsApart, quickApart, longChains, dealtEvenly].map((make) => tilingsOf(make(problem))),
   ];
-  const climbed = starts.map((tiling) =>
-    climb(judge, stateOf(judge.field, tiling.holdings), seeded, guess, effort.moveCount),
+  const [, apart = [], quick = []] = families;
+  const flowMin = Math.max(
+    FLOW_MIN * widest.tokensPerSecond,
+    ...[...apart, ...quick.slice(0, 1)].map(({ tokensPerSecond }) => tokensPerSecond),
   );
-  const unlike = [...new Map([...starts, ...climbed.flat()].map((tiling) => [lookOf(tiling), tiling])).values()];
-  const finalists = bestOf(unlike.map(simulated(effort.tokens)), effort.finalistCount);
-  return bestOf(finalists.map(simulated(effort.finalTokens)), 1)[0];
+  const starts = unlike(families.flat());
+  const worth = new Worth(houseOf, flowMin, starts);
+  const guessed = (tiling: Tiling): number => worth.guessed(tiling);
+  const seeded = seededBy(`served ${problem.layerCount} ${judge.field.sites.map(({ name }) => name).join(" ")}`);
+  // The best of each family first: those of one family are often nearly the same.
+  const firsts = families.flatMap((family) => bestOf(family, 1, guessed));
+  const begun = unlike([...bestOf(firsts, effort.climbCount, guessed), ...bestOf(starts, effort.climbCount, guessed)]);
+  const climbed = begun
+    .slice(0, effort.climbCount)
+    .flatMap((tiling) => climb(judge, stateOf(judge.field, tiling.holdings), seeded, guessed, effort.moveCount));
+  const wide = unlike([...begun, ...climbed]).filter(({ tokensPerSecond }) => tokensPerSecond >= flowMin);
+  const first = bestOf(wide, effort.finalistCount, (tiling) => worth.simulated(tiling, effort.tokens));
+  return bestOf(first, 1, (tiling) => worth.simulated(tiling, effort.finalTokens))[0] ?? widest;
 }
 
-/** Of the most that is known to flow, what may be given up for more that is served. */
-const FLOW_MIN = 0.82;
+const unlike = (tilings: readonly Tiling[]): readonly Tiling[] => [
+  ...new Map(tilings.map((tiling) => [lookOf(tiling), tiling])).values(),
+];
 
-/**
- * What is served weighs twice as much as what could flow if there were sessions enough; much less than could flow is
- * not worth it.
- */
-const worthOf = (generatedPerSecond: number, flow: number, most: number): number =>
-  generatedPerSecond * Math.sqrt(flow) * Math.min(1, flow / (FLOW_MIN * most)) ** 40;
-
-const bestOf = (known: readonly Known[], count: number): readonly Tiling[] =>
-  known
+function bestOf(tilings: readonly Tiling[], count: number, scoreOf: (tiling: Tiling) => number): readonly Tiling[] {
+  return tilings
+    .map((tiling): Known => ({ tiling, score: scoreOf(tiling) }))
     .toSorted((a, b) => b.score - a.score)
     .slice(0, count)
     .map(({ tiling }) => tiling);
+}
+
+/**
+ * Of the most that is known to flow, what must be left where more is served; and never less than flows where sites are
+ * simply kept apart, by kind, by region, or the quickest from the rest.
+ */
+const FLOW_MIN = 0.82;
+/** How steeply less than that counts for less: a climb that begins below finds its way up. */
+const SHORT = 200;
+/** Of what the best start serves at full load: a load that all can bear, at which times are compared. */
+const EASY_SHARE = 0.5;
+
+type Under = { readonly house: House; readonly load: Load; readonly ways: Ways };
+
+/**
+ * What is served at full load weighs most; what could flow if there were sessions enough, and how soon a token comes
+ * while there are few, weigh so much beside it: ten percent more flow make good four percent less served.
+ */
+const FLOW_POWER = 0.4;
+const TIME_POWER = 0.2;
+
+class Worth {
+  readonly #houseOf: HouseOf;
+  readonly #flowMin: number;
+  readonly #easyPerSecond: number;
+
+  constructor(houseOf: HouseOf, flowMin: number, starts: readonly Tiling[]) {
+    this.#houseOf = houseOf;
+    this.#flowMin = flowMin;
+    const served = starts.map((tiling) => {
+      const { house, load, ways } = this.#under(tiling);
+      return expected(house, load, ways).generatedPerSecond;
+    });
+    this.#easyPerSecond = EASY_SHARE * Math.max(...served);
+  }
+
+  guessed(tiling: Tiling): number {
+    const under = this.#under(tiling);
+    return this.#of(tiling, under, expected(under.house, under.load, under.ways).generatedPerSecond);
+  }
+
+  simulated(tiling: Tiling, tokens: number): number {
+    const under = this.#under(tiling);
+    const run: Run = { seed: "served", warmUpTokens: Math.ceil(tokens / 2), tokens };
+    return this.#of(tiling, under, simulate(under.house, under.load, run).generatedPerSecond);
+  }
+
+  #under(tiling: Tiling): Under {
+    const { house, load } = this.#houseOf(tiling);
+    return { house, load, ways: new Ways(house, load) };
+  }
+
+  #of(tiling: Tiling, { house, load, ways }: Under, generatedPerSecond: number): number {
+    const { promptTokens, generatedTokens, spread } = load;
+    const sessionsPerSecond = this.#easyPerSecond / generatedTokens;
+    const easy: Load = { kind: "open", sessionsPerSecond, promptTokens, generatedTokens, spread };
+    const { secondsPerToken } = expected(house, easy, ways);
+    const flow = tiling.tokensPerSecond;
+    const short = Math.min(1, flow / this.#flowMin) ** SHORT;
+    return (generatedPerSecond * flow ** FLOW_POWER * short) / secondsPerToken ** TIME_POWER;
+  }
+}
 
 /** As shares of the score: what is taken as often as not at first, and at last. */
-const HOT = 0.005;
-const COLD = 0.0001;
+const HOT = 0.015;
+const COLD = 0.0005;
 
 /** The best tiling on the way; empty where the start is none. */
 function climb(

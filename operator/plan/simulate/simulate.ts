@@ -27,6 +27,7 @@ class Simulation {
   readonly #random: () => number;
   readonly #engines: readonly Engine[];
   readonly #sessionCounts: number[]; // by path
+  readonly #hops: Int16Array; // by path and station
   readonly #line: Wanted[] = [];
   readonly #waysFree = new Map<number, number>(); // by way: when it takes the next rows
   readonly #tally = new Tally();
@@ -37,13 +38,18 @@ class Simulation {
     this.#run = run;
     this.#random = seededBy(run.seed).unit;
     const devices = new Map<string, Device>();
-    this.#engines = house.stations.map((station) => {
+    this.#engines = house.stations.map((station, index) => {
       const own = station.devices.map((name) => {
         const device = devices.get(name) ?? new Device();
         devices.set(name, device);
         return device;
       });
-      return new Engine(station, own, house, this.#events, takeBatch, (engine, steps) => this.#ran(engine, steps));
+      return new Engine(station, own, house, this.#events, takeBatch, (steps) => this.#ran(index, steps));
+    });
+    const stationCount = house.stations.length;
+    this.#hops = new Int16Array(house.paths.length * stationCount).fill(-1);
+    house.paths.forEach(({ stations }, path) => {
+      for (const [hop, station] of stations.entries()) this.#hops[path * stationCount + station] = hop;
     });
     this.#sessionCounts = house.paths.map(() => 0);
   }
@@ -138,40 +144,45 @@ class Simulation {
     const way = this.#house.entry(first);
     const isFirst = step.position < step.owner.promptTokens;
     const after = isFirst ? this.#house.openSeconds : this.#house.gatewaySeconds;
-    this.#travel(-1 - first, way, step.rowCount, after, () => this.#engine(first).take([step], step.owner.visits[0]));
+    this.#travel(-1 - first, way, step.rowCount, after, () =>
+      this.#engine(first).take([step], step.owner.visits.slice(0, 1)),
+    );
   }
 
   /** A batch was run: its rows go on, those that go the same way together. */
-  #ran(engine: Engine, steps: readonly Step[]): void {
-    const from = this.#engines.indexOf(engine);
+  #ran(from: number, steps: readonly Step[]): void {
+    const engine = this.#engine(from);
     const onward = new Map<number, Step[]>();
     for (const step of steps) {
-      const { stations } = present(this.#house.paths[step.owner.path], "a path of the house");
-      const hop = stations.indexOf(from);
-      const next = stations[hop + 1];
-      const visit = present(step.owner.visits[hop], "a visit for each hop");
-      engine.leave(visit);
-      if (next === undefined) this.#sampled(from, step);
-      else {
-        const together = onward.get(next) ?? [];
-        together.push({ ...step, divisible: false });
-        onward.set(next, together);
+      const { path, visits } = step.owner;
+      const hop = this.#hopAt(path, from);
+      engine.leave(present(visits[hop], "a visit for each hop"));
+      const next = this.#house.paths[path]?.stations[hop + 1];
+      if (next === undefined) {
+        this.#sampled(from, step);
+        continue;
       }
+      const { owner, rowCount, position, sample } = step;
+      const onwardStep: Step = { owner, rowCount, position, sample, divisible: false };
+      const together = onward.get(next);
+      if (together === undefined) onward.set(next, [onwardStep]);
+      else together.push(onwardStep);
     }
     for (const [to, together] of onward) this.#handOn(from, to, together);
   }
 
   #handOn(from: number, to: number, steps: readonly Step[]): void {
-    const rowCount = steps.reduce((sum, step) => sum + step.rowCount, 0);
+    let rowCount = 0;
+    for (const step of steps) rowCount += step.rowCount;
     const count = this.#engines.length;
-    this.#travel(from * count + to, this.#house.between(from, to), rowCount, 0, () =>
-      this.#engine(to).take(
-        steps,
-        ...steps.map(
-          ({ owner }) => owner.visits[present(this.#house.paths[owner.path], "a path").stations.indexOf(to)],
-        ),
-      ),
-    );
+    this.#travel(from * count + to, this.#house.between(from, to), rowCount, 0, () => {
+      const visits = steps.map(({ owner }) => owner.visits[this.#hopAt(owner.path, to)]);
+      this.#engine(to).take(steps, visits);
+    });
+  }
+
+  #hopAt(path: number, station: number): number {
+    return this.#hops[path * this.#engines.length + station] ?? -1;
   }
 
   #travel(key: number, { seconds, secondsPerRow }: Way, rowCount: number, after: number, happen: () => void): void {
