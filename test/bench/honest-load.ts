@@ -19,6 +19,7 @@ export type Seen = {
   readonly generatedPerSecond: number;
   readonly msPerToken: number; // mean of the answers, first token apart
   readonly firstTokenMs: number; // median
+  readonly firstTokenMeanMs: number; // beside msPerToken where chains are unlike: of the same answers
   readonly answerCount: number;
 };
 
@@ -49,11 +50,13 @@ export async function askForAWhile(asking: Asking): Promise<Seen> {
     // Mean, as it is simulated: where chains are unlike, a median says which of them answered more.
     msPerToken:
       sumOf(used, ({ tokenTimes }) => lasted(tokenTimes)) / sumOf(used, ({ tokenTimes }) => tokenTimes.length - 1),
-    firstTokenMs: median(used.map(({ askedAt, tokenTimes }) => (tokenTimes[0] ?? askedAt) - askedAt)),
+    firstTokenMs: median(used.map(firstOf)),
+    firstTokenMeanMs: sumOf(used, firstOf) / used.length,
     answerCount: used.length,
   };
 }
 
+const firstOf = ({ askedAt, tokenTimes }: Answer): number => (tokenTimes[0] ?? askedAt) - askedAt;
 const lasted = (times: readonly number[]): number => (times.at(-1) ?? 0) - (times[0] ?? 0);
 const sumOf = (answers: readonly Answer[], figure: (answer: Answer) => number): number =>
   answers.reduce((sum, answer) => sum + figure(answer), 0);

@@ -208,9 +208,12 @@ async function roundTrip(house: LocalHouse): Promise<number> {
   return least;
 }
 
-/** What opening a session takes: its first token, of a prompt of one, beside its second. */
+/**
+ * What opening a session takes: its first token, of a prompt of one, beside its second. Means of both: who asks again at
+ * once finds the last session still being closed, so a gateway gives unlike chains in turn, and a median is of one of them.
+ */
 async function opening(asking: Pick<Asking, "url" | "model">): Promise<number> {
-  const { firstTokenMs, msPerToken } = await askForAWhile({
+  const { firstTokenMeanMs, msPerToken } = await askForAWhile({
     ...asking,
     promptTokens: 1,
     generatedTokens: 8,
@@ -219,7 +222,7 @@ async function opening(asking: Pick<Asking, "url" | "model">): Promise<number> {
     warmUpSeconds: 0,
     seconds: OPENING_SECONDS,
   });
-  return Math.max(0, firstTokenMs - msPerToken);
+  return Math.max(0, firstTokenMeanMs - msPerToken);
 }
 
 /** `a1[0,5) b1[5,8)` for each chain, apart by `|`, ranks of a group joined by `+`. */

@@ -41,6 +41,7 @@ const ONLINE_SHARE = 0.75;
 /** Of the requests that come, what a placement must serve for its time per token to count. */
 const CARRIED_MIN = 0.95;
 
+/** On one core with nothing else on it. */
 const CHOICE_SECONDS_MAX = 5;
 
 export async function run(args: readonly string[]): Promise<BenchResult> {

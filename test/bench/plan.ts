@@ -55,7 +55,8 @@ const optionOf = (args: readonly string[], name: string): string | undefined => 
 /**
  * One JSON line: who holds which layers, the flow in tokens a second and the seconds that it took. The placement is what
  * the simulation chooses (see simulate-case.ts); with `--most-flow`, or where the case has devices that are not known
- * there, it is the widest that is found, whatever it serves; with `--bound` the line also has a flow that linear programmes prove to be beyond any placement, see plan-bound.ts.
+ * there, it is the widest that is found, whatever it serves. With `--bound` the line also has a flow that linear
+ * programmes prove to be beyond any placement, see plan-bound.ts.
  */
 export async function answerCase(args: readonly string[]): Promise<string> {
   const path = optionOf(args, "--case");

@@ -77,7 +77,7 @@ const REQUESTS = { promptTokens: PROMPT_TOKENS, generatedTokens: GENERATED_TOKEN
 export const online = (sessionsPerSecond: number): Load => ({ kind: "open", sessionsPerSecond, ...REQUESTS });
 
 /** How long the search for a case may look, in evaluations. */
-const CASE_EVALUATIONS = 15_000;
+const CASE_EVALUATIONS = 6_000;
 
 /** What the planner chooses for the case; refuses where it finds no whole path. */
 export function servedCase(read: SimulatedCase): Tiling {

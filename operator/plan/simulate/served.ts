@@ -5,11 +5,12 @@
  * comes of it. Pure and seeded.
  */
 import { type Seeded, seededBy } from "../seeded.ts";
-import { candidates, lookOf } from "../tiling/candidates.ts";
+import { lookOf } from "../tiling/candidates.ts";
 import { type State, copyState, fieldOf, stateOf } from "../tiling/field.ts";
 import { Judge } from "../tiling/judge.ts";
 import { Moves } from "../tiling/moves.ts";
 import type { Holding, Tiling, TilingProblem } from "../tiling/problem.ts";
+import { tile } from "../tiling/tile.ts";
 import { Ways, expected } from "./expected.ts";
 import type { House, Load, Run } from "./house.ts";
 import { dealtEvenly, longChains, partsApart, quickApart } from "./starts.ts";
@@ -19,7 +20,6 @@ export type HouseOf = (tiling: Tiling) => { readonly house: House; readonly load
 
 /** Counts, as no clock is in here. */
 export type Effort = {
-  readonly foundCount: number; // tilings of the search to begin from
   readonly climbCount: number; // tilings that are changed by moves
   readonly moveCount: number; // of each
   readonly finalistCount: number; // that are simulated a second time, for longer
@@ -28,26 +28,25 @@ export type Effort = {
 };
 
 export const EFFORT: Effort = {
-  foundCount: 1,
   climbCount: 5,
   moveCount: 800,
-  finalistCount: 3,
-  tokens: 3000,
-  finalTokens: 8_000,
+  finalistCount: 2,
+  tokens: 2000,
+  finalTokens: 12_000,
 };
 
 type Known = { readonly tiling: Tiling; readonly score: number };
 
 /** Undefined where the search finds no tiling that keeps the rules. */
 export function servedBest(problem: TilingProblem, houseOf: HouseOf, effort: Effort = EFFORT): Tiling | undefined {
-  const found = candidates(problem, effort.foundCount);
-  const [widest] = found;
-  if (widest === undefined) return undefined;
+  const found = tile(problem);
+  if (!found.ok) return undefined;
+  const widest = found.value;
   const judge = new Judge(fieldOf(problem));
   const tilingsOf = (all: readonly (readonly Holding[])[]): readonly Tiling[] =>
     all.flatMap((holdings) => judge.tiling(stateOf(judge.field, holdings)) ?? []);
   const families = [
-    found,
+    [widest],
     ...[partsApart, quickApart, longChains, dealtEvenly].map((make) => tilingsOf(make(problem))),
   ];
   const [, apart = [], quick = []] = families;
@@ -66,9 +65,14 @@ export function servedBest(problem: TilingProblem, houseOf: HouseOf, effort: Eff
     .slice(0, effort.climbCount)
     .flatMap((tiling) => climb(judge, stateOf(judge.field, tiling.holdings), seeded, guessed, effort.moveCount));
   const wide = unlike([...begun, ...climbed]).filter(({ tokensPerSecond }) => tokensPerSecond >= flowMin);
-  const first = bestOf(wide, effort.finalistCount, (tiling) => worth.simulated(tiling, effort.tokens));
-  return bestOf(first, 1, (tiling) => worth.simulated(tiling, effort.finalTokens))[0] ?? widest;
+  const most = Math.max(0, ...wide.map(guessed));
+  const likely = wide.filter((tiling) => guessed(tiling) >= LIKELY * most);
+  const first = bestOf(likely, effort.finalistCount, (tiling) => worth.judged(tiling, effort.tokens));
+  return bestOf(first, 1, (tiling) => worth.judged(tiling, effort.finalTokens))[0] ?? widest;
 }
+
+/** Of the best guess, what is worth a simulation. */
+const LIKELY = 0.9;
 
 const unlike = (tilings: readonly Tiling[]): readonly Tiling[] => [
   ...new Map(tilings.map((tiling) => [lookOf(tiling), tiling])).values(),
@@ -121,10 +125,12 @@ class Worth {
     return this.#of(tiling, under, expected(under.house, under.load, under.ways).generatedPerSecond);
   }
 
-  simulated(tiling: Tiling, tokens: number): number {
+  /** Simulated and guessed, in equal parts: a short run is off by a twentieth by chance, the closed form by its form. */
+  judged(tiling: Tiling, tokens: number): number {
     const under = this.#under(tiling);
     const run: Run = { seed: "served", warmUpTokens: Math.ceil(tokens / 2), tokens };
-    return this.#of(tiling, under, simulate(under.house, under.load, run).generatedPerSecond);
+    const simulated = this.#of(tiling, under, simulate(under.house, under.load, run).generatedPerSecond);
+    return Math.sqrt(simulated * this.guessed(tiling));
   }
 
   #under(tiling: Tiling): Under {

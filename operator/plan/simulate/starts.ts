@@ -73,7 +73,7 @@ function apart(problem: TilingProblem, parts: readonly (readonly Site[])[]): rea
 
 const LONG_CHAINS_MAX = 4;
 /** Enough to construct them; what they are worth is judged elsewhere. */
-const LONG_CHAINS_EVALUATIONS = 200;
+const LONG_CHAINS_EVALUATIONS = 50;
 
 /** One long chain, two, and so on, that share little: few ways over thin links. */
 export function longChains(problem: TilingProblem): readonly Holdings[] {
