@@ -9,7 +9,7 @@ import { REGION_LABEL, nodeFactsOf } from "../plan/model-spec.ts";
 import { rankName } from "../plan/names.ts";
 import { type Routed, ranksOn, routesOf, segmentsOf } from "../plan/routes.ts";
 import type { Assignment, ModelSpec, NodeFacts, RankState } from "../plan/types.ts";
-import { instanceOf, machineIsGone, machineIsReady, rankStateOf } from "./rank-state.ts";
+import { instanceOf, machineIsGone, leavingOf, machineIsReady, rankStateOf } from "./rank-state.ts";
 import { measuredDaysAgo } from "../local/measured-age.ts";
 import type { Stores } from "./stores.ts";
 
@@ -87,7 +87,9 @@ export class NodesKnown {
     const read = nodeFactsOf(node, providers, machineIsReady(machine) && counts, daysAgo);
     const region = read.region ?? machine?.metadata.labels?.[REGION_LABEL];
     const signer = node.spec.signer.target ?? stores.offers.signer ?? read.signer;
-    const facts = { ...read, signer, ...(region === undefined ? {} : { region }) };
+    const leaving = leavingOf(object, machine);
+    const drain = leaving === undefined ? {} : { ready: false, leaving };
+    const facts = { ...read, ...drain, signer, ...(region === undefined ? {} : { region }) };
     this.#known.set(object.metadata.name, { object, machine, provider, daysAgo, counts, facts });
     return facts;
   }

@@ -2,7 +2,7 @@
 import { isJsonObject, type JsonObject, parseJson } from "../../core/json.ts";
 import type { KubeObject } from "../kube/objects.ts";
 import type { Assignment, RankState } from "../plan/types.ts";
-import { ASSIGNMENT_ANNOTATION, NEIGHBOURS_ANNOTATION, REVISION_ANNOTATION } from "./labels.ts";
+import { ASSIGNMENT_ANNOTATION, DRAIN_ANNOTATION, NEIGHBOURS_ANNOTATION, REVISION_ANNOTATION } from "./labels.ts";
 import { RANK_PORT } from "./rank-objects.ts";
 
 /** Undefined where the pod is none of ours after all: somebody wrote its labels, but not what it was told. */
@@ -56,6 +56,13 @@ const AWAY: ReadonlySet<string> = new Set(["node.kubernetes.io/unreachable", "no
 export function machineIsReady(machine: KubeObject | undefined): boolean {
   if (machine === undefined || objectAt(machine, "spec")["unschedulable"] === true) return false;
   return conditionOf(objectAt(machine, "status"), "Ready")?.["status"] === "True";
+}
+
+/** Drained: by its owner's word. Cordoned: nothing new is to come. */
+export function leavingOf(node: KubeObject, machine: KubeObject | undefined): "Cordoned" | "Drained" | undefined {
+  const word = node.metadata.annotations?.[DRAIN_ANNOTATION];
+  if (word !== undefined && word !== "false") return "Drained";
+  return machine !== undefined && objectAt(machine, "spec")["unschedulable"] === true ? "Cordoned" : undefined;
 }
 
 /** Changes with every start of the rank's process: what was learned of an earlier one no longer counts. */

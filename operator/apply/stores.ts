@@ -16,6 +16,7 @@ import {
   MODEL_LABEL,
   RANK_SELECTOR,
   APPROVED_ANNOTATION,
+  DRAIN_ANNOTATION,
   isProposal,
   modelKeyOfPlan,
 } from "./labels.ts";
@@ -169,7 +170,14 @@ export class Stores {
   }
 
   #nodeChanged(change: Change): void {
-    if (change.type === "changed" && !specChanged(change) && sameLabels(change) && sameFindings(change)) return;
+    if (
+      change.type === "changed" &&
+      !specChanged(change) &&
+      sameLabels(change) &&
+      sameDrain(change) &&
+      sameFindings(change)
+    )
+      return;
     this.#options.onWork(`node/${change.object.metadata.name}`);
     this.#options.onWork(`provider/${String(objectAt(change.object, "spec")["provider"])}`);
     this.#allModels();
@@ -216,6 +224,9 @@ type Changed = Extract<Change, { type: "changed" }>;
 const specChanged = ({ object, before }: Changed): boolean =>
   object.metadata.generation !== before.metadata.generation ||
   object.metadata.deletionTimestamp !== before.metadata.deletionTimestamp;
+
+const sameDrain = ({ object, before }: Changed): boolean =>
+  object.metadata.annotations?.[DRAIN_ANNOTATION] === before.metadata.annotations?.[DRAIN_ANNOTATION];
 
 const sameLabels = ({ object, before }: Changed): boolean => sameJson(object.metadata.labels, before.metadata.labels);
 

@@ -89,7 +89,7 @@ function withRoomForSpares(world: Known, placed: Placement, effort: Effort): Pla
  * plans come after, once everything stands.
  */
 function goingOn(world: Known, inForce: StandingPlan, basis: string, effort: Effort): Wanted | NotWanted {
-  const gone = bannedNodes(world, inForce);
+  const gone = new Map([...bannedNodes(world, inForce), ...drainedNodes(world, inForce)]);
   const nodes = asHeld(world.nodes, inForce).filter(({ name }) => !gone.has(name));
   const judged: Judged = { ...world, nodes: new Map(nodes.map((node) => [node.name, node])) };
   const steady = { ...world, nodes };
@@ -120,13 +120,39 @@ function bannedNodes({ model, nodes }: Known, inForce: StandingPlan): ReadonlyMa
   return new Map(bans.sort((a, b) => (a.node < b.node ? -1 : 1)).map((ban) => [ban.node, ban]));
 }
 
+/** Nodes that are to be drained and that nothing of this plan needs any more: what they held was evicted, or is loaded elsewhere. */
+function drainedNodes({ model, nodes, ranks }: Known, inForce: StandingPlan): ReadonlyMap<string, LeftOut> {
+  const byName = new Map(ranks.map((rank) => [rank.name, rank]));
+  const spares = new Set(sparesIn(inForce));
+  const isReady = (each: Assignment) => {
+    const rank = byName.get(rankName(model, each));
+    return rank?.phase === "Ready" && isSameShard(rank.assignment, each);
+  };
+  const isEvicted = (each: Assignment) =>
+    ["Missing", "Leaving"].includes(byName.get(rankName(model, each))?.phase ?? "Missing");
+  const hasCopy = ({ layers, node }: Assignment) =>
+    [...spares].some(
+      (spare) =>
+        spare.layers.start === layers.start && spare.layers.end === layers.end && spare.node !== node && isReady(spare),
+    );
+  const left = nodes.flatMap(({ name, leaving }): readonly LeftOut[] => {
+    const own = inForce.assignments.filter(({ node }) => node === name);
+    if (leaving === undefined || own.length === 0) return [];
+    if (own.every(isEvicted)) return [{ node: name, code: leaving, why: "what it held was evicted" }];
+    if (leaving === "Drained" && own.every((each) => spares.has(each) || hasCopy(each)))
+      return [{ node: name, code: leaving, why: "it is drained, and what it held is loaded elsewhere" }];
+    return [];
+  });
+  return new Map(left.map((each) => [each.node, each]));
+}
+
 const forced = (wanted: Wanted | NotWanted): Wanted | NotWanted =>
   "code" in wanted ? wanted : { ...wanted, isForced: true };
 
 /** Whether all ranks are ready, or have failed for reasons of their own; a world without ranks is one on paper. */
-function isSettled({ ranks, model, held }: Known, { assignments, asleep }: StandingPlan): boolean {
+function isSettled({ ranks, model, nodes, held }: Known, { assignments, asleep }: StandingPlan): boolean {
   if (asleep !== undefined) return false; // it wakes: where its caches are
-  if (held !== undefined) return false; // nodes are waited for
+  if (held !== undefined || nodes.some(({ leaving }) => leaving === "Drained")) return false; // first things first
   if (ranks.length === 0) return true;
   const phases = new Map(ranks.map(({ name, phase }) => [name, phase]));
   return assignments.every((each) => ["Ready", "Failed"].includes(phases.get(rankName(model, each)) ?? "Missing"));

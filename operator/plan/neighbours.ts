@@ -55,7 +55,7 @@ function besideIn(model: ModelSpec, routed: Routed): (own: Assignment) => readon
 
 function spareNames(model: ModelSpec): readonly string[] {
   const { spares = 0 } = model;
-  return Array.from({ length: spares === 0 ? 0 : spares + SPARE_NAMES_MORE }, (_, index) =>
+  return Array.from({ length: spares + SPARE_NAMES_MORE }, (_, index) =>
     fullRankName(model, { chain: SPARE_CHAIN_FIRST + index, segment: 0, rank: 0 }),
   );
 }

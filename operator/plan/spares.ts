@@ -21,10 +21,11 @@ export function withSpares(
 ): { readonly spared: Standing; readonly lackCount: number } {
   const { spares: wanted = 0 } = grounds.model;
   const needs = needsOf(grounds, routed);
+  const drained = needs.filter(({ group }) => group.some(({ node }) => grounds.nodes.get(node)?.leaving === "Drained"));
   const useful = sparesIn(routed)
     .filter(({ chain }) => chain >= SPARE_CHAIN_FIRST)
     .filter(({ node, layers }) => grounds.nodes.has(node) && needs.some(({ group }) => sameLayers(group, layers)))
-    .slice(0, wanted);
+    .slice(0, wanted + drained.length);
   const onRoute = new Set(routed.routes.flatMap(keysOf));
   let assignments = routed.assignments.filter(
     (each) => onRoute.has(`${each.chain}.${each.segment}`) || useful.includes(each),
@@ -37,6 +38,11 @@ export function withSpares(
       break;
     }
     assignments = [...assignments, ...spare];
+  }
+  // What is to be drained is loaded elsewhere before it goes, over and above the spares that are asked for.
+  for (const need of drained) {
+    if (sparesIn({ assignments, routes: routed.routes }).some(({ layers }) => sameLayers(need.group, layers))) continue;
+    assignments = [...assignments, ...(nextSpare(grounds, { assignments, routes: routed.routes }, [need]) ?? [])];
   }
   return { spared: { assignments: inNameOrder(assignments), routes: routed.routes }, lackCount };
 }

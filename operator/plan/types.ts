@@ -75,6 +75,7 @@ export type NodeFacts = {
   readonly provider: string;
   readonly providerAdmitted: boolean;
   readonly ready: boolean;
+  readonly leaving?: "Cordoned" | "Drained"; // Cordoned: nothing new. Drained: what it holds is to go elsewhere first
   readonly labels: Readonly<Record<string, string>>;
   readonly device: string; // cpu | webgpu | cuda | coreml | directml
   readonly gpuResource?: string; // extended resource that a rank requests, such as nvidia.com/gpu

@@ -110,6 +110,31 @@ describe("plans on a real API server", function () {
     await spared.end();
   });
 
+  it("loads a drained node's shard elsewhere before it goes, and touches no other rank", async () => {
+    const drained = new ModelCase(world, "drained");
+    await drained.create({ placement: { providers: { min: 2, maxShare: "50%" } } });
+    await drained.turned("Ready", "Serving");
+    const before = await drained.ranks();
+    const [[name, [node]] = ["", [""]]] = Object.entries(before);
+    await drained.kubectl("annotate", "shardnode", node, "tessellate.dev/drain=true");
+    const plan = await until(
+      () => drained.plan(),
+      (found) => !JSON.stringify(found?.spec.chains).includes(`"${node}"`),
+      "a plan without the node",
+    );
+    expect(plan?.spec.routes?.[0]?.segments.some(({ chain }) => chain === SPARES)).to.equal(true);
+    const after = await until(
+      () => drained.ranks(),
+      (found) => found[name] === undefined,
+      "the drained rank gone",
+    );
+    const { [name]: _, ...others } = before;
+    expect(after).to.deep.include(others);
+    await drained.turned("Ready", "Serving");
+    await drained.kubectl("annotate", "shardnode", node, "tessellate.dev/drain-");
+    await drained.end();
+  });
+
   it("says what would make a model fit, and plans as soon as it is so", async () => {
     const large = new ModelCase(world, "large");
     await large.create({ quantization: "f32", slots: 256, contextLength: 16384 });
