@@ -66,10 +66,13 @@ export async function startFakeHouse(
   const listeners = new Set<{ write(report: DemandReport): unknown }>();
   const report = (): void => {
     const models = told.gateway?.models ?? [];
-    const demand = models.flatMap(({ namespace, name, asleep }) => {
-      const known = said.get(`${namespace}/${name}`);
-      return known === undefined ? [] : [{ ...known, namespace, name, asleep }];
-    });
+    // As a gateway does: of those that may sleep or do; nobody asks unless a test says so.
+    const demand = models
+      .filter(({ asleep, wakeTimeoutSeconds }) => asleep || wakeTimeoutSeconds > 0)
+      .map(({ namespace, name, asleep }) => {
+        const { waitingCount = 0, sessionCount = 0, idleSeconds = 0 } = said.get(`${namespace}/${name}`) ?? {};
+        return { namespace, name, asleep, waitingCount, sessionCount, idleSeconds };
+      });
     for (const listener of listeners) listener.write({ models: demand });
   };
   const control = (who: "gateway" | "ledger") => ({
