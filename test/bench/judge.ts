@@ -38,8 +38,8 @@ const OFFLINE: Omit<Run, "seed"> = { warmUpTokens: 8_000, tokens: 16_000 };
 const ONLINE: Omit<Run, "seed"> = { warmUpTokens: 40_000, tokens: 30_000 };
 /** Of what the best stored placement serves offline. */
 const ONLINE_SHARE = 0.75;
-/** Of the requests that come, what a placement must serve for its time per token to count. */
-const CARRIED_MIN = 0.95;
+/** Of the requests that come, what a placement must serve for its time per token to count: more are there at the end. */
+const CARRIED_MIN = 0.9;
 
 /** On one core with nothing else on it. */
 const CHOICE_SECONDS_MAX = 5;
