@@ -16,6 +16,7 @@ import { rankName } from "../plan/names.ts";
 import { pictureOf } from "../plan/picture.ts";
 import { plannedPromise } from "../plan/words/plan-words.ts";
 import type { Action, Assignment, Plan, RankState, World } from "../plan/types.ts";
+import { clearAway } from "./clear-away.ts";
 import type { Cluster, Observed } from "./cluster.ts";
 import { FactsBook, factsIn } from "./facts.ts";
 import { MODEL_LABEL, RENEW_ANNOTATION, modelKey } from "./labels.ts";
@@ -94,9 +95,10 @@ export class KubeCluster implements Cluster {
   }
 
   async observe(key: string): Promise<Observed | undefined> {
-    const { stores, clock } = this.#options;
+    const { client, stores, clock } = this.#options;
     const stored = stores.models.get(key);
     if (stored === undefined || stored.metadata.deletionTimestamp !== undefined) {
+      if (stored === undefined) await clearAway(client, key, this.#podsOf(key));
       this.#forget(key);
       return undefined;
     }

@@ -149,17 +149,24 @@ export class KubeClient {
     return asKubeObject(await this.request({ method: "PATCH", ...call }));
   }
 
-  /** Deletes an object; not finding it is success. With `uid`, only that very object. */
+  /** Deletes an object; not finding it is success. With `uid` only that very object, with `resourceVersion` as it was. */
   async delete(
     resource: Resource,
     place: Place,
-    options: { readonly uid?: string | undefined; readonly graceSeconds?: number } = {},
+    options: {
+      readonly uid?: string | undefined;
+      readonly resourceVersion?: string | undefined;
+      readonly graceSeconds?: number;
+    } = {},
   ): Promise<void> {
+    const { uid, resourceVersion } = options;
     const body = {
       apiVersion: "v1",
       kind: "DeleteOptions",
       propagationPolicy: "Background",
-      ...(options.uid === undefined ? {} : { preconditions: { uid: options.uid } }),
+      ...(uid === undefined
+        ? {}
+        : { preconditions: { uid, ...(resourceVersion === undefined ? {} : { resourceVersion }) } }),
       ...(options.graceSeconds === undefined ? {} : { gracePeriodSeconds: options.graceSeconds }),
     };
     await this.request({ method: "DELETE", path: pathOf(resource, place), body }).catch((error: unknown) => {
