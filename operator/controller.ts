@@ -72,6 +72,7 @@ const IDLE_GATHER_MS = 5_000;
 const SETTLED_MS = 300_000; // a look now and then, in case something was missed
 const UNPLANNED_MS = 30_000;
 const STARTING_MS = 3_000;
+const ROLLING_MS = 1_000;
 const SETTLEMENT_MS = 15_000;
 const CERTIFICATES_MS = 3_600_000;
 const LEASE_NAME = "tessellate-operator";
@@ -223,8 +224,8 @@ export class Controller {
       },
       onDemand: (key) => stores.models.get(key) !== undefined && this.#queue.add(`model/${key}`),
     });
-    const probe: Prober = async (model, chain) => {
-      const outcome = await untilAborted(house.probe(model, chain), signal); // it may take a minute: who leads next must not wait
+    const probe: Prober = async (model, chain, tokenCount) => {
+      const outcome = await untilAborted(house.probe(model, chain, tokenCount), signal); // it may take a minute: who leads next must not wait
       log("probe", { model: `${model.namespace}/${model.name}`, chain, ...outcome });
       return outcome;
     };
@@ -241,6 +242,7 @@ export class Controller {
       onProbed: (key, passed) => this.#queue.addAfter(`model/${key}`, passed ? 0 : STARTING_MS),
       askRank,
       brake: this.#brake,
+      isQuiet: (model, chain) => house.isQuiet(model, chain),
       demandOf: (key) => house.demandOf(key),
       onRepaired: ({ cause, seconds }) => this.metrics.repairSeconds.observe({ cause }, seconds),
     });
@@ -345,11 +347,13 @@ export class Controller {
 
 const kindOf = (key: string): string => key.slice(0, key.indexOf("/"));
 
-function nextLookMs({ conditions, asleep }: Plan, settledMs: number): number {
+function nextLookMs({ conditions, asleep, rolled }: Plan, settledMs: number): number {
   const holds = (type: string) =>
     conditions.some((condition) => condition.type === type && condition.status === "True");
   if (asleep !== undefined) return conditions.some(({ reason }) => reason === "Leaving") ? STARTING_MS : settledMs;
   if (conditions.some(({ reason }) => reason === "BrakeHolds")) return Math.min(UNPLANNED_MS, settledMs);
+  // Chains that drain are asked about, and what gets ready is to be seen soon.
+  if (rolled !== undefined && rolled.outgoing.length > 0) return ROLLING_MS;
   // Whatever is still loading is looked at while it does, also beside chains that serve.
   if (holds("Ready") && holds("WeightsReady")) return settledMs;
   return holds("Planned") ? STARTING_MS : UNPLANNED_MS;

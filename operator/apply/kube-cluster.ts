@@ -11,36 +11,30 @@ import type { EventRecorder } from "../kube/events.ts";
 import { type KubeObject, PODS, SECRETS, keyOf } from "../kube/objects.ts";
 import { Recent } from "../kube/recent.ts";
 import { sameJson } from "../kube/same.ts";
-import { modelSpecOf, plannedModel } from "../plan/model-spec.ts";
-import { rankName } from "../plan/names.ts";
-import { pictureOf } from "../plan/picture.ts";
+import { modelSpecOf } from "../plan/model-spec.ts";
 import { plannedPromise } from "../plan/words/plan-words.ts";
 import type { Action, Assignment, Plan, RankState, World } from "../plan/types.ts";
+import { ChainProbes, type Prober } from "./chain-probes.ts";
 import { clearAway } from "./clear-away.ts";
 import type { Cluster, Observed } from "./cluster.ts";
 import { FactsBook, factsIn } from "./facts.ts";
 import { MODEL_LABEL, RENEW_ANNOTATION, modelKey } from "./labels.ts";
-import { type KnownProbe, inheritedProbes } from "./known-probes.ts";
 import type { BrakeBook } from "./brake-book.ts";
 import { bytesBy } from "./planned-bytes.ts";
 import { Proposals } from "./proposals.ts";
-import { NodesKnown, asModel, asPlan, chainInstance, isAssigned, podsOf, rankStatesOf } from "./observe.ts";
+import { NodesKnown, asModel, asPlan, podsOf, rankStatesOf } from "./observe.ts";
 import { RankMaker } from "./rank-maker.ts";
 import { METRICS_PORT, ownerOf } from "./rank-objects.ts";
 import { rankStateOf } from "./rank-state.ts";
 import { RepairBook, type Repaired } from "./repairs.ts";
 import { Reports } from "./reports.ts";
-import { shardPlanSpec, standingPlanIn } from "./shard-plan.ts";
+import { outgoingIn, withRollout } from "./rollout-record.ts";
+import { assignmentsIn, shardPlanSpec, standingPlanIn } from "./shard-plan.ts";
+import { pictureOfAll, plannedAs, rollsOf, toldOf } from "./sides.ts";
 import { type DemandOf, Sleepers, keepAsleep } from "./sleepers.ts";
 import type { Stores } from "./stores.ts";
 
-export type ProbeOutcome = { readonly passed: boolean; readonly detail: string };
-
-/** Sends one token through a chain, by a gateway that knows how the chain is now. */
-export type Prober = (
-  model: { readonly namespace: string; readonly name: string },
-  chain: number,
-) => Promise<ProbeOutcome>;
+export type { Prober } from "./chain-probes.ts";
 
 /** What a rank that starts says of itself. */
 export type RankWords = { readonly detail: string; readonly progress?: ReadProgress };
@@ -54,6 +48,8 @@ export type KubeClusterOptions = {
   readonly image: string; // of ranks
   readonly imagePullPolicy?: string | undefined;
   readonly probe: Prober;
+  /** Whether every gateway says that nothing runs any more on a chain that drains; left out: nobody knows. */
+  readonly isQuiet?: (model: { readonly namespace: string; readonly name: string }, chain: number) => boolean;
   /** A model's probe has an outcome. */
   readonly onProbed: (key: string, passed: boolean) => void;
   /** Asks a rank that has an address but is not ready why that is; undefined where it does not say. */
@@ -64,6 +60,7 @@ export type KubeClusterOptions = {
   readonly onRepaired?: (repaired: Repaired) => void;
 };
 
+type CreateRank = Extract<Action, { readonly do: "create-rank" }>;
 type Failure = { readonly count: number; readonly notBeforeMs: number };
 
 const RESTART_MS_MAX = 300_000;
@@ -72,14 +69,13 @@ export class KubeCluster implements Cluster {
   readonly #options: KubeClusterOptions;
   readonly #facts: FactsBook;
   readonly #proposals: Proposals;
-  readonly #probes = new Map<string, readonly KnownProbe[]>();
+  readonly #probes: ChainProbes;
   readonly #ranks: RankMaker;
   readonly #reports: Reports;
   readonly #nodes = new NodesKnown();
   /** Plans that we wrote and whose copies may lag behind a little. */
   readonly #keptPlans: Recent;
   readonly #pictures = new Map<string, { readonly objects: readonly KubeObject[]; readonly model: Model }>();
-  readonly #probing = new Set<string>();
   readonly #failures = new Map<string, Failure>(); // by pod
   readonly #sleepers: Sleepers;
   readonly #repairs = new RepairBook();
@@ -91,11 +87,12 @@ export class KubeCluster implements Cluster {
     this.#ranks = new RankMaker(options);
     this.#reports = new Reports(options);
     this.#proposals = new Proposals(options);
+    this.#probes = new ChainProbes(options.probe, options.onProbed);
     this.#sleepers = new Sleepers(options.clock, options.demandOf);
   }
 
   async observe(key: string): Promise<Observed | undefined> {
-    const { client, stores, clock } = this.#options;
+    const { client, stores, clock, image } = this.#options;
     const stored = stores.models.get(key);
     if (stored === undefined || stored.metadata.deletionTimestamp !== undefined) {
       if (stored === undefined) await clearAway(client, key, this.#podsOf(key));
@@ -110,18 +107,22 @@ export class KubeCluster implements Cluster {
     const facts = await this.#facts.of(key, draft, shardPlan);
     const pods = this.#podsOf(key);
     const previous = shardPlan && standingPlanIn(shardPlan);
-    const probes = this.#probes.get(key) ?? inheritedProbes(draft, previous, object.status, pods);
-    this.#probes.set(key, probes);
     for (const pod of pods) if (rankStateOf(pod, false)?.phase === "Ready") this.#failures.delete(keyOf(pod));
+    const model = "code" in facts ? draft : modelSpecOf(object, facts.config);
+    const known = shardPlan !== undefined && planned?.ok ? { plan: shardPlan, planned: planned.value } : undefined;
+    const isQuiet = (chain: number) => this.#options.isQuiet?.(model, chain) === true;
+    const nowMs = clock.wallMs();
+    const rolls = "code" in facts ? {} : { rolls: rollsOf(model, facts, known, { image, nowMs, isQuiet }) };
+    const outgoing = shardPlan === undefined ? [] : outgoingIn(shardPlan).map(({ plan }) => plan);
+    const standing = previous === undefined ? [] : [previous, ...outgoing];
     const world = {
-      model: "code" in facts ? draft : modelSpecOf(object, facts.config),
+      model,
       facts,
+      ...rolls,
       nodes: this.#nodes.for(stores, key, pods, clock.wallMs()),
       ranks: await this.#inTheirOwnWords(rankStatesOf(stores, pods)),
       previous,
-      probes: probes.filter(
-        ({ chain, instance }) => previous !== undefined && instance === chainInstance(draft, previous, pods, chain),
-      ),
+      probes: this.#probes.of(draft, standing, object.status, pods),
       ...this.#proposals.of(draft),
       ...this.#sleepers.demandOn(draft, previous),
     };
@@ -141,11 +142,15 @@ export class KubeCluster implements Cluster {
     const { model, facts } = world;
     await this.#proposals.keep(world, asObject(object), plan);
     if (placement === undefined || "code" in facts) return;
+    const { rolled } = plan;
+    const { model: told, facts: read } = plannedAs(model, facts, rolled);
     const before = this.#planOf(modelKey(model));
     const givenUp = this.#options.brake.written(world, placement, before && asPlan(before));
-    const spec = { ...shardPlanSpec(model, facts, revision, placement), ...givenUp };
+    const plain = { ...shardPlanSpec(told, read, revision, placement), ...givenUp };
+    const nowMs = this.#options.clock.wallMs();
+    const spec = rolled === undefined ? plain : withRollout(plain, model, rolled, before && asPlan(before).spec, nowMs);
     if (before !== undefined && sameJson(before["spec"], spec)) return;
-    this.#reserve(world, placement.assignments);
+    this.#reserve(world, assignmentsIn({ spec }), before === undefined ? [] : assignmentsIn(asPlan(before)));
     const { name, namespace } = model;
     try {
       const kept = await client.apply(shardPlanResource, {
@@ -165,10 +170,10 @@ export class KubeCluster implements Cluster {
   }
 
   /** Throws where another model, planned at the same time, has taken memory that this one was planned with. */
-  #reserve({ model, nodes, previous }: World, assignments: readonly Assignment[]): void {
+  #reserve({ model, nodes }: World, assignments: readonly Assignment[], before: readonly Assignment[]): void {
     const { planned } = this.#options.stores;
     const key = modelKey(model);
-    const had = bytesBy(previous?.assignments ?? []);
+    const had = bytesBy(before);
     const seen = new Map(nodes.map((node) => [node.name, node.freeBytes]));
     for (const [node, bytes] of bytesBy(assignments)) {
       const freeBytes = this.#nodes.freeBytes(node) - planned.besides(key, node);
@@ -181,11 +186,11 @@ export class KubeCluster implements Cluster {
   async perform(observed: Observed, plan: Plan, action: Action): Promise<void> {
     switch (action.do) {
       case "create-rank":
-        return this.#createRank(observed.world, plan, action.assignment);
+        return this.#createRank(observed.world, plan, action);
       case "delete-rank":
         return this.#deleteRank(observed, action.name, action.why);
       case "probe":
-        return this.#probe(observed.world, plan, action.chain);
+        return this.#probes.ask(observed.world.model, plan, action, this.#podsOf(modelKey(observed.world.model)));
     }
   }
 
@@ -224,40 +229,37 @@ export class KubeCluster implements Cluster {
       const shardPlan = asPlan(planObject);
       const facts = factsIn(shardPlan);
       if (!facts.ok) return [];
-      const standing = standingPlanIn(shardPlan);
-      const { revision, assignments } = standing;
-      const told = rankStatesOf(stores, pods).filter(
-        (rank) => rank.revision === revision && isAssigned(rank, assignments),
-      );
-      const model = pictureOf(modelSpecOf(asModel(stored), facts.value.config), facts.value, standing, told);
+      const model = pictureOfAll(asModel(stored), shardPlan, facts.value, rankStatesOf(stores, pods));
       this.#pictures.set(key, { objects, model });
       return [model];
     });
   }
 
-  async #createRank({ model, facts, nodes }: World, plan: Plan, assignment: Assignment): Promise<void> {
-    const { placement, revision } = plan;
-    if ("code" in facts || placement === undefined) return;
+  async #createRank(world: World, plan: Plan, action: CreateRank): Promise<void> {
+    const { assignment, revision = plan.revision } = action;
+    const told = toldOf(world, plan, revision);
+    if (told === undefined) return;
     const node = present(
-      nodes.find(({ name }) => name === assignment.node),
+      world.nodes.find(({ name }) => name === assignment.node),
       "the plan places ranks on nodes of its world",
     );
-    await this.#ranks.make({ model: plannedModel(model, placement), facts, placement, revision, assignment, node });
-    this.#repairs.made(modelKey(model), rankName(model, assignment));
+    await this.#ranks.make({ ...told, revision, assignment, node });
+    this.#repairs.made(modelKey(world.model), action.name);
   }
 
   /** Running ranks take a new certificate up from their Secret; nothing restarts. */
-  async #renewCertificates({ model: asked, facts, nodes, ranks }: World, { placement }: Plan): Promise<void> {
+  async #renewCertificates(world: World, plan: Plan): Promise<void> {
     const { client, clock, stores } = this.#options;
-    if ("code" in facts || placement === undefined) return;
-    const model = plannedModel(asked, placement);
+    const { model, nodes, ranks } = world;
     const now = new Date(clock.wallMs()).toISOString();
-    for (const { name, assignment, phase } of ranks) {
+    for (const { name, assignment, phase, revision } of ranks) {
       const pod = stores.pods.get(`${model.namespace}/${name}`);
       const after = pod?.metadata.annotations?.[RENEW_ANNOTATION];
       const node = nodes.find((each) => each.name === assignment.node);
       if (phase !== "Ready" || node === undefined || after === undefined || after > now) continue;
-      const renewAfter = await this.#ranks.renew({ model, facts, placement, assignment, node });
+      const told = toldOf(world, plan, revision);
+      if (told === undefined) continue;
+      const renewAfter = await this.#ranks.renew({ ...told, assignment, node });
       const annotations = { [RENEW_ANNOTATION]: renewAfter };
       await client.patch(PODS, { namespace: model.namespace, name }, { metadata: { annotations } });
     }
@@ -297,27 +299,6 @@ export class KubeCluster implements Cluster {
     return false;
   }
 
-  /** Begins; whoever is told of the outcome looks at the model again. It may take a minute, and nobody waits for it. */
-  #probe({ model }: World, { placement }: Plan, chain: number): void {
-    if (placement === undefined) return;
-    const key = modelKey(model);
-    const instance = chainInstance(model, placement, this.#podsOf(key), chain);
-    const what = `${key} ${chain} ${instance}`;
-    if (this.#probing.has(what)) return;
-    this.#probing.add(what);
-    this.#options
-      .probe(model, chain)
-      .then(
-        (outcome) => {
-          const others = (this.#probes.get(key) ?? []).filter((probe) => probe.chain !== chain);
-          this.#probes.set(key, [...others, { ...outcome, chain, instance }]);
-          this.#options.onProbed(key, outcome.passed);
-        },
-        () => undefined, // we do not lead any more
-      )
-      .finally(() => this.#probing.delete(what));
-  }
-
   /** The plan as written last, by us or as the copy has it: the spec's generation says which is newer. */
   #planOf(key: string): KubeObject | undefined {
     const copy = this.#options.stores.plans.get(key);
@@ -345,7 +326,7 @@ export class KubeCluster implements Cluster {
 
   #forget(key: string): void {
     this.#facts.forget(key);
-    this.#probes.delete(key);
+    this.#probes.forget(key);
     this.#pictures.delete(key);
     this.#keptPlans.delete(key);
     this.#sleepers.forget(key);

@@ -3,7 +3,7 @@ import type { ShardedModelStatus } from "../../core/gen/crds/shardedmodel.ts";
 import { progressTogether } from "../../core/read-progress.ts";
 import { formatCredits } from "../../core/units.ts";
 import { withTimes } from "../kube/conditions.ts";
-import type { Placement, Plan, World } from "../plan/types.ts";
+import type { Condition, Placement, Plan, World } from "../plan/types.ts";
 import { routesOf } from "../plan/routes.ts";
 import { MODEL_LABEL } from "./labels.ts";
 
@@ -24,8 +24,23 @@ export function modelStatus(
     ...placementStatus(world, plan.placement, before),
     ...(plan.asleep === undefined ? {} : { replicas: 0 }),
     ...progressStatus(world),
+    ...rolloutStatus(plan, before, nowMs),
     conditions: conditions.map((condition) => ({ ...condition, type: conditionType(condition.type) })),
   };
+}
+
+/** Of a model whose chains are not all as the spec asks; `since` stays for as long as the phase does. */
+function rolloutStatus(
+  { rolled, placement }: Plan,
+  before: ShardedModelStatus | undefined,
+  nowMs: number,
+): Pick<ShardedModelStatus, "rollout"> {
+  const known = before?.rollout;
+  const status = rolled?.status;
+  if (status === undefined) return placement === undefined && known !== undefined ? { rollout: known } : {};
+  const { phase, from, to, updatedCount: chainsUpdated } = status;
+  const isSame = known?.phase === phase && known.from === from && known.to === to;
+  return { rollout: { phase, from, to, chainsUpdated, since: isSame ? known.since : new Date(nowMs).toISOString() } };
 }
 
 /** Of the ranks that are reading now; nothing where none is, so that a model at rest has nothing to be written. */
@@ -36,13 +51,15 @@ function progressStatus({ ranks }: World): Pick<ShardedModelStatus, "progress"> 
   return { progress: { ...progress, percent: `${percent}%` } };
 }
 
-function conditionType(type: string): "Planned" | "WeightsReady" | "Ready" {
-  return type === "Planned" || type === "WeightsReady" ? type : "Ready";
+function conditionType(type: string): Condition["type"] {
+  return type === "Planned" || type === "WeightsReady" || type === "UpToDate" ? type : "Ready";
 }
 
 /** Whether a condition that turned deserves a warning: it will not come right by waiting. */
 export const isTrouble = (type: string, value: string, reason: string): boolean =>
-  reason === "BrakeHolds" || (value === "False" && (type === "Planned" || reason === "ProbeFailed"));
+  reason === "BrakeHolds" || (value === "False" && (type === "Planned" || TROUBLES.has(reason)));
+
+const TROUBLES: ReadonlySet<string> = new Set(["ProbeFailed", "NoRoomToRoll", "RollingBack", "RolledBack"]);
 
 /** What the status says about the plan in force; where none can be made, what it said before stays. */
 function placementStatus(

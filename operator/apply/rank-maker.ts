@@ -10,8 +10,9 @@ import { type KubeClient, isStatus } from "../kube/client.ts";
 import { CLAIM_TEMPLATES, type KubeObject, PODS, SECRETS, SERVICES, keyOf } from "../kube/objects.ts";
 import { Recent } from "../kube/recent.ts";
 import { fullRankName } from "../plan/names.ts";
+import type { Routed } from "../plan/routes.ts";
 import { rankConfigOf } from "../plan/told.ts";
-import type { Assignment, ModelFacts, ModelSpec, NodeFacts, Placement } from "../plan/types.ts";
+import type { Assignment, ModelFacts, ModelSpec, NodeFacts } from "../plan/types.ts";
 import { modelKey } from "./labels.ts";
 import { claimTemplate, hostOf, modelService, rankPod, rankSecret } from "./rank-objects.ts";
 import type { Stores } from "./stores.ts";
@@ -29,7 +30,8 @@ export type RankMakerOptions = {
 export type RankWanted = {
   readonly model: ModelSpec;
   readonly facts: ModelFacts;
-  readonly placement: Placement;
+  readonly placement: Routed;
+  readonly image?: string; // of its revision; left out: what ranks run now
   readonly revision: string;
   readonly assignment: Assignment;
   readonly node: NodeFacts;
@@ -52,8 +54,8 @@ export class RankMaker {
   }
 
   async make(wanted: RankWanted): Promise<void> {
-    const { client, clock, image, imagePullPolicy } = this.#options;
-    const { model, assignment, node, revision } = wanted;
+    const { client, clock, imagePullPolicy } = this.#options;
+    const { model, assignment, node, revision, image = this.#options.image } = wanted;
     await this.#makeService(model);
     if (node.deviceClass !== undefined) await client.apply(CLAIM_TEMPLATES, claimTemplate(node.deviceClass, model));
     const config = configOf(wanted);

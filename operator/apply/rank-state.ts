@@ -18,11 +18,15 @@ export function rankStateOf(pod: KubeObject, machineIsGone: boolean): RankState 
     ...(neighbours === undefined ? {} : { neighbours: neighbours.split(",").filter(Boolean) }),
   };
   const status = objectAt(pod, "status");
+  const [container] = containersOf(status);
+  const endedCount = Number(container?.["restartCount"] ?? 0);
+  const ended = endedCount > 0 ? { endedCount } : {};
   if (machineIsGone) return { ...told, phase: "Lost", detail: `the machine of node ${assignment.node} is gone` };
   if (deletionTimestamp !== undefined) return { ...told, phase: "Leaving", detail: "is being deleted" };
   if (status["phase"] === "Failed" || status["phase"] === "Succeeded") {
     return {
       ...told,
+      ...ended,
       phase: "Failed",
       detail: [status["reason"], status["message"]].filter(Boolean).join(": ") || "ended",
     };
@@ -34,7 +38,7 @@ export function rankStateOf(pod: KubeObject, machineIsGone: boolean): RankState 
       : {};
   const ready = conditionOf(status, "Ready")?.["status"] === "True";
   if (ready) return { ...told, ...address, phase: "Ready", detail: "" };
-  return { ...told, ...address, phase: "Starting", detail: whyNotReady(status) };
+  return { ...told, ...address, ...ended, phase: "Starting", detail: whyNotReady(status) };
 }
 
 /**

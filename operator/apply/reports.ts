@@ -12,7 +12,6 @@ import type { KubeObject } from "../kube/objects.ts";
 import { Recent } from "../kube/recent.ts";
 import { sameJson } from "../kube/same.ts";
 import { isOlder } from "../kube/versions.ts";
-import { plannedModel } from "../plan/model-spec.ts";
 import type { Plan, World } from "../plan/types.ts";
 import { planWords } from "../plan/words/plan-words.ts";
 import type { Observed } from "./cluster.ts";
@@ -20,6 +19,7 @@ import { modelKey } from "./labels.ts";
 import { isTrouble, modelStatus } from "./model-status.ts";
 import { asModel, asPlan } from "./observe.ts";
 import { shardPlanStatus } from "./shard-plan.ts";
+import { toldOf } from "./sides.ts";
 
 export type ReportsOptions = {
   readonly client: KubeClient;
@@ -80,12 +80,11 @@ export class Reports {
   }
 
   /** `stored`: the plan as it stands. Returns it as it was written, or undefined where nothing was. */
-  async reportPlan(
-    { model, facts, nodes, ranks, previous }: World,
-    { placement, asleep }: Plan,
-    stored: KubeObject | undefined,
-  ): Promise<KubeObject | undefined> {
-    const assignments = placement?.assignments ?? (asleep === undefined ? undefined : previous?.assignments);
+  async reportPlan(world: World, plan: Plan, stored: KubeObject | undefined): Promise<KubeObject | undefined> {
+    const { model, facts, nodes, ranks, previous } = world;
+    const { placement, asleep, rolled } = plan;
+    const own = placement?.assignments ?? (asleep === undefined ? undefined : previous?.assignments);
+    const assignments = own && [...own, ...(rolled?.outgoing ?? []).flatMap((side) => side.plan.assignments)];
     if (stored === undefined || assignments === undefined || "code" in facts) return undefined;
     const key = modelKey(model);
     // Drawn once for each plan as it was written, not at every look.
@@ -94,7 +93,7 @@ export class Reports {
     const text =
       drawn?.version === version || placement === undefined
         ? (drawn?.text ?? asPlan(stored).status?.summary ?? "")
-        : planWords({ model: plannedModel(model, placement), facts, nodes }, placement).text;
+        : planWords({ facts, ...(toldOf(world, plan, plan.revision) ?? { model }), nodes }, placement).text;
     this.#drawings.set(key, { version, text });
     const status = shardPlanStatus(model, assignments, ranks, stored.metadata.generation ?? 1, text);
     if (sameJson(stored["status"], status)) return undefined;

@@ -13,7 +13,6 @@ export function shardPlanSpec(
   placement: Placement,
 ): ShardPlanSpec {
   const { assignments, leftOut, estimate, routes } = placement;
-  const chains = [...new Set(assignments.map(({ chain }) => chain))].sort((a, b) => a - b);
   return {
     model: {
       name: model.name,
@@ -28,13 +27,7 @@ export function shardPlanSpec(
       slots: placement.slotCount ?? model.slotCount,
       layerCount: facts.config.layerCount,
     },
-    chains: chains.map((index) => ({
-      index,
-      segments: segmentsIn(
-        model,
-        assignments.filter(({ chain }) => chain === index),
-      ),
-    })),
+    chains: chainsSpec(model, assignments),
     ...(routes === undefined ? {} : { routes: routes.map(writtenRoute) }),
     ...(placement.basis === undefined ? {} : { basis: placement.basis }),
     leftOut: leftOutShown(leftOut),
@@ -67,6 +60,18 @@ const RULED_OUT: ReadonlySet<string> = new Set([
   "RegionNotAllowed",
 ]);
 
+/** Segments by the chain that they are at home in. */
+export const chainsSpec = (model: ModelSpec, assignments: readonly Assignment[]): ShardPlanSpec["chains"] =>
+  [...new Set(assignments.map(({ chain }) => chain))]
+    .sort((a, b) => a - b)
+    .map((index) => ({
+      index,
+      segments: segmentsIn(
+        model,
+        assignments.filter(({ chain }) => chain === index),
+      ),
+    }));
+
 /** What the planner counted with, so that it counts the same while the source is away. */
 function heldAs({ held = [] }: ReadFacts, quantization: string): Pick<ShardPlanSpec["model"], "held"> {
   const found = held.find((each) => each.quantization === quantization);
@@ -77,7 +82,7 @@ function heldAs({ held = [] }: ReadFacts, quantization: string): Pick<ShardPlanS
 
 type WrittenRoute = NonNullable<ShardPlanSpec["routes"]>[number];
 
-const writtenRoute = ({ chain, segments, tokensPerSecond, millisecondsPerToken }: Route): WrittenRoute => ({
+export const writtenRoute = ({ chain, segments, tokensPerSecond, millisecondsPerToken }: Route): WrittenRoute => ({
   chain,
   segments: segments.map((place) => ({ chain: place.chain, segment: place.segment })),
   tokensPerSecond: tokensPerSecond.toFixed(1),
@@ -104,29 +109,36 @@ function segmentsIn(model: ModelSpec, chain: readonly Assignment[]): ShardPlanSp
   });
 }
 
-/** The plan that {@link shardPlanSpec} was made from, as far as the next one goes on from it. */
-export function standingPlanIn(plan: Pick<ShardPlan, "spec">): StandingPlan {
-  const { routes, basis, model, asleep } = plan.spec;
+/**
+ * The plan that {@link shardPlanSpec} was made from, as far as the next one goes on from it; or the chains of another
+ * revision that stand beside it.
+ */
+export function standingPlanIn(plan: Pick<ShardPlan, "spec">, revision = plan.spec.model.revision): StandingPlan {
+  const { routes, basis, model, asleep, chains } = plan.spec;
+  const own = chains.filter((chain) => (chain.revision ?? model.revision) === revision);
+  const homes = new Set(own.map(({ index }) => index));
   return {
-    revision: model.revision,
-    assignments: assignmentsIn(plan),
+    revision,
+    assignments: assignmentsIn({ spec: { ...plan.spec, chains: own } }),
     slotCount: model.slots,
     ...(basis === undefined ? {} : { basis }),
     ...(asleep === undefined ? {} : { asleep }),
     ...(routes === undefined
       ? {}
       : {
-          routes: routes.map(({ chain, segments, tokensPerSecond, millisecondsPerToken }) => ({
-            chain,
-            segments: segments.map((place) => ({ chain: place.chain, segment: place.segment })),
-            tokensPerSecond: Number(tokensPerSecond ?? 0),
-            millisecondsPerToken: Number(millisecondsPerToken ?? 0),
-          })),
+          routes: routes
+            .filter(({ segments }) => segments.every(({ chain }) => homes.has(chain)))
+            .map(({ chain, segments, tokensPerSecond, millisecondsPerToken }) => ({
+              chain,
+              segments: segments.map((place) => ({ chain: place.chain, segment: place.segment })),
+              tokensPerSecond: Number(tokensPerSecond ?? 0),
+              millisecondsPerToken: Number(millisecondsPerToken ?? 0),
+            })),
         }),
   };
 }
 
-/** The assignments that {@link shardPlanSpec} was made from. */
+/** All that the plan gives to nodes, of whatever revision. */
 export function assignmentsIn({ spec }: Pick<ShardPlan, "spec">): readonly Assignment[] {
   return spec.chains.flatMap(({ index: chain, segments }) =>
     segments.flatMap(({ segment: number, layers, ranks }, place) =>

@@ -64,6 +64,8 @@ export class House {
   #gatewaysTold: readonly Component[] = [];
   #gatewayKeys: readonly { readonly name: string; readonly publicKey: string }[] = [];
 
+  /** What each gateway that there is said last of chains that drain; undefined where it did not answer. */
+  #draining: readonly (PutReply__Output["draining"] | undefined)[] = [undefined]; // nobody was asked yet
   readonly #demand: DemandWatch;
 
   constructor(options: HouseOptions) {
@@ -115,11 +117,22 @@ export class House {
     return promise;
   }
 
-  /** One token through one chain, by any gateway that has been told. */
+  /** Whether every gateway says that nothing runs any more on a chain that it was told drains. */
+  isQuiet({ namespace, name }: { readonly namespace: string; readonly name: string }, chain: number): boolean {
+    return this.#draining.every((chains) =>
+      chains?.some((each) => {
+        const isIt = each.namespace === namespace && each.model === name && each.chain === chain;
+        return isIt && each.sessionCount === 0;
+      }),
+    );
+  }
+
+  /** A token, or a few, through one chain, by any gateway that has been told. */
   async probe(
     model: { readonly namespace: string; readonly name: string },
     chain: number,
-  ): Promise<{ readonly passed: boolean; readonly detail: string }> {
+    tokenCount = 1,
+  ): Promise<{ readonly passed: boolean; readonly detail: string; readonly tokenMs?: number }> {
     await this.told();
     const gateway = this.#gatewaysTold[0];
     if (gateway === undefined)
@@ -129,11 +142,12 @@ export class House {
       };
     const { namespace, name } = model;
     const reply = await ask<ProbeReply__Output>(`gateway ${gateway.name}`, PROBE_TIMEOUT_MS, (options, callback) =>
-      this.#control(gateway.address, "gateway").Probe({ namespace, model: name, chain }, options, callback),
+      this.#control(gateway.address, "gateway").Probe({ namespace, model: name, chain, tokenCount }, options, callback),
     );
     if (!reply.ok) return { passed: false, detail: `${reply.code}: ${reply.detail}` };
-    const { passed, code, detail, rank } = reply.value;
-    return { passed, detail: passed ? "" : `${code}: ${detail}${rank === "" ? "" : ` (at ${rank})`}` };
+    const { passed, code, detail, rank, tokenMs } = reply.value;
+    if (passed) return { passed, detail: "", ...(tokenMs > 0 ? { tokenMs } : {}) };
+    return { passed, detail: `${code}: ${detail}${rank === "" ? "" : ` (at ${rank})`}` };
   }
 
   /** The ledger's signed settlement of an epoch, or of the newest one with work. `NoLedger` where none answers. */
@@ -183,6 +197,7 @@ export class House {
     const answers = await Promise.all(
       gateways.map(async (gateway) => ({ gateway, reply: await this.#put(gateway, "gateway", state) })),
     );
+    this.#draining = answers.map(({ reply }) => reply?.draining);
     this.#gatewaysTold = answers.filter(({ reply }) => reply !== undefined).map(({ gateway }) => gateway);
     const fresh = answers.flatMap(({ reply }) =>
       reply === undefined ? [] : [{ name: reply.name, publicKey: reply.publicKey }],

@@ -11,6 +11,7 @@ import type { ShardNode } from "../../core/gen/crds/shardnode.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
 import { parseQuantity } from "../../core/quantity.ts";
 import type { ModelSource } from "../../core/rank-config.ts";
+import type { Limits } from "./rollout.ts";
 import type { ModelSpec, NodeFacts, Objective, Placement } from "./types.ts";
 
 /** Positions that a session gets where neither the user nor the model says less. */
@@ -82,9 +83,21 @@ export function modelSpecOf({ metadata, spec }: ShardedModel, config?: ModelConf
     ...(spec.idle === undefined ? {} : { idle: spec.idle }),
     planPolicy: spec.planPolicy,
     gainMinPercent: Number.parseInt(spec.update.minGain, 10),
+    update: updateOf(spec),
     pricePerMillionTokens: parseCredits(spec.rewards.pricePerMillionTokens),
     epochSeconds: parseEpoch(spec.rewards.epoch),
     maxQueue: spec.gateway.maxQueue,
+  };
+}
+
+function updateOf({ update }: ShardedModelSpec): Limits {
+  const { maxSurge, maxUnavailable, progressDeadlineSeconds, drainSeconds, maxSlowdown } = update;
+  return {
+    maxSurge,
+    maxUnavailable,
+    progressSeconds: progressDeadlineSeconds,
+    drainSeconds,
+    ...(maxSlowdown === "Any" ? {} : { maxSlowdownPercent: Number.parseInt(maxSlowdown, 10) }),
   };
 }
 

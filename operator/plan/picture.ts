@@ -10,29 +10,52 @@ import { fullRankName, rankName } from "./names.ts";
 import { type Routed, ranksOn, routesOf, segmentsOf } from "./routes.ts";
 import type { Assignment, ModelFacts, ModelSpec, RankState, Route, StandingPlan } from "./types.ts";
 
+/** What gateways are told of single chains. `revision`: of all of them, where others may stand beside them. */
+export type ChainMarks = {
+  readonly revision?: string;
+  readonly draining?: readonly number[];
+  readonly unproven?: readonly number[];
+};
+
+/** The same model with the chains of other revisions beside its own, in order of their numbers. */
+export const withChains = (model: Model, others: readonly Model[]): Model => ({
+  ...model,
+  chains: [model, ...others].flatMap(({ chains }) => chains ?? []).sort((a, b) => (a.index ?? 0) - (b.index ?? 0)),
+});
+
 /** The model as `Control.Put` carries it. A chain is ready when every rank of it is, with an address. */
 export function pictureOf(
   model: ModelSpec,
   facts: ModelFacts,
   routed: Routed & Pick<StandingPlan, "asleep" | "slotCount">,
   ranks: readonly RankState[],
+  marks: ChainMarks = {},
 ): Model {
   const groups = segmentsOf(routed.assignments);
-  return {
-    name: model.name,
-    namespace: model.namespace,
+  const { revision, draining = [], unproven = [] } = marks;
+  const held = {
     modelRoot: facts.root,
     layerCount: facts.config.layerCount,
     contextLength: model.contextLength,
+    handOffDtype: model.handOffDtype,
+  };
+  return {
+    name: model.name,
+    namespace: model.namespace,
+    ...held,
     priceMicroCreditsPerMillionTokens: String(model.pricePerMillionTokens),
     epochSeconds: model.epochSeconds,
-    handOffDtype: model.handOffDtype,
     maxQueue: model.maxQueue,
     slotCount: routed.slotCount ?? model.slotCount,
     asleep: routed.asleep !== undefined,
     // Who turns a model off does not want it woken by whoever asks.
     wakeTimeoutSeconds: model.replicas === 0 ? 0 : (model.idle?.wakeTimeoutSeconds ?? 0),
-    chains: routesOf(routed).map((route) => chainOf(model, facts, route, ranksOn(route, groups), ranks)),
+    chains: routesOf(routed).map((route) => ({
+      ...chainOf(model, facts, route, ranksOn(route, groups), ranks),
+      ...(draining.includes(route.chain) ? { draining: true } : {}),
+      ...(unproven.includes(route.chain) ? { unproven: true } : {}),
+      ...(revision === undefined ? {} : { form: { ...held, revision } }),
+    })),
   };
 }
 

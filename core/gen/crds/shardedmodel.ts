@@ -159,6 +159,31 @@ export interface ShardedModelSpecUpdate {
    * any gain, however small.
    */
   readonly minGain: string;
+  /**
+   * Chains that may stand beside those asked for while another revision is rolled out, as far as the nodes have memory
+   * for them.
+   */
+  readonly maxSurge: number;
+  /**
+   * Chains that may be missing meanwhile. Made use of only where nodes have no memory for a chain beside the others.
+   */
+  readonly maxUnavailable: number;
+  /**
+   * Seconds for one chain of the next revision to load its weights and answer a probe. After that the revision is taken
+   * back.
+   */
+  readonly progressDeadlineSeconds: number;
+  /**
+   * Seconds that answers under way on an old chain have to end. What is left then goes on on another chain from its
+   * tokens.
+   */
+  readonly drainSeconds: number;
+  /**
+   * How much longer than expected a token may take through a chain of the next revision before that is taken back.
+   * Expected is what was measured through an old chain, in the proportion in which the plan foresees it. Any asks for
+   * no measurement.
+   */
+  readonly maxSlowdown: string;
 }
 
 /** How the model is spread over independent providers. */
@@ -374,13 +399,29 @@ export interface ShardedModelStatusEstimate {
   readonly estimated?: boolean;
 }
 
+/**
+ * Where the way to another revision is, or why it ended before its goal. Absent where all chains are as the spec asks.
+ */
+export interface ShardedModelStatusRollout {
+  /** What is under way. Waits, nothing may be done; the condition UpToDate says why. */
+  readonly phase: "RollingOut" | "RollingBack" | "RolledBack" | "Waits";
+  /** Revision of the chains that are to go, or are gone. */
+  readonly from: string;
+  /** Revision of the chains that are to be, or are back. */
+  readonly to: string;
+  /** Chains of the latter that serve. */
+  readonly chainsUpdated: number;
+  /** When this phase began. */
+  readonly since: string;
+}
+
 /** One statement about the model. */
 export interface ShardedModelStatusCondition {
   /**
    * Planned: every layer has a node. WeightsReady: every rank has fetched and checked its part. Ready: a probe request
-   * went through a whole chain.
+   * went through a whole chain. UpToDate: all chains are of the revision that the spec asks for.
    */
-  readonly type: "Planned" | "WeightsReady" | "Ready";
+  readonly type: "Planned" | "WeightsReady" | "Ready" | "UpToDate";
   /** Whether it holds. */
   readonly status: "True" | "False" | "Unknown";
   /** Generation of the spec that the statement speaks of. */
@@ -417,6 +458,11 @@ export interface ShardedModelStatus {
   readonly repairs?: ShardedModelStatusRepairs;
   /** What the plan expects of the chains it made. */
   readonly estimate?: ShardedModelStatusEstimate;
+  /**
+   * Where the way to another revision is, or why it ended before its goal. Absent where all chains are as the spec
+   * asks.
+   */
+  readonly rollout?: ShardedModelStatusRollout;
   /** Where the model is on its way from a spec to answers. */
   readonly conditions?: readonly ShardedModelStatusCondition[];
 }
@@ -749,6 +795,12 @@ export const shardedModelSchema: Schema = {
         update: {
           type: "object",
           default: {},
+          rules: [
+            {
+              rule: "self.maxSurge > 0 || self.maxUnavailable > 0",
+              message: "with neither maxSurge nor maxUnavailable no chain could ever be replaced; set one of them to 1",
+            },
+          ],
           properties: {
             minGain: {
               type: "string",
@@ -758,6 +810,45 @@ export const shardedModelSchema: Schema = {
                 {
                   rule: "self.matches('^(0|[1-9][0-9]{0,3})%$')",
                   message: "minGain is a whole percentage from 0% to 9999%, such as 50%",
+                },
+              ],
+            },
+            maxSurge: {
+              type: "integer",
+              format: "int32",
+              minimum: 0,
+              maximum: 256,
+              default: 1,
+            },
+            maxUnavailable: {
+              type: "integer",
+              format: "int32",
+              minimum: 0,
+              maximum: 256,
+              default: 0,
+            },
+            progressDeadlineSeconds: {
+              type: "integer",
+              format: "int32",
+              minimum: 10,
+              maximum: 604800,
+              default: 600,
+            },
+            drainSeconds: {
+              type: "integer",
+              format: "int32",
+              minimum: 0,
+              maximum: 86400,
+              default: 300,
+            },
+            maxSlowdown: {
+              type: "string",
+              default: "50%",
+              maxLength: 5,
+              rules: [
+                {
+                  rule: "self.matches('^((0|[1-9][0-9]{0,3})%|Any)$')",
+                  message: "maxSlowdown is a whole percentage from 0% to 9999%, such as 50%, or Any",
                 },
               ],
             },
@@ -1024,6 +1115,20 @@ export const shardedModelSchema: Schema = {
             estimated: { type: "boolean" },
           },
         },
+        rollout: {
+          type: "object",
+          required: ["phase", "from", "to", "chainsUpdated", "since"],
+          properties: {
+            phase: {
+              type: "string",
+              enum: ["RollingOut", "RollingBack", "RolledBack", "Waits"],
+            },
+            from: { type: "string" },
+            to: { type: "string" },
+            chainsUpdated: { type: "integer", format: "int32" },
+            since: { type: "string", format: "date-time" },
+          },
+        },
         conditions: {
           type: "array",
           "x-kubernetes-list-type": "map",
@@ -1032,7 +1137,10 @@ export const shardedModelSchema: Schema = {
             type: "object",
             required: ["type", "status", "lastTransitionTime", "reason", "message"],
             properties: {
-              type: { type: "string", enum: ["Planned", "WeightsReady", "Ready"] },
+              type: {
+                type: "string",
+                enum: ["Planned", "WeightsReady", "Ready", "UpToDate"],
+              },
               status: { type: "string", enum: ["True", "False", "Unknown"] },
               observedGeneration: { type: "integer", format: "int64" },
               lastTransitionTime: { type: "string", format: "date-time" },

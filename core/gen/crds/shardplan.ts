@@ -37,6 +37,11 @@ export interface ShardPlanSpecModel {
   readonly slots: number;
   /** Layers of the model. */
   readonly layerCount: number;
+  /**
+   * What the ranks were told of the model and which image they run, as JSON, so that one can be made anew after the
+   * spec has changed.
+   */
+  readonly form?: string;
 }
 
 /** One node. */
@@ -85,6 +90,8 @@ export interface ShardPlanSpecChainSegment {
 export interface ShardPlanSpecChain {
   /** Number of the chain. */
   readonly index: number;
+  /** Of a chain that is on its way out, see outgoing. Left out, the plan's own. */
+  readonly revision?: string;
   /** The path of a session, first to last. */
   readonly segments: readonly ShardPlanSpecChainSegment[];
 }
@@ -107,6 +114,50 @@ export interface ShardPlanSpecRoute {
   readonly tokensPerSecond?: string;
   /** Time between two tokens of one session alone. */
   readonly millisecondsPerToken?: string;
+}
+
+/** One revision. */
+export interface ShardPlanSpecOutgoing {
+  /** Its name. */
+  readonly revision: string;
+  /** Digest of its model manifest. */
+  readonly root: string;
+  /** Sessions that one chain of it runs at once. */
+  readonly slots: number;
+  /** Its config.json. */
+  readonly config: string;
+  /** What its ranks were told of the model and which image they run, as JSON. */
+  readonly form: string;
+}
+
+/** One chain. */
+export interface ShardPlanSpecRolloutDraining {
+  /** Its number. */
+  readonly chain: number;
+  /** Since when. */
+  readonly since: string;
+}
+
+/** How far the way from outgoing revisions to the plan's own is. Absent where there is none. */
+export interface ShardPlanSpecRollout {
+  /** When it began. */
+  readonly since: string;
+  /** When a chain was last made, proven or taken away. */
+  readonly progressed: string;
+  /** Numbers of chains that no probe has gone through since they were made. */
+  readonly unproven: readonly number[];
+  /** Chains that take no new session. */
+  readonly draining: readonly ShardPlanSpecRolloutDraining[];
+}
+
+/** A revision that was tried and taken back. It is not tried again while the spec asks for it. */
+export interface ShardPlanSpecRefused {
+  /** Digest of what the spec asked for. */
+  readonly wish: string;
+  /** Its name. */
+  readonly revision: string;
+  /** A sentence for people. */
+  readonly why: string;
 }
 
 /** One node. */
@@ -152,6 +203,12 @@ export interface ShardPlanSpec {
    * no chain does.
    */
   readonly routes?: readonly ShardPlanSpecRoute[];
+  /** Revisions that are on their way out, oldest first. Their chains stand among the others. */
+  readonly outgoing?: readonly ShardPlanSpecOutgoing[];
+  /** How far the way from outgoing revisions to the plan's own is. Absent where there is none. */
+  readonly rollout?: ShardPlanSpecRollout;
+  /** A revision that was tried and taken back. It is not tried again while the spec asks for it. */
+  readonly refused?: ShardPlanSpecRefused;
   /** Nodes without a shard, and why. */
   readonly leftOut?: readonly ShardPlanSpecLeftOut[];
   /** What the planner expects of a chain. */
@@ -269,6 +326,7 @@ export const shardPlanSchema: Schema = {
             contextLength: { type: "integer", format: "int32", minimum: 1 },
             slots: { type: "integer", format: "int32", minimum: 1 },
             layerCount: { type: "integer", format: "int32", minimum: 1 },
+            form: { type: "string", maxLength: 65536 },
           },
         },
         givenUp: {
@@ -287,12 +345,13 @@ export const shardPlanSchema: Schema = {
         chains: {
           type: "array",
           "x-kubernetes-list-type": "atomic",
-          maxItems: 256,
+          maxItems: 1024,
           items: {
             type: "object",
             required: ["index", "segments"],
             properties: {
               index: { type: "integer", format: "int32", minimum: 0 },
+              revision: { type: "string" },
               segments: {
                 type: "array",
                 "x-kubernetes-list-type": "atomic",
@@ -350,7 +409,7 @@ export const shardPlanSchema: Schema = {
         routes: {
           type: "array",
           "x-kubernetes-list-type": "atomic",
-          maxItems: 256,
+          maxItems: 1024,
           items: {
             type: "object",
             required: ["chain", "segments"],
@@ -372,6 +431,59 @@ export const shardPlanSchema: Schema = {
               tokensPerSecond: { type: "string" },
               millisecondsPerToken: { type: "string" },
             },
+          },
+        },
+        outgoing: {
+          type: "array",
+          "x-kubernetes-list-type": "atomic",
+          maxItems: 64,
+          items: {
+            type: "object",
+            required: ["revision", "root", "slots", "config", "form"],
+            properties: {
+              revision: { type: "string" },
+              root: { type: "string", pattern: "^sha256:[0-9a-f]{64}$" },
+              slots: { type: "integer", format: "int32", minimum: 1 },
+              config: { type: "string", maxLength: 1048576 },
+              form: { type: "string", maxLength: 65536 },
+            },
+          },
+        },
+        rollout: {
+          type: "object",
+          required: ["since", "progressed", "unproven", "draining"],
+          properties: {
+            since: { type: "string", format: "date-time" },
+            progressed: { type: "string", format: "date-time" },
+            unproven: {
+              type: "array",
+              "x-kubernetes-list-type": "set",
+              maxItems: 1024,
+              items: { type: "integer", format: "int32" },
+            },
+            draining: {
+              type: "array",
+              "x-kubernetes-list-type": "map",
+              "x-kubernetes-list-map-keys": ["chain"],
+              maxItems: 1024,
+              items: {
+                type: "object",
+                required: ["chain", "since"],
+                properties: {
+                  chain: { type: "integer", format: "int32" },
+                  since: { type: "string", format: "date-time" },
+                },
+              },
+            },
+          },
+        },
+        refused: {
+          type: "object",
+          required: ["wish", "revision", "why"],
+          properties: {
+            wish: { type: "string" },
+            revision: { type: "string" },
+            why: { type: "string", maxLength: 1000 },
           },
         },
         leftOut: {
