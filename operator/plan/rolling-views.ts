@@ -101,7 +101,10 @@ function pacesOf(
   const slowest = measured.toSorted((a, b) => b.measuredMs - a.measuredMs)[0];
   if (slowest !== undefined) return { reference: slowest, unmeasured: [] };
   // One that fails its probe is nothing to compare with.
-  const unmeasured = routes.flatMap(({ chain }) => (probeOf(world, chain)?.passed === false ? [] : [chain]));
+  const unmeasured = routes.flatMap(({ chain }) => {
+    const probe = probeOf(world, chain);
+    return probe?.passed === false || probe?.measuredCount !== undefined ? [] : [chain];
+  });
   return { reference: unmeasured.length > 0 ? "unknown" : undefined, unmeasured };
 }
 

@@ -81,7 +81,13 @@ export async function startFakeHouse(
         return refuse("StaleFence", "another operator leads");
       told[who] = state;
       if (who === "gateway") report();
-      return ok({ name: `${who}-0`, publicKey: who === "gateway" ? gatewayKey.publicKey.spki : "" });
+      // Nobody asks it anything, so all that drains is quiet.
+      const draining = state.models.flatMap(({ namespace, name, chains }) =>
+        chains.flatMap((chain) =>
+          chain.draining ? [{ namespace, model: name, chain: chain.index, sessionCount: 0 }] : [],
+        ),
+      );
+      return ok({ name: `${who}-0`, publicKey: who === "gateway" ? gatewayKey.publicKey.spki : "", draining });
     }),
     Demand: stream<object, DemandReport>(fromOperator, (call) => {
       listeners.add(call);

@@ -797,7 +797,7 @@ export const shardedModelSchema: Schema = {
           default: {},
           rules: [
             {
-              rule: "self.maxSurge > 0 || self.maxUnavailable > 0",
+              rule: "!has(self.maxSurge) || self.maxSurge > 0 || (has(self.maxUnavailable) && self.maxUnavailable > 0)",
               message: "with neither maxSurge nor maxUnavailable no chain could ever be replaced; set one of them to 1",
             },
           ],
