@@ -327,6 +327,38 @@ describe("the operator on a real API server", function () {
     await writeFile(join(modelDirectory, "tessellate-manifest.json"), manifestText());
   });
 
+  it("rolls a changed spec out beside what serves, and ends at one revision", async () => {
+    machines.autoReady = true;
+    const before = await ranks("tiny");
+    const seen = new Set<string>();
+    await kubectl("patch", "sm", "tiny", "--type=merge", "-p", JSON.stringify({ spec: { contextLength: 256 } }));
+    const { metadata } = await json("get", "sm", "tiny");
+    await until(
+      async () => {
+        const { status } = await json("get", "sm", "tiny");
+        const upToDate = status.conditions.find((each: { type: string }) => each.type === "UpToDate");
+        seen.add(`${status.readyReplicas} ${upToDate?.reason}`);
+        return { upToDate, seen: [...seen] };
+      },
+      ({ upToDate }) => upToDate?.status === "True" && upToDate.observedGeneration === metadata.generation,
+      "UpToDate",
+    );
+    expect(
+      [...seen].every((each) => each.startsWith("1 ")),
+      [...seen].join(", "),
+    ).to.equal(true);
+    expect(seen).to.include("1 RollingOut");
+    const after = await ranks("tiny");
+    expect(after).to.have.length(before.length);
+    expect(after.filter((rank) => before.includes(rank))).to.deep.equal([]);
+    const { spec } = await json("get", "sp", "tiny");
+    expect([spec.outgoing, spec.rollout, spec.model.contextLength]).to.deep.equal([undefined, undefined, 256]);
+    const [model] = house.told.gateway?.models ?? [];
+    expect(model?.chains.map(({ ready, draining, unproven }) => [ready, draining, unproven])).to.deep.equal([
+      [true, false, false],
+    ]);
+  });
+
   it("says which memory is missing where a model does not fit, and what would help", async () => {
     await create(modelOf("big", { contextLength: 2048, slots: 256, quantization: "f32" }));
     const planned = await until(
