@@ -102,6 +102,10 @@ const TWINS: ReadonlyMap<string, (self: unknown) => boolean> = new Map<string, (
     (self) => has(self, "key") || at(self, ".operator") === "Exists",
   ],
   [
+    "!has(self.maxSurge) || self.maxSurge > 0 || (has(self.maxUnavailable) && self.maxUnavailable > 0)",
+    (self) => Number(at(self, ".maxSurge") ?? 1) > 0 || Number(at(self, ".maxUnavailable") ?? 0) > 0,
+  ],
+  [
     "!has(self.gpuResource) || !has(self.deviceClass)",
     (self) => !has(self, "gpuResource") || !has(self, "deviceClass"),
   ],

@@ -21,7 +21,7 @@ export function withRollout(
   const { form, outgoing, unproven, draining, isProgress, refused } = rolled;
   const now = new Date(nowMs).toISOString();
   const known = before?.rollout;
-  const sinceOf = (chain: number) => known?.draining.find((each) => each.chain === chain)?.since ?? now;
+  const sinceOf = (chain: number) => known?.draining?.find((each) => each.chain === chain)?.since ?? now;
   const isRolling = outgoing.length > 0 || unproven.length > 0;
   const oldChains = outgoing.flatMap(({ plan }) =>
     chainsSpec(model, plan.assignments).map((chain) => ({ ...chain, revision: plan.revision })),
@@ -38,8 +38,9 @@ export function withRollout(
           rollout: {
             since: known?.since ?? now,
             progressed: isProgress ? now : (known?.progressed ?? now),
-            unproven: [...unproven],
-            draining: draining.map((chain) => ({ chain, since: sinceOf(chain) })),
+            // Left out where empty: a list that server-side apply empties becomes null, which no schema of ours allows.
+            ...(unproven.length === 0 ? {} : { unproven: [...unproven] }),
+            ...(draining.length === 0 ? {} : { draining: draining.map((chain) => ({ chain, since: sinceOf(chain) })) }),
           },
         }
       : {}),

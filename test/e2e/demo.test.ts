@@ -102,6 +102,7 @@ describe("the demo in a cluster", function () {
     expect(conditions.map(({ type, status, reason }) => `${type}=${status} ${reason}`).sort()).to.deep.equal([
       "Planned=True Placed",
       "Ready=True Serving",
+      "UpToDate=True AsAsked",
       "WeightsReady=True Loaded",
     ]);
     const events = await eventReasons();
@@ -224,6 +225,39 @@ describe("the demo in a cluster", function () {
     await until("it to serve", async () =>
       /\sServing\s+1\/1\s/.test(await kubectl("get", "sm", "demo", "--no-headers")),
     );
+  });
+
+  it("rolls a changed spec out under load and back again: no question fails, and Ready stays as it was", async () => {
+    const before = (await watch.ranks()).map(({ name }) => name);
+    const mark = watch.mark;
+    for (const [contextLength, chain] of [
+      [384, 1],
+      [512, 0],
+    ] as const) {
+      let isRolled = false;
+      let answeredCount = 0;
+      const keepAsking = async (golden: Golden) => {
+        while (!isRolled) {
+          await expectAnswer(golden);
+          answeredCount += 1;
+        }
+      };
+      const load = Promise.all(goldens.slice(0, 2).map(keepAsking));
+      const rolled = async () => {
+        await patch("sm/demo", { contextLength });
+        await kubectl("wait", "--for=condition=UpToDate=false", "sm/demo", "--timeout=30s");
+        await kubectl("wait", "--for=condition=UpToDate", "sm/demo", "--timeout=240s");
+      };
+      await timeline.phase(`contextLength ${contextLength} rolled out beside what serves, under load`, () =>
+        Promise.race([rolled().finally(() => (isRolled = true)), load]),
+      );
+      await load;
+      timeline.note(`${answeredCount} answered, none failed`);
+      expect((await watch.ranks()).map(({ name }) => name)).to.deep.equal(
+        before.map((name) => name.replace(/^demo-\d+/, `demo-${chain}`)),
+      );
+    }
+    expect(watch.mark, "Ready stayed as it was").to.equal(mark);
   });
 
   it("goes on serving while the API server, the operator and the ledger are away", async () => {

@@ -145,9 +145,9 @@ export interface ShardPlanSpecRollout {
   /** When a chain was last made, proven or taken away. */
   readonly progressed: string;
   /** Numbers of chains that no probe has gone through since they were made. */
-  readonly unproven: readonly number[];
+  readonly unproven?: readonly number[];
   /** Chains that take no new session. */
-  readonly draining: readonly ShardPlanSpecRolloutDraining[];
+  readonly draining?: readonly ShardPlanSpecRolloutDraining[];
 }
 
 /** A revision that was tried and taken back. It is not tried again while the spec asks for it. */
@@ -451,7 +451,7 @@ export const shardPlanSchema: Schema = {
         },
         rollout: {
           type: "object",
-          required: ["since", "progressed", "unproven", "draining"],
+          required: ["since", "progressed"],
           properties: {
             since: { type: "string", format: "date-time" },
             progressed: { type: "string", format: "date-time" },
