@@ -239,7 +239,10 @@ describe("the chart and an API server", function () {
       } finally {
         await operator.stop();
       }
-      expect(operator.log().filter((line) => /orbidden|trouble/.test(JSON.stringify(line)))).to.deep.equal([]);
+      // An API server whose definitions have just changed asks for a moment, and gets it.
+      const told = operator.log().map((line) => JSON.stringify(line));
+      const trouble = told.filter((line) => /orbidden|trouble/.test(line) && !/429 storage is \(re\)init/.test(line));
+      expect(trouble).to.deep.equal([]);
       await kubectl("delete", `provider/${name}`);
       await kubectl("delete", "sm", name, "-n", "models");
     });
