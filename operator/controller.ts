@@ -36,8 +36,8 @@ import { type LeaseTimes, acquireLease } from "./kube/lease.ts";
 import { type KubeObject, keyOf } from "./kube/objects.ts";
 import { type Urgency, WorkQueue } from "./kube/queue.ts";
 import { Metrics } from "./metrics.ts";
+import { STARTING_MS, nextLookMs } from "./next-look.ts";
 import { BRAKE_RULE } from "./plan/brake.ts";
-import type { Plan } from "./plan/types.ts";
 
 export type ControllerOptions = {
   readonly client: KubeClient;
@@ -70,9 +70,6 @@ const GATHER_MS_EACH = 2;
 const GATHER_MS_MAX = 400;
 const IDLE_GATHER_MS = 5_000;
 const SETTLED_MS = 300_000; // a look now and then, in case something was missed
-const UNPLANNED_MS = 30_000;
-const STARTING_MS = 3_000;
-const ROLLING_MS = 1_000;
 const SETTLEMENT_MS = 15_000;
 const CERTIFICATES_MS = 3_600_000;
 const LEASE_NAME = "tessellate-operator";
@@ -346,18 +343,6 @@ export class Controller {
 }
 
 const kindOf = (key: string): string => key.slice(0, key.indexOf("/"));
-
-function nextLookMs({ conditions, asleep, rolled }: Plan, settledMs: number): number {
-  const holds = (type: string) =>
-    conditions.some((condition) => condition.type === type && condition.status === "True");
-  if (asleep !== undefined) return conditions.some(({ reason }) => reason === "Leaving") ? STARTING_MS : settledMs;
-  if (conditions.some(({ reason }) => reason === "BrakeHolds")) return Math.min(UNPLANNED_MS, settledMs);
-  // Chains that drain are asked about, and what gets ready is to be seen soon.
-  if (rolled !== undefined && rolled.outgoing.length > 0) return ROLLING_MS;
-  // Whatever is still loading is looked at while it does, also beside chains that serve.
-  if (holds("Ready") && holds("WeightsReady")) return settledMs;
-  return holds("Planned") ? STARTING_MS : UNPLANNED_MS;
-}
 
 /** Gateways and ledgers that have an address; also those that are not ready, which they are only once they are told. */
 export function componentsIn(stores: Stores): {

@@ -12,6 +12,7 @@ import { KubeClient } from "../../operator/kube/client.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { type FakeHouse, startFakeHouse } from "./fake-house.ts";
 import { FakeMachines } from "./fake-machines.ts";
+import { modelObject, nodeObject, ranksOf, untilHolds as until } from "./operator-case.ts";
 import { startReadingRanks } from "./reading-ranks.ts";
 import { type Operator, makeHousePods, manifestText, startOperator } from "./running-operator.ts";
 
@@ -33,50 +34,10 @@ describe("the operator on a real API server", function () {
       ["apply", "--validate=strict", "-f", "-"],
       objects.map((object) => JSON.stringify(object)).join("\n---\n"),
     );
-  const modelOf = (name: string, spec: object = {}) => ({
-    apiVersion: "tessellate.dev/v1alpha1",
-    kind: "ShardedModel",
-    metadata: { name, namespace: "models" },
-    spec: { model: { source: { path: modelDirectory } }, placement: { providers: { min: 3 } }, ...spec },
-  });
-  const nodeOf = (name: string, provider: string, spec: object = {}) => ({
-    apiVersion: "tessellate.dev/v1alpha1",
-    kind: "ShardNode",
-    metadata: { name },
-    spec: {
-      provider,
-      memory: { freeBytes: "1Gi" },
-      memoryBytesPerSecond: "20G",
-      signer: { target: "signer.example.org:7300" },
-      ...spec,
-    },
-  });
+  const modelOf = (name: string, spec: object = {}) => modelObject(name, modelDirectory, spec);
   const wait = (condition: string, object: string, timeoutSeconds = 60) =>
     kubectl("wait", `--for=${condition}`, `--timeout=${timeoutSeconds}s`, object);
-  const until = async <T>(look: () => Promise<T>, holds: (found: T) => boolean, what: string): Promise<T> => {
-    let found = await look();
-    for (let attempt = 0; attempt < 300 && !holds(found); attempt++) {
-      await systemClock().sleep(100);
-      found = await look();
-    }
-    if (!holds(found)) throw new Error(`${what}: still not so after 30 s: ${JSON.stringify(found)}`);
-    return found;
-  };
-  /** Rank pods, as `name node uid`. */
-  const ranks = async (model: string): Promise<readonly string[]> =>
-    (
-      await kubectl(
-        "get",
-        "pods",
-        "-l",
-        `tessellate.dev/model=${model}`,
-        "-o",
-        'jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.metadata.uid}{"\\n"}{end}',
-      )
-    )
-      .trim()
-      .split("\n")
-      .filter(Boolean);
+  const ranks = (model: string) => ranksOf(kubectl, model);
   const condition = async (model: string, type: string) => {
     const { status } = await json("get", "sm", model);
     return status?.conditions?.find((each: { type: string }) => each.type === type);
@@ -130,10 +91,10 @@ describe("the operator on a real API server", function () {
     for (const name of PROVIDERS)
       await create({ apiVersion: "tessellate.dev/v1alpha1", kind: "Provider", metadata: { name }, spec: {} });
     await create(
-      nodeOf("campus-a1", "campus"),
-      nodeOf("garage-3", "garage", { memory: { freeBytes: "600Mi" } }),
-      nodeOf("studio-x1", "studio"),
-      nodeOf("spare-1", "spare"),
+      nodeObject("campus-a1", "campus"),
+      nodeObject("garage-3", "garage", { memory: { freeBytes: "600Mi" } }),
+      nodeObject("studio-x1", "studio"),
+      nodeObject("spare-1", "spare"),
     );
     await wait("condition=Ready=false", "shardnode/campus-a1");
     expect(await kubectl("get", "shn", "campus-a1")).to.contain("ProviderNotAdmitted");

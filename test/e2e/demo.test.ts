@@ -11,13 +11,14 @@ import { until } from "../until.ts";
 import { HOUSE_NAMESPACE, housePod, installHouse } from "./house.ts";
 import { balances } from "./ledger.ts";
 import { ModelWatch, type RankPod } from "./model-watch.ts";
-import { expectOnlyReplaced, first, holdsToken, lastLines, longest } from "./expected.ts";
+import { expectOnlyReplaced, first, holdsToken, longest } from "./expected.ts";
 import { scrapeTargets } from "./pod-monitors.ts";
 import { type Golden, chatGoldens } from "../golden/demo-goldens.ts";
 import { ask } from "./questions.ts";
 import { expectAgreement } from "./rewards.ts";
 import { makeStrictNamespace, rightsOf, whyNotRestricted } from "./rights.ts";
 import { MACHINES, podProcesses, type Stage, setStage } from "./stage.ts";
+import { eventReasons, metricAt, tellWhatIsKnown, versionsIn } from "./telling.ts";
 import { Timeline } from "./timeline.ts";
 import { verifyCommand } from "./verify-command.ts";
 
@@ -45,7 +46,7 @@ describe("the demo in a cluster", function () {
   });
   after(async function () {
     await watch?.stop();
-    if (this.test?.parent?.tests.some(({ state }) => state === "failed")) await tellWhatIsKnown();
+    if (this.test?.parent?.tests.some(({ state }) => state === "failed")) await tellWhatIsKnown(kubectl, stage);
     await stage?.controlPlane.stop();
     console.log(`\n${timeline.text()}\n`);
   });
@@ -105,12 +106,12 @@ describe("the demo in a cluster", function () {
       "UpToDate=True AsAsked",
       "WeightsReady=True Loaded",
     ]);
-    const events = await eventReasons();
+    const events = await eventReasons(kubectl);
     expect(events).to.include.members(["Planned", "RankCreated", "Serving"]);
   });
 
   it("answers as transformers does, with receipts by the providers' own keys", async () => {
-    const before = await versions();
+    const before = await versionsIn(kubectl);
     await timeline.phase(
       `${goldens.length} questions one by one, then all at once, their receipts verified`,
       async () => {
@@ -118,7 +119,7 @@ describe("the demo in a cluster", function () {
         await Promise.all(goldens.map((golden) => expectAnswer(golden)));
       },
     );
-    expect(await versions(), "at rest the operator writes nothing").to.deep.equal(before);
+    expect(await versionsIn(kubectl), "at rest the operator writes nothing").to.deep.equal(before);
   });
 
   it("gives answers that tessellate verify takes, by what the cluster says of providers and model", async () => {
@@ -186,7 +187,7 @@ describe("the demo in a cluster", function () {
     });
     expectOnlyReplaced(before, await watch.ranks(), victim, "garage-4");
     expect(await kubectl("get", "shardnode", "garage-3", "--no-headers")).to.contain("NodeMissing");
-    expect(await eventReasons()).to.include("Replanned");
+    expect(await eventReasons(kubectl)).to.include("Replanned");
   });
 
   it("serves from as many chains as kubectl scale asks for", async () => {
@@ -402,42 +403,12 @@ describe("the demo in a cluster", function () {
     return [ranks, victim];
   }
 
-  /** Which version every object has that the operator writes or could write. */
-  async function versions(): Promise<string> {
-    const kinds = "shardedmodels,shardplans,providers,shardnodes,pods,secrets,services";
-    const columns = "custom-columns=KIND:.kind,NAME:.metadata.name,VERSION:.metadata.resourceVersion";
-    return kubectl("get", kinds, "-n", "default", "-o", columns, "--sort-by=.metadata.uid");
-  }
-
-  const metric = async (component: "gateway" | "operator", name: string): Promise<number> => {
-    const address = (await housePod(stage.controlPlane, component)).address("metrics");
-    const lines = (await (await fetch(`http://${address}/metrics`)).text()).split("\n");
-    const values = lines
-      .filter((line) => new RegExp(`^${name}[{ ]`).test(line))
-      .map((line) => Number(line.split(" ").at(-1)));
-    return values.reduce((sum, value) => sum + value, 0);
-  };
+  const metric = async (component: "gateway" | "operator", name: string) =>
+    metricAt((await housePod(stage.controlPlane, component)).address("metrics"), name);
   const gatewayMetric = (name: string) => metric("gateway", name);
   const operatorMetric = (name: string) => metric("operator", name);
 
   function rankPods(): Promise<readonly Pod[]> {
     return items<Pod>("/api/v1/namespaces/default/pods?labelSelector=app.kubernetes.io/component=rank");
-  }
-
-  async function eventReasons(): Promise<readonly string[]> {
-    const path = "{range .items[*]}{.reason}{'\\n'}{end}";
-    const options = ["--field-selector=involvedObject.kind=ShardedModel", "-o", `jsonpath=${path}`];
-    return [...new Set((await kubectl("get", "events", ...options)).split("\n").filter(Boolean))];
-  }
-
-  /** For whoever has to find out why a step failed. */
-  async function tellWhatIsKnown(): Promise<void> {
-    const told = async (...args: string[]) => console.log(await kubectl(...args).catch(String));
-    await told("get", "sm,sp,shn,prov,stl,pods", "-A", "-o", "wide");
-    await told("get", "events", "-A", "--sort-by=.lastTimestamp");
-    for (const pod of stage?.kubelet.podNames() ?? []) {
-      const [namespace = "", name = ""] = pod.split("/");
-      console.log(`── ${pod}\n${lastLines(() => stage?.kubelet.logs({ namespace, name }))}`);
-    }
   }
 });
