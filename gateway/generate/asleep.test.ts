@@ -126,6 +126,8 @@ describe("a model that sleeps", () => {
     const text = await response.text();
     expect(text).to.match(/^: waiting\n\n/);
     expect(text).to.contain('"text":').and.to.contain("data: [DONE]");
+    await gateway.close(); // which still writes down what was used
+    opened.pop();
     await rm(directory, { recursive: true });
   });
 
