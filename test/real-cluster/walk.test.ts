@@ -213,7 +213,9 @@ describe("the demo on three real nodes", function () {
   it("leaves nothing on the machine", async () => {
     const { folder, controlGroup } = cluster.sandbox;
     await timeline.phase("the cluster gone", () => cluster.stop());
-    expect(await traces([folder, controlGroup])).to.deep.equal(clean);
+    const marks = [folder, controlGroup];
+    await until("the last process to end", async () => (await traces(marks)).processes.length === 0);
+    expect(await traces(marks)).to.deep.equal(clean);
   });
 
   const startLoad = () =>
