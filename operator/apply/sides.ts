@@ -7,7 +7,6 @@ import { modelSpecOf, plannedModel } from "../plan/model-spec.ts";
 import { pictureOf, withChains } from "../plan/picture.ts";
 import { modelOf } from "../plan/revision.ts";
 import { type Routed, routesOf } from "../plan/routes.ts";
-import type { Limits } from "../plan/rollout.ts";
 import type { ModelFacts, ModelSpec, Plan, RankState, Rolled, Rolls, World } from "../plan/types.ts";
 import { isAssigned } from "./observe.ts";
 import { formIn, outgoingIn, rollsIn } from "./rollout-record.ts";
@@ -91,8 +90,6 @@ export type RollsDoors = {
   readonly isQuiet: (chain: number) => boolean;
 };
 
-const NO_LIMITS: Limits = { maxSurge: 1, maxUnavailable: 0, progressSeconds: 600, drainSeconds: 300 };
-
 /** Where a rollout is, as the plan remembers it and as gateways say. `planned`: the facts that the plan was made from. */
 export function rollsOf(
   model: ModelSpec,
@@ -106,7 +103,7 @@ export function rollsOf(
       : rollsIn(stored.plan, stored.planned, model, nowMs);
   return {
     ...known,
-    limits: model.update ?? NO_LIMITS,
+    limits: model.update,
     image,
     configText: facts.configText,
     draining: known.draining.map((each) => ({ ...each, isQuiet: isQuiet(each.chain) })),

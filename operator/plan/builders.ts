@@ -31,6 +31,7 @@ export const aModel = (set: Partial<ModelSpec> = {}, placement: Partial<ModelSpe
   pricePerMillionTokens: 150_000n,
   epochSeconds: 3600,
   maxQueue: 16,
+  update: { maxSurge: 1, maxUnavailable: 0, progressSeconds: 600, drainSeconds: 300 },
   ...set,
 });
 export const aNode = (name: string, set: Partial<NodeFacts> = {}): NodeFacts => ({

@@ -2,7 +2,8 @@ import { expect } from "chai";
 import fc from "fast-check";
 import { aModel, aNode, aPartNode, aWorld, roomForLayers } from "./builders.ts";
 import { rankName } from "./names.ts";
-import { plan as planned, revisionOf, standingPlanOf } from "./plan.ts";
+import { plan as planned } from "./plan.ts";
+import { revisionOf, standingPlanOf } from "./revision.ts";
 import type { Action, Assignment, Plan, Probe, RankState, World } from "./types.ts";
 
 /** These worlds are small, and what is tested is not how good the plans are. */

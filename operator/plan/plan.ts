@@ -20,8 +20,6 @@ import { plannedSentence } from "./words/plan-words.ts";
 import { refusalWords } from "./words/remedies.ts";
 import type { Condition, Known, Placement, Plan, StandingPlan, World } from "./types.ts";
 
-export { revisionOf, standingPlanOf } from "./revision.ts";
-
 export const plan = (world: World, effort: Effort = {}): Plan => withBrake(world, unbraked(world, effort));
 
 function unbraked(world: World, effort: Effort): Plan {

@@ -2,7 +2,7 @@
 import { plannedModel } from "./model-spec.ts";
 import { rankName } from "./names.ts";
 import { neighboursIn } from "./neighbours.ts";
-import { standingPlanOf } from "./plan.ts";
+import { standingPlanOf } from "./revision.ts";
 import type { Action, Known, Plan } from "./types.ts";
 
 /** The world once `decided` has been carried out. */

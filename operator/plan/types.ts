@@ -53,7 +53,7 @@ export type ModelSpec = {
   readonly pricePerMillionTokens: bigint; // micro-credits
   readonly epochSeconds: number;
   readonly maxQueue: number;
-  readonly update?: Limits; // how another revision is rolled out
+  readonly update: Limits; // how another revision is rolled out
   readonly revision?: string; // of a plan in force that this is the model of; left out: worked out from the above
   readonly imageTag?: string; // letters of the ranks' image, where that alone makes the revision another
 };

@@ -18,7 +18,7 @@ import { LocalCluster } from "../../operator/local/local-cluster.ts";
 import { readFacts } from "../../operator/manifest/read-facts.ts";
 import { aModel } from "../../operator/plan/builders.ts";
 import { fullRankName } from "../../operator/plan/names.ts";
-import { revisionOf } from "../../operator/plan/plan.ts";
+import { revisionOf } from "../../operator/plan/revision.ts";
 import type { Assignment, ModelFacts, ModelSpec, RankState } from "../../operator/plan/types.ts";
 import { until } from "../until.ts";
 import { benchCache } from "./bench-cache.ts";
