@@ -1,25 +1,41 @@
+/** Waiting for what other processes do and nobody tells of, by looking again and again. */
 import { setTimeout as after } from "node:timers/promises";
 
+export type Patience = { readonly timeoutMs?: number; readonly everyMs?: number };
+
 /**
- * Waits until `holds` is true, for what other processes do and nobody tells of. Errors of `holds` count as "not yet".
- * Throws after `timeoutMs`, saying what was waited for and the last error.
+ * What `look` finds once it `holds`. An error of either counts as "not yet".
+ * Throws after `timeoutMs`, saying what was waited for, what was found last, and the last error as the cause.
  */
-export async function until(
+export async function untilFound<T>(
   what: string,
-  holds: () => Promise<boolean> | boolean,
-  { timeoutMs = 60_000, everyMs = 100 }: { readonly timeoutMs?: number; readonly everyMs?: number } = {},
-): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  let last: unknown;
+  look: () => Promise<T> | T,
+  holds: (found: T) => boolean,
+  { timeoutMs = 60_000, everyMs = 100 }: Patience = {},
+): Promise<T> {
+  const deadlineMs = performance.now() + timeoutMs;
+  let last: { readonly found?: T; readonly cause?: unknown } = {};
   for (;;) {
     try {
-      if (await holds()) return;
-    } catch (error) {
-      last = error;
+      const found = await look();
+      last = { found };
+      if (holds(found)) return found;
+    } catch (cause) {
+      last = { ...last, cause };
     }
-    if (performance.now() > deadline) {
-      throw new Error(`waited ${timeoutMs} ms for ${what}`, last === undefined ? {} : { cause: last });
+    if (performance.now() > deadlineMs) {
+      const found = "found" in last ? `; found last: ${JSON.stringify(last.found)}` : "";
+      throw new Error(`waited ${timeoutMs} ms for ${what}${found}`, "cause" in last ? { cause: last.cause } : {});
     }
     await after(everyMs);
   }
+}
+
+/** Waits until `holds` is true; otherwise as `untilFound`. */
+export async function until(
+  what: string,
+  holds: () => Promise<boolean> | boolean,
+  patience: Patience = {},
+): Promise<void> {
+  await untilFound(what, holds, (held) => held, patience);
 }

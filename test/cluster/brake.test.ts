@@ -1,35 +1,26 @@
 /** Nodes that go away all at once, on a real API server: one is given up, the others are waited for. */
 import { expect } from "chai";
-import { ModelCase, until } from "./model-case.ts";
-import { type ModelWorld, startModelWorld } from "./model-world.ts";
-import { type Operator, startOperator } from "./running-operator.ts";
+import { until, untilFound } from "../until.ts";
+import { ModelCase } from "./model-case.ts";
+import { operatedWorld } from "./operated-world.ts";
 
 describe("the brake on mass eviction", function () {
   this.timeout(300_000);
-  let world: ModelWorld;
-  let operator: Operator;
-  before(async () => {
-    world = await startModelWorld();
-    operator = await startOperator(world.cluster, "first");
-  });
-  after(async () => {
-    await operator?.stop();
-    await world?.stop();
-  });
+  const suite = operatedWorld("first");
 
   it("gives up one node of four, holds the other, and goes on as it was when that is back", async () => {
-    const tiny = new ModelCase(world, "tiny");
+    const tiny = new ModelCase(suite.world, "tiny");
     await tiny.create({ placement: { providers: { min: 2, maxShare: "50%" } } });
     await tiny.turned("Ready", "Serving");
     const before = await tiny.ranks();
     const [first = "", second = ""] = Object.values(before).map(([node]) => node);
     const nameOn = (node: string) => Object.entries(before).find(([, [own]]) => own === node)?.[0] ?? "";
-    await Promise.all([first, second].map((node) => world.machines.remove(node)));
+    await Promise.all([first, second].map((node) => suite.world.machines.remove(node)));
     await tiny.turned("Planned", "BrakeHolds");
-    const moved = await until(
+    const moved = await untilFound(
+      "a node given up",
       () => tiny.plan(),
       (plan) => plan?.spec.givenUp !== undefined,
-      "a node given up",
     );
     const { givenUp = [], chains } = moved?.spec ?? {};
     const [gone = ""] = givenUp.map(({ node }) => node);
@@ -44,24 +35,20 @@ describe("the brake on mass eviction", function () {
     expect(await tiny.events()).to.match(/Warning +BrakeHolds/);
     expect((await tiny.ranks())[nameOn(held)], "its pod is left alone").to.deep.equal(before[nameOn(held)]);
 
-    await operator.stop();
-    operator = await startOperator(world.cluster, "second");
-    await until(
-      async () => operator.events.some(({ event }) => event === "leads"),
-      (leads) => leads,
-      "another operator",
-    );
-    await until(
-      async () => operator.heldNodes(),
-      (count) => count === 1,
+    await suite.operator.stop();
+    await suite.startNext("second");
+    await until("another operator", () => suite.operator.events.some(({ event }) => event === "leads"));
+    await untilFound(
       "the next operator holds it, too",
+      async () => suite.operator.heldNodes(),
+      (count) => count === 1,
     );
     expect(JSON.stringify((await tiny.plan())?.spec.chains), "whoever leads").to.equal(planned);
 
-    await world.machines.add(held);
+    await suite.world.machines.add(held);
     await tiny.turned("Planned", "Placed");
     await tiny.turned("Ready", "Serving");
     expect((await tiny.ranks())[nameOn(held)], "never made anew").to.deep.equal(before[nameOn(held)]);
-    expect(await operator.heldNodes()).to.equal(0);
+    expect(await suite.operator.heldNodes()).to.equal(0);
   });
 });

@@ -1,23 +1,12 @@
 /** A model in a namespace of its own, as a test of the operator looks at it. */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { ShardedModel } from "../../core/gen/crds/shardedmodel.ts";
 import type { ShardPlan } from "../../core/gen/crds/shardplan.ts";
+import { untilFound } from "../until.ts";
 import type { Pod } from "./kube-types.ts";
 import type { ModelWorld } from "./model-world.ts";
 
 const GROUP = "/apis/tessellate.dev/v1alpha1";
 const MERGE = "application/merge-patch+json";
-
-/** Looks again and again, for half a minute. */
-export const until = async <T>(look: () => Promise<T>, holds: (found: T) => boolean, what: string): Promise<T> => {
-  let found = await look();
-  for (let attempt = 0; attempt < 300 && !holds(found); attempt++) {
-    await sleep(100);
-    found = await look();
-  }
-  if (!holds(found)) throw new Error(`${what}: still not so after 30 s: ${JSON.stringify(found)}`);
-  return found;
-};
 
 /** A model in a namespace of its own, and what there is of it. */
 export class ModelCase {
@@ -57,10 +46,10 @@ export class ModelCase {
   }
 
   turned(type: string, reason: string) {
-    return until(
+    return untilFound(
+      `${type} ${reason}`,
       () => this.condition(type),
       (found) => found?.reason === reason,
-      `${type} ${reason}`,
     );
   }
 
@@ -83,10 +72,10 @@ export class ModelCase {
 
   async end(): Promise<void> {
     await this.kubectl("delete", "sm", "tiny");
-    await until(
+    await untilFound(
+      "no ranks",
       () => this.ranks(),
       (found) => Object.keys(found).length === 0,
-      "no ranks",
     );
   }
 }

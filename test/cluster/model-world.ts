@@ -1,5 +1,4 @@
 /** Four nodes of four providers, a house, and room for models: what crash and scale tests begin with. */
-import { generateKeyPairSync } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +9,7 @@ import { KubeClient } from "../../operator/kube/client.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { type FakeHouse, startFakeHouse } from "./fake-house.ts";
 import { FakeMachines } from "./fake-machines.ts";
+import { newKey, nodeObject, providerObject } from "./operator-case.ts";
 import { makeHousePods, manifestText } from "./running-operator.ts";
 
 const CRDS = fileURLToPath(new URL("../../crds/", import.meta.url));
@@ -45,20 +45,9 @@ export async function startModelWorld(): Promise<ModelWorld> {
   const house = await startFakeHouse(await openAuthority(client, "tessellate"), hosts);
   client.close();
   await makeHousePods(cluster, house);
-  const apiVersion = "tessellate.dev/v1alpha1";
   const objects = Object.entries(NODES).flatMap(([name, provider]) => [
-    { apiVersion, kind: "Provider", metadata: { name: provider }, spec: { publicKey: newKey() } },
-    {
-      apiVersion,
-      kind: "ShardNode",
-      metadata: { name },
-      spec: {
-        provider,
-        memory: { freeBytes: "2Gi" },
-        memoryBytesPerSecond: "20G",
-        signer: { target: "signer.example.org:7300" },
-      },
-    },
+    providerObject(provider, { publicKey: newKey() }),
+    nodeObject(name, provider, { memory: { freeBytes: "2Gi" } }),
   ]);
   await cluster.kubectl(["apply", "-f", "-"], objects.map((object) => JSON.stringify(object)).join("\n---\n"));
   return {
@@ -104,7 +93,3 @@ export async function createNamespaceIn({ api }: ControlPlane, name: string): Pr
 }
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, 20));
-
-/** A provider's public key. */
-export const newKey = (): string =>
-  generateKeyPairSync("ed25519").publicKey.export({ format: "der", type: "spki" }).toString("base64");

@@ -1,5 +1,5 @@
-/** Objects of the operator's case on a real API server, and waiting for what it makes of them. */
-import { systemClock } from "../../operator/clock.ts";
+/** Objects that tests of the operator give a real API server, and the ranks that it makes of them. */
+import { generateKeyPairSync } from "node:crypto";
 
 export const modelObject = (name: string, modelDirectory: string, spec: object = {}) => ({
   apiVersion: "tessellate.dev/v1alpha1",
@@ -7,6 +7,17 @@ export const modelObject = (name: string, modelDirectory: string, spec: object =
   metadata: { name, namespace: "models" },
   spec: { model: { source: { path: modelDirectory } }, placement: { providers: { min: 3 } }, ...spec },
 });
+
+export const providerObject = (name: string, spec: object = {}) => ({
+  apiVersion: "tessellate.dev/v1alpha1",
+  kind: "Provider",
+  metadata: { name },
+  spec,
+});
+
+/** A provider's public key. */
+export const newKey = (): string =>
+  generateKeyPairSync("ed25519").publicKey.export({ format: "der", type: "spki" }).toString("base64");
 
 export const nodeObject = (name: string, provider: string, spec: object = {}) => ({
   apiVersion: "tessellate.dev/v1alpha1",
@@ -20,17 +31,6 @@ export const nodeObject = (name: string, provider: string, spec: object = {}) =>
     ...spec,
   },
 });
-
-/** What `look` found once it `holds`. Throws after 30 s, with what it found last. */
-export async function untilHolds<T>(look: () => Promise<T>, holds: (found: T) => boolean, what: string): Promise<T> {
-  let found = await look();
-  for (let attempt = 0; attempt < 300 && !holds(found); attempt++) {
-    await systemClock().sleep(100);
-    found = await look();
-  }
-  if (!holds(found)) throw new Error(`${what}: still not so after 30 s: ${JSON.stringify(found)}`);
-  return found;
-}
 
 /** Rank pods of a model, as `name node uid`. */
 export async function ranksOf(

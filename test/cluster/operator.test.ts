@@ -1,22 +1,20 @@
 /** The operator against a real API server, scheduler and garbage collector; pods run nothing, and are reported at will. */
-import { generateKeyPairSync } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import { openAuthority } from "../../operator/apply/authority.ts";
 import { systemClock } from "../../operator/clock.ts";
 import { clusterAccess } from "../../operator/kube/access.ts";
 import { KubeClient } from "../../operator/kube/client.ts";
+import { untilFound } from "../until.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { type FakeHouse, startFakeHouse } from "./fake-house.ts";
 import { FakeMachines } from "./fake-machines.ts";
-import { modelObject, nodeObject, ranksOf, untilHolds as until } from "./operator-case.ts";
+import { createNamespaceIn, installKinds, makeModelDirectory } from "./model-world.ts";
+import { modelObject, newKey, nodeObject, providerObject, ranksOf } from "./operator-case.ts";
 import { startReadingRanks } from "./reading-ranks.ts";
 import { type Operator, makeHousePods, manifestText, startOperator } from "./running-operator.ts";
 
-const CRDS = fileURLToPath(new URL("../../crds/", import.meta.url));
 const PROVIDERS = ["campus", "garage", "studio", "spare"];
 const HOUSE = { gateway: "127.78.0.1", ledger: "127.78.0.2" };
 
@@ -48,17 +46,16 @@ describe("the operator on a real API server", function () {
     cluster = await startControlPlane({
       controllerManagerArgs: ["--controllers=*,-node-lifecycle-controller,-taint-eviction-controller"],
     });
-    await cluster.kubectl(["apply", "-f", CRDS]);
-    await cluster.kubectl(["create", "namespace", "tessellate"]);
+    await installKinds(cluster);
+    await createNamespaceIn(cluster, "tessellate");
     const restricted = { "pod-security.kubernetes.io/enforce": "restricted" };
     await create({ apiVersion: "v1", kind: "Namespace", metadata: { name: "models", labels: restricted } });
-    await until(
+    await untilFound(
+      "a service account",
       () => cluster.api.find("/api/v1/namespaces/models/serviceaccounts/default"),
       (found) => found !== undefined,
-      "a service account",
     );
-    modelDirectory = await mkdtemp(join(tmpdir(), "tessellate-model-"));
-    await writeFile(join(modelDirectory, "tessellate-manifest.json"), manifestText());
+    modelDirectory = await makeModelDirectory();
     machines = new FakeMachines(cluster.api, "models");
     machines.autoReady = false;
     for (const name of ["campus-a1", "garage-3", "studio-x1"]) await machines.add(name);
@@ -78,18 +75,17 @@ describe("the operator on a real API server", function () {
 
   it("says why nothing is planned, as long as nothing is", async () => {
     await create(modelOf("tiny"));
-    const planned = await until(
+    const planned = await untilFound(
+      "Planned=False",
       () => condition("tiny", "Planned"),
       (found) => found?.status === "False",
-      "Planned=False",
     );
     expect(planned).to.include({ reason: "NoNodes" });
     expect(await kubectl("get", "sm", "tiny", "-o", "wide")).to.match(/tiny +False +NoNodes +0\/1/);
   });
 
   it("admits providers with keys, and tells nodes what they lack", async () => {
-    for (const name of PROVIDERS)
-      await create({ apiVersion: "tessellate.dev/v1alpha1", kind: "Provider", metadata: { name }, spec: {} });
+    await create(...PROVIDERS.map((name) => providerObject(name)));
     await create(
       nodeObject("campus-a1", "campus"),
       nodeObject("garage-3", "garage", { memory: { freeBytes: "600Mi" } }),
@@ -99,10 +95,8 @@ describe("the operator on a real API server", function () {
     await wait("condition=Ready=false", "shardnode/campus-a1");
     expect(await kubectl("get", "shn", "campus-a1")).to.contain("ProviderNotAdmitted");
     for (const name of PROVIDERS) {
-      const publicKey = generateKeyPairSync("ed25519")
-        .publicKey.export({ format: "der", type: "spki" })
-        .toString("base64");
-      await kubectl("patch", "provider", name, "--type=merge", "-p", JSON.stringify({ spec: { publicKey } }));
+      const patch = JSON.stringify({ spec: { publicKey: newKey() } });
+      await kubectl("patch", "provider", name, "--type=merge", "-p", patch);
     }
     for (const name of ["campus-a1", "garage-3", "studio-x1"]) await wait("condition=Ready", `shardnode/${name}`);
     await wait("condition=Admitted", "provider/campus");
@@ -110,10 +104,10 @@ describe("the operator on a real API server", function () {
   });
 
   it("writes the plan down and makes pods that are pinned, restricted, and told what they hold", async () => {
-    const made = await until(
+    const made = await untilFound(
+      "three pods with nodes",
       () => ranks("tiny"),
       (found) => found.length === 3 && found.every((rank) => rank.split(" ")[1] !== ""),
-      "three pods with nodes",
     );
     expect(made.map((rank) => rank.split(" ")[1]).sort()).to.deep.equal(["campus-a1", "garage-3", "studio-x1"]);
     const plan = await json("get", "sp", "tiny");
@@ -135,10 +129,10 @@ describe("the operator on a real API server", function () {
     expect(told.neighbours.filter((name: string) => !name.includes("-256"))).to.contain("models/tiny-0-1-0");
     expect(Object.keys(secret.data).sort()).to.deep.equal(["ca.crt", "rank.json", "tls.crt", "tls.key"]);
     expect((await json("get", "service", "tiny")).spec.clusterIP).to.equal("None");
-    const loading = await until(
+    const loading = await untilFound(
+      "WeightsReady=False",
       () => condition("tiny", "WeightsReady"),
       (found) => found?.reason === "Loading",
-      "WeightsReady=False",
     );
     expect(loading.message).to.contain("0 of 3 ranks");
   });
@@ -150,7 +144,7 @@ describe("the operator on a real API server", function () {
       [(await statusOf("pod", "tiny-0-1-0")).podIP, { doneBytes: 20, totalBytes: 500, secondsLeft: 40 }],
     ]);
     const tiny = () => statusOf("sm", "tiny");
-    const { progress } = await until(tiny, (status) => status?.progress?.totalBytes === 1500, "progress of two");
+    const { progress } = await untilFound("progress of two", tiny, (status) => status?.progress?.totalBytes === 1500);
     expect(progress).to.deep.equal({ doneBytes: 620, totalBytes: 1500, secondsLeft: 40, percent: "41%" });
     expect(await kubectl("get", "sm", "tiny", "-o", "wide")).to.match(/FETCHED.*\n.* 41%\s/);
     const before = operator.client.writes.length;
@@ -159,16 +153,16 @@ describe("the operator on a real API server", function () {
     const written = operator.client.writes.slice(before).filter((each) => !/(shardnodes|providers)\//.test(each));
     expect(written).to.deep.equal([]);
     await close();
-    await until(tiny, (status) => status.progress === undefined, "no progress");
+    await untilFound("no progress", tiny, (status) => status.progress === undefined);
   });
 
   it("is Ready only after a probe has gone through the whole chain", async () => {
     house.probeFailure = "rank models/tiny-0-1-0 is lost";
     for (const rank of await ranks("tiny")) await machines.report(rank.split(" ")[0] ?? "", { ready: true });
-    const failed = await until(
+    const failed = await untilFound(
+      "ProbeFailed",
       () => condition("tiny", "Ready"),
       (found) => found?.reason === "ProbeFailed",
-      "ProbeFailed",
     );
     expect(failed.message).to.contain("rank models/tiny-0-1-0 is lost");
     house.probeFailure = undefined;
@@ -182,10 +176,10 @@ describe("the operator on a real API server", function () {
   });
 
   it("tells gateway and ledger who holds what, and the ledger whom to believe", async () => {
-    const told = await until(
+    const told = await untilFound(
+      "a ready chain at the ledger",
       async () => house.told.ledger,
       (state) => state?.models[0]?.chains[0]?.ready === true && state.gateways.length === 1,
-      "a ready chain at the ledger",
     );
     const chain = house.told.gateway?.models[0]?.chains[0];
     expect(
@@ -213,17 +207,17 @@ describe("the operator on a real API server", function () {
     machines.autoReady = true;
     const before = await ranks("tiny");
     await kubectl("delete", "pod", "tiny-0-1-0", "--wait=false");
-    const after = await until(
+    const after = await untilFound(
+      "another pod",
       () => ranks("tiny"),
       (found) => found.length === 3 && found[1] !== before[1] && found[1]?.split(" ")[1] !== "",
-      "another pod",
     );
     expect([after[0], after[2]]).to.deep.equal([before[0], before[2]]);
     expect(after[1]?.split(" ").slice(0, 2)).to.deep.equal(before[1]?.split(" ").slice(0, 2));
-    await until(
+    await untilFound(
+      "Ready",
       () => condition("tiny", "Ready"),
       (found) => found?.status === "True",
-      "Ready",
     );
   });
 
@@ -241,7 +235,7 @@ describe("the operator on a real API server", function () {
     const [before, pods] = [await certificate(), await ranks("tiny")];
     const due = "tessellate.dev/renew-certificate-after=2026-01-01T00:00:00Z";
     await kubectl("annotate", "pod", "tiny-0-0-0", "--overwrite", due);
-    await until(certificate, (now) => now !== before, "another certificate");
+    await untilFound("another certificate", certificate, (now) => now !== before);
     expect(await ranks("tiny")).to.deep.equal(pods);
     const { annotations } = (await json("get", "pod", "tiny-0-0-0")).metadata;
     expect(Date.parse(annotations["tessellate.dev/renew-certificate-after"])).to.be.greaterThan(Date.now());
@@ -253,10 +247,10 @@ describe("the operator on a real API server", function () {
     const before = await ranks("tiny");
     const lost = before.find((rank) => rank.includes(" studio-x1 "))?.split(" ")[0] ?? "";
     await machines.remove("studio-x1");
-    const after = await until(
+    const after = await untilFound(
+      "the shard on the spare node",
       () => ranks("tiny"),
       (found) => found.some((rank) => rank.startsWith(`${lost} spare-1 `)),
-      "the shard on the spare node",
     );
     expect(after.filter((rank) => !rank.startsWith(lost))).to.deep.equal(
       before.filter((rank) => !rank.startsWith(lost)),
@@ -272,15 +266,15 @@ describe("the operator on a real API server", function () {
     await operator.stop();
     await rm(join(modelDirectory, "tessellate-manifest.json")); // the source is away, too
     operator = await startOperator(cluster, "second");
-    await until(
+    await untilFound(
+      "the second operator's fence",
       async () => house.told.gateway?.fence,
       (now) => now === fence + 1,
-      "the second operator's fence",
     );
-    await until(
+    await untilFound(
+      "Ready",
       () => condition("tiny", "Ready"),
       (found) => found?.status === "True",
-      "Ready",
     );
     expect(await ranks("tiny")).to.deep.equal(before);
     expect((await json("get", "sp", "tiny")).metadata.generation).to.equal(generation);
@@ -294,7 +288,8 @@ describe("the operator on a real API server", function () {
     const seen = new Set<string>();
     await kubectl("patch", "sm", "tiny", "--type=merge", "-p", JSON.stringify({ spec: { contextLength: 256 } }));
     const { metadata } = await json("get", "sm", "tiny");
-    await until(
+    await untilFound(
+      "UpToDate",
       async () => {
         const { status } = await json("get", "sm", "tiny");
         const upToDate = status.conditions.find((each: { type: string }) => each.type === "UpToDate");
@@ -302,7 +297,6 @@ describe("the operator on a real API server", function () {
         return { upToDate, seen: [...seen] };
       },
       ({ upToDate }) => upToDate?.status === "True" && upToDate.observedGeneration === metadata.generation,
-      "UpToDate",
     );
     expect(
       [...seen].every((each) => each.startsWith("1 ")),
@@ -322,10 +316,10 @@ describe("the operator on a real API server", function () {
 
   it("says which memory is missing where a model does not fit, and what would help", async () => {
     await create(modelOf("big", { contextLength: 2048, slots: 256, quantization: "f32" }));
-    const planned = await until(
+    const planned = await untilFound(
+      "Planned=False",
       () => condition("big", "Planned"),
       (found) => found?.status === "False",
-      "Planned=False",
     );
     expect(planned.reason).to.equal("NotEnoughRoom");
     expect(planned.message)
@@ -336,15 +330,15 @@ describe("the operator on a real API server", function () {
 
   it("scales down to nothing and up again", async () => {
     await kubectl("scale", "sm/tiny", "--replicas=0");
-    await until(
+    await untilFound(
+      "no pods",
       () => ranks("tiny"),
       (found) => found.length === 0,
-      "no pods",
     );
-    await until(
+    await untilFound(
+      "ScaledToZero",
       () => condition("tiny", "Ready"),
       (found) => found?.reason === "ScaledToZero",
-      "ScaledToZero",
     );
     await kubectl("scale", "sm/tiny", "--replicas=1");
     await wait("condition=Ready", "sm/tiny");
@@ -378,11 +372,11 @@ describe("the operator on a real API server", function () {
     await kubectl("delete", "sm", "tiny");
     const left = () =>
       kubectl("get", "pods,secrets,services,shardplans", "-l", "tessellate.dev/model=tiny", "-o", "name");
-    await until(left, (found) => found.trim() === "", "nothing left");
-    await until(
+    await untilFound("nothing left", left, (found) => found.trim() === "");
+    await untilFound(
+      "no model at the gateway",
       async () => house.told.gateway?.models.length,
       (count) => count === 0,
-      "no model at the gateway",
     );
   });
 

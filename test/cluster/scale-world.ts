@@ -15,7 +15,8 @@ import { shardedModelResource } from "../../core/gen/crds/shardedmodel.ts";
 import { asModel, asNode } from "../../operator/apply/observe.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { type FakeHouse, startFakeHouse } from "./fake-house.ts";
-import { createNamespaceIn, installKinds, makeModelDirectory, newKey } from "./model-world.ts";
+import { createNamespaceIn, installKinds, makeModelDirectory } from "./model-world.ts";
+import { newKey, providerObject } from "./operator-case.ts";
 import { makeHousePods } from "./running-operator.ts";
 
 export const RANK_COUNT = 8;
@@ -116,12 +117,9 @@ const nodeName = (index: number): string => `node-${index}`;
 
 /** Of each pool one half is one provider's, the other half the other's: a tensor-parallel segment each. */
 async function makeProviders(cluster: ControlPlane): Promise<void> {
-  const objects = Array.from({ length: PROVIDER_COUNT }, (_, index) => ({
-    apiVersion: "tessellate.dev/v1alpha1",
-    kind: "Provider",
-    metadata: { name: `owner-${index}` },
-    spec: { publicKey: newKey() },
-  }));
+  const objects = Array.from({ length: PROVIDER_COUNT }, (_, index) =>
+    providerObject(`owner-${index}`, { publicKey: newKey() }),
+  );
   await cluster.kubectl(["apply", "-f", "-"], objects.map((object) => JSON.stringify(object)).join("\n---\n"));
 }
 
