@@ -29,7 +29,7 @@ import type { WallClock } from "./clock.ts";
 import { type AgentPod, Agents } from "./control/agents.ts";
 import { type Component, House } from "./control/house.ts";
 import { reconcileSettlement } from "./control/settlement.ts";
-import type { KubeClient } from "./kube/client.ts";
+import { ApiError, type KubeClient } from "./kube/client.ts";
 import { EventRecorder } from "./kube/events.ts";
 import { raiseFence } from "./kube/fence.ts";
 import { type LeaseTimes, acquireLease } from "./kube/lease.ts";
@@ -305,7 +305,8 @@ export class Controller {
       } catch (error) {
         observe({ result: "failed" });
         if (error instanceof Bug) throw error;
-        const pauseMs = Math.round(this.#queue.addAfterFailure(key));
+        const { retryAfterMs } = error instanceof ApiError ? error : {};
+        const pauseMs = Math.round(this.#queue.addAfterFailure(key, retryAfterMs));
         this.#options.log("reconcile-trouble", { key, pauseMs, detail: messageOf(error) });
       } finally {
         this.#queue.done(key);

@@ -8,15 +8,25 @@ import { type AgentOptions, Agent as HttpsAgent, type RequestOptions } from "nod
 import { KubeConfig } from "@kubernetes/client-node";
 import { present } from "../../core/assert.ts";
 
+/**
+ * Which connections a request may take. A rush of work waits for one of a limited number; a lease that is to be renewed
+ * and a watch that is to go on do not wait behind it.
+ */
+export type Lane = "work" | "apart";
+
 export type Access = {
   readonly server: URL;
   /** Agent, credentials and headers of the next request; asked each time, since tokens rotate. */
-  options(): Promise<RequestOptions>;
+  options(lane: Lane): Promise<RequestOptions>;
   close(): void;
 };
 
-/** Watches hold a socket each for minutes; everything else comes and goes on the rest. */
 const SOCKET_COUNT_MAX = 64;
+/**
+ * An idle connection is closed by us before anybody between does so unsaid: API servers keep one for 90 s, balancers from
+ * a minute on. A write on one that is gone would fail, or hang.
+ */
+const IDLE_MS = 45_000;
 
 /** From `kubeconfigFile`, else KUBECONFIG, the service account, or ~/.kube/config. Throws weather where there is none. */
 export function clusterAccess(kubeconfigFile?: string): Access {
@@ -26,23 +36,26 @@ export function clusterAccess(kubeconfigFile?: string): Access {
   const cluster = config.getCurrentCluster();
   if (cluster === null)
     throw new Error("no cluster is configured: set KUBECONFIG or run in a pod with a service account");
-  let agent: { readonly key: string; readonly agent: HttpsAgent } | undefined;
+  let known: { readonly key: string; readonly agents: Readonly<Record<Lane, HttpsAgent>> } | undefined;
   return {
     server: new URL(cluster.server),
-    async options() {
+    async options(lane) {
       const options: RequestOptions = {};
       await config.applyToHTTPSOptions(options);
       if (cluster.proxyUrl !== undefined) return options; // the library's agent goes through the proxy
       // The library makes agents that open a connection for every request, and keeps the certificates of the first.
       const tls = tlsOf(options);
       const fingerprint = JSON.stringify(Object.entries(tls).map(([name, value]) => [name, String(value)]));
-      if (agent?.key !== fingerprint) {
-        agent?.agent.destroy();
-        agent = { key: fingerprint, agent: new HttpsAgent({ ...tls, ...AGENT_OPTIONS }) };
+      if (known?.key !== fingerprint) {
+        for (const agent of Object.values(known?.agents ?? {})) agent.destroy();
+        const make = (of: Lane) => new HttpsAgent({ ...tls, ...agentOptions(of) });
+        known = { key: fingerprint, agents: { work: make("work"), apart: make("apart") } };
       }
-      return { ...options, agent: present(agent, "made above").agent };
+      return { ...options, agent: present(known, "made above").agents[lane] };
     },
-    close: () => agent?.agent.destroy(),
+    close: () => {
+      for (const agent of Object.values(known?.agents ?? {})) agent.destroy();
+    },
   };
 }
 
@@ -53,14 +66,24 @@ function tlsOf(options: RequestOptions): AgentOptions {
 }
 
 /** Without TLS and credentials: for servers that tests run. */
-export function plainAccess(server: string): Access {
-  const agent = new HttpAgent(AGENT_OPTIONS);
-  return { server: new URL(server), options: async () => ({ agent }), close: () => agent.destroy() };
+export function plainAccess(server: string, idleMs = IDLE_MS): Access {
+  const agents = {
+    work: new HttpAgent(agentOptions("work", idleMs)),
+    apart: new HttpAgent(agentOptions("apart", idleMs)),
+  };
+  return {
+    server: new URL(server),
+    options: async (lane) => ({ agent: agents[lane] }),
+    close: () => {
+      for (const agent of Object.values(agents)) agent.destroy();
+    },
+  };
 }
 
-const AGENT_OPTIONS = {
+const agentOptions = (lane: Lane, idleMs = IDLE_MS): AgentOptions => ({
   keepAlive: true,
   keepAliveMsecs: 15_000,
-  maxSockets: SOCKET_COUNT_MAX,
+  timeout: idleMs, // of idle connections alone
   scheduling: "lifo",
-} as const;
+  ...(lane === "work" ? { maxSockets: SOCKET_COUNT_MAX } : {}),
+});

@@ -5,7 +5,7 @@
 import { type IncomingMessage, type OutgoingHttpHeaders, request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { isJsonObject, parseJson } from "../../core/json.ts";
-import type { Access } from "./access.ts";
+import type { Access, Lane } from "./access.ts";
 import { type Fence, fenceHeaders } from "./fence.ts";
 import { LEASES, type KubeObject, type Place, type Resource, apiVersionOf, asKubeObject, pathOf } from "./objects.ts";
 
@@ -38,6 +38,7 @@ type Call = {
   readonly accept?: string;
   /** Left out: the fence that the client bears. */
   readonly fence?: Fence | "none";
+  readonly lane?: Lane; // left out: work
   readonly signal?: AbortSignal | undefined;
 };
 
@@ -49,8 +50,10 @@ export type ClientOptions = {
 
 const TIMEOUT_MS = 30_000;
 const APPLY = "application/apply-patch+yaml"; // JSON is YAML
-/** A relist of ten thousand pods comes in pages of 500, a few megabytes each. */
+/** A list that comes in pages is a megabyte a page; one that cannot come so has room for ten thousand pods. */
 const ANSWER_BYTES_MAX = 64 << 20;
+/** A server that asks for more is asked again all the same. */
+const RETRY_AFTER_MS_MAX = 60_000;
 const USER_AGENT = "tessellate-operator";
 
 export class KubeClient {
@@ -95,7 +98,7 @@ export class KubeClient {
   }
 
   async get(resource: Resource, place: Place): Promise<KubeObject> {
-    return asKubeObject(await this.request({ method: "GET", path: pathOf(resource, place) }));
+    return asKubeObject(await this.request({ method: "GET", path: pathOf(resource, place), ...laneOf(resource) }));
   }
 
   /** Undefined where there is no such object. */
@@ -109,7 +112,7 @@ export class KubeClient {
   async create(resource: Resource, object: KubeObject): Promise<KubeObject> {
     const path = pathOf(resource, { namespace: object.metadata.namespace });
     return asKubeObject(
-      await this.request({ method: "POST", path, body: withKind(resource, object), ...unfenced(resource) }),
+      await this.request({ method: "POST", path, body: withKind(resource, object), ...laneOf(resource) }),
     );
   }
 
@@ -121,7 +124,7 @@ export class KubeClient {
         method: "PUT",
         path: pathOf(resource, { namespace, name }),
         body: withKind(resource, object),
-        ...unfenced(resource),
+        ...laneOf(resource),
       }),
     );
   }
@@ -179,8 +182,9 @@ export class KubeClient {
   }
 }
 
-/** Who leads is what leases say: taking one is no act of the leader before. */
-const unfenced = (resource: Resource): Pick<Call, "fence"> => (resource === LEASES ? { fence: "none" } : {});
+/** Who leads is what leases say: taking one is no act of the leader before, and waits for nobody. */
+const laneOf = (resource: Resource): Pick<Call, "fence" | "lane"> =>
+  resource === LEASES ? { fence: "none", lane: "apart" } : {};
 
 const withKind = (resource: Resource, object: KubeObject): KubeObject => ({
   ...object,
@@ -189,7 +193,7 @@ const withKind = (resource: Resource, object: KubeObject): KubeObject => ({
 });
 
 async function send(access: Access, url: URL, call: Call, extra: OutgoingHttpHeaders): Promise<IncomingMessage> {
-  const options = await access.options();
+  const options = await access.options(call.lane ?? "work");
   const body = call.body === undefined ? undefined : JSON.stringify(call.body);
   const headers = {
     ...options.headers,
@@ -230,5 +234,6 @@ function apiError(what: string, status: number, retryAfter: string | undefined, 
   const reason = typeof said["reason"] === "string" ? said["reason"] : "Unknown";
   const message = typeof said["message"] === "string" ? said["message"] : text.slice(0, 200);
   const seconds = Number(retryAfter);
-  return new ApiError(status, reason, `${what}: ${status} ${message}`, seconds > 0 ? seconds * 1000 : undefined);
+  const retryAfterMs = seconds > 0 ? Math.min(seconds * 1000, RETRY_AFTER_MS_MAX) : undefined;
+  return new ApiError(status, reason, `${what}: ${status} ${message}`, retryAfterMs);
 }

@@ -5,7 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { WallClock } from "../clock.ts";
-import type { KubeClient } from "./client.ts";
+import { type KubeClient, isStatus } from "./client.ts";
 import { microTime } from "./lease.ts";
 import { EVENTS, type KubeObject, apiVersionOf, type Resource } from "./objects.ts";
 
@@ -97,8 +97,15 @@ export class EventRecorder {
     if (known !== undefined && nowMs - known.atMs < SERIES_MS) {
       known.count += 1;
       known.atMs = nowMs;
-      await client.patch(EVENTS, known, { series: { count: known.count, lastObservedTime: microTime(nowMs) } });
-      return;
+      const series = { count: known.count, lastObservedTime: microTime(nowMs) };
+      const isThere = await client.patch(EVENTS, known, { series }).then(
+        () => true,
+        (error: unknown) => {
+          if (isStatus(error, 404)) return false; // events do not live for long, and anybody may clear them away
+          throw error;
+        },
+      );
+      if (isThere) return;
     }
     const event = await client.create(EVENTS, {
       metadata: { name: `${name}.${randomBytes(6).toString("hex")}`, namespace: namespace ?? "default" },

@@ -8,7 +8,16 @@ import type { KubeObject } from "./objects.ts";
 class FakeLease {
   stored: KubeObject | undefined;
   down = false;
+  /** So many of the next writes are never answered. */
+  lostCount = 0;
+  /** How far the server's clock is from that of whoever asks. */
+  serverAheadMs = 0;
+  readonly #clock: StoppedClock;
   #version = 0;
+
+  constructor(clock: StoppedClock) {
+    this.#clock = clock;
+  }
 
   readonly #answer = async <T>(make: () => T): Promise<T> => {
     if (this.down) throw new Error("connect ECONNREFUSED");
@@ -18,10 +27,15 @@ class FakeLease {
   get = () => this.#answer(() => this.stored ?? raise(404));
   create = (_: unknown, object: KubeObject) =>
     this.#answer(() => (this.stored === undefined ? this.#store(object) : raise(409)));
-  replace = (_: unknown, object: KubeObject) =>
-    this.#answer(() =>
+  replace = (_: unknown, object: KubeObject): Promise<KubeObject> => {
+    if (this.lostCount > 0) {
+      this.lostCount -= 1;
+      return new Promise(() => undefined);
+    }
+    return this.#answer(() =>
       this.stored?.metadata.resourceVersion === object.metadata.resourceVersion ? this.#store(object) : raise(409),
     );
+  };
 
   get spec(): Readonly<Record<string, unknown>> {
     return this.stored?.["spec"] as Record<string, unknown>;
@@ -29,7 +43,10 @@ class FakeLease {
 
   #store(object: KubeObject): KubeObject {
     this.#version += 1;
-    this.stored = { ...object, metadata: { ...object.metadata, resourceVersion: String(this.#version) } };
+    const now = new Date(this.#clock.wallMs() + this.serverAheadMs).toISOString().replace(/\.\d+Z/, "Z");
+    const { creationTimestamp = now } = this.stored?.metadata ?? {};
+    const metadata = { ...object.metadata, creationTimestamp, resourceVersion: String(this.#version) };
+    this.stored = { ...object, metadata };
     return this.stored;
   }
 }
@@ -44,7 +61,7 @@ describe("acquireLease", () => {
   let stop: AbortController;
   beforeEach(() => {
     clock = new StoppedClock();
-    lease = new FakeLease();
+    lease = new FakeLease(clock);
     stop = new AbortController();
   });
   afterEach(() => stop.abort(new Error("the test is over")));
@@ -129,6 +146,21 @@ describe("acquireLease", () => {
     expect((await contend("a")).fence).to.equal(3600);
   });
 
+  it("goes by the server's clock for that, whatever its own says", async () => {
+    clock = new StoppedClock("1970-01-01T00:10:00Z"); // a machine without a battery
+    lease = new FakeLease(clock);
+    lease.serverAheadMs = Date.UTC(2026, 0, 2) - Date.UTC(1970, 0, 1, 0, 10);
+    expect((await contend("a")).fence).to.equal(86_400);
+  });
+
+  it("does not go back where a lease was made by hand, without any epoch", async () => {
+    lease.stored = {
+      metadata: { name: "operator", namespace: "n", resourceVersion: "9", creationTimestamp: "2026-01-01T02:00:00Z" },
+      spec: {},
+    };
+    expect((await contend("a")).fence).to.equal(7200);
+  });
+
   it("judges silence by its own clock, whatever the lease says about time", async () => {
     lease.stored = {
       metadata: { name: "operator", namespace: "n", resourceVersion: "9" },
@@ -173,6 +205,25 @@ describe("acquireLease", () => {
     await pass(5);
     lease.down = false;
     await pass(10);
+    expect(first.lost.aborted).to.equal(false);
+  });
+
+  it("asks again where a renewal is not answered, before the lease is lost", async () => {
+    const first = await contend("a");
+    lease.lostCount = 1;
+    await pass(10);
+    expect(first.lost.aborted).to.equal(false);
+  });
+
+  it("counts a renewal whose answer comes late", async () => {
+    const first = await contend("a");
+    const { replace } = lease;
+    lease.replace = async (_: unknown, object: KubeObject) => {
+      const stored = await replace(_, object);
+      await clock.sleep(3_000);
+      return stored;
+    };
+    await pass(60);
     expect(first.lost.aborted).to.equal(false);
   });
 

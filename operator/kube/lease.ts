@@ -1,11 +1,13 @@
 /**
  * Who leads. One Lease object; the holder renews it, the others wait until it has not changed for its whole duration by
  * their own clocks (clocks of machines disagree, so the times written in it are for people only). Losing the lease is
- * told once and is final: the process must end, since somebody else may write by then.
+ * told once and is final: the process must end, since somebody else may write by then. A renewal that is not answered is
+ * asked again while there is time: one connection that leads nowhere costs no leadership.
  *
  * The number of times the lease changed hands is the fence, or epoch: it stands in everything a leader tells gateways
  * and ledger, and they refuse whoever bears a lower one; the API server does the same (fence.ts). It never goes back: a
- * lease that somebody deleted begins anew at the seconds since 2026, which no number of hand-overs catches up with.
+ * lease that somebody deleted begins anew at the seconds since 2026, which no number of hand-overs catches up with, by
+ * the API server's clock and not by that of whoever happens to come first.
  *
  * With the times below another leads at most 12 s after a crash: its last renewal was seen within `retryMs`, then comes
  * the duration, then at most another `retryMs`. A leader that ends in good order hands over within one `retryMs`.
@@ -34,6 +36,8 @@ const DURATION_SECONDS = 10;
 const RENEW_DEADLINE_MS = 7_000;
 const RENEW_MS = 2_500;
 const RETRY_MS = 1_000;
+/** Of the time in which a renewal must succeed, what one attempt may take. */
+const ATTEMPT_SHARE = 1 / 3;
 const FIRST_EPOCH_MS = Date.UTC(2026, 0, 1);
 
 export type Leadership = {
@@ -76,17 +80,16 @@ async function take(
   silentMs: number,
 ): Promise<KubeObject | undefined> {
   const { client, clock, namespace, name, identity, durationSeconds = DURATION_SECONDS } = options;
+  // Nobody's at first: when it was made, which its first epoch follows from, is for the server to say.
+  const lease = found ?? (await client.create(LEASES, { metadata: { name, namespace }, spec: {} }));
   const now = microTime(clock.wallMs());
   const held = { holderIdentity: identity, leaseDurationSeconds: durationSeconds, acquireTime: now, renewTime: now };
-  if (found === undefined) {
-    const leaseTransitions = Math.max(1, Math.floor((clock.wallMs() - FIRST_EPOCH_MS) / 1000));
-    return client.create(LEASES, { metadata: { name, namespace }, spec: { ...held, leaseTransitions } });
-  }
-  const spec = specOf(found);
+  const spec = specOf(lease);
   const holder = String(spec["holderIdentity"] ?? "");
   const expired = silentMs >= Number(spec["leaseDurationSeconds"] ?? durationSeconds) * 1000;
   if (holder !== "" && holder !== identity && !expired) return undefined;
-  return client.replace(LEASES, { ...found, spec: { ...spec, ...held, leaseTransitions: transitionsOf(found) + 1 } });
+  const leaseTransitions = Math.max(transitionsOf(lease) + 1, firstEpochOf(lease));
+  return client.replace(LEASES, { ...lease, spec: { ...spec, ...held, leaseTransitions } });
 }
 
 function lead(options: LeaseOptions, taken: KubeObject): Leadership {
@@ -112,15 +115,19 @@ function lead(options: LeaseOptions, taken: KubeObject): Leadership {
       await renew();
     }
   };
+  let renewedAtMs = clock.monotonicMs();
+  const attempt = async () => {
+    const startedAtMs = clock.monotonicMs(); // whoever waits counts from when it was written, not from our answer
+    await renewOnce();
+    renewedAtMs = Math.max(renewedAtMs, startedAtMs); // also where the answer came after the next was begun
+  };
   const loop = async () => {
-    let renewedAtMs = clock.monotonicMs();
     let pauseMs = renewMs;
     while (!stop.signal.aborted) {
       await clock.sleep(pauseMs, stop.signal);
       try {
-        const startedAtMs = clock.monotonicMs(); // whoever waits counts from when it was written, not from our answer
-        await withDeadline(renewOnce(), renewedAtMs + renewDeadlineMs - startedAtMs, clock);
-        renewedAtMs = startedAtMs;
+        const leftMs = renewedAtMs + renewDeadlineMs - clock.monotonicMs();
+        await withDeadline(attempt(), Math.min(leftMs, renewDeadlineMs * ATTEMPT_SHARE), clock);
         pauseMs = renewMs;
       } catch (error) {
         pauseMs = Math.min(retryMs, renewMs);
@@ -167,6 +174,11 @@ async function withDeadline(work: Promise<void>, milliseconds: number, clock: Wa
 function specOf(lease: KubeObject): Readonly<Record<string, unknown>> {
   const spec = lease["spec"];
   return isJsonObject(spec) ? spec : {};
+}
+
+/** Seconds from 2026 until the lease was made. */
+function firstEpochOf({ metadata: { creationTimestamp = "" } }: KubeObject): number {
+  return Math.max(1, Math.floor((Date.parse(creationTimestamp) - FIRST_EPOCH_MS) / 1000) || 1);
 }
 
 const transitionsOf = (lease: KubeObject): number => Number(specOf(lease)["leaseTransitions"] ?? 0);

@@ -82,6 +82,54 @@ describe("WorkQueue", () => {
     expect([await queue.take(), await queue.take(), await queue.take()]).to.deep.equal(["b", "c", "a"]);
   });
 
+  for (const [order, pauses] of [
+    ["first", [30, 40]],
+    ["last", [40, 30]],
+  ] as const) {
+    it(`does not let a look that is due ${order} anyway take the urgency from a change`, async () => {
+      for (const key of ["x", "y", "z"]) queue.add(key, "later");
+      queue.addAfter("a", pauses[0], "later");
+      queue.addAfter("a", pauses[1], "now");
+      clock.advance(40);
+      await turn();
+      expect(await queue.take()).to.equal("a");
+      queue.done("a");
+      expect(queue.depth, "what it was due for is done").to.equal(3);
+    });
+  }
+
+  it("does not look again when it was due to, where it has looked meanwhile", async () => {
+    queue.addAfter("a", 100, "later");
+    queue.add("a");
+    await queue.take();
+    queue.addAfter("a", 300, "later");
+    queue.done("a");
+    clock.advance(299);
+    await turn();
+    expect(queue.depth).to.equal(0);
+    clock.advance(1);
+    await turn();
+    expect(queue.depth).to.equal(1);
+  });
+
+  it("keeps a pause that was asked for while another for the same key ended", async () => {
+    queue.addAfter("a", 100);
+    clock.advance(100); // it has ended, and nobody has heard of it yet
+    queue.addAfter("a", 50);
+    queue.addAfter("a", 20);
+    await turn();
+    expect(await queue.take()).to.equal("a");
+    queue.done("a");
+    clock.advance(50);
+    await turn();
+    expect(queue.depth).to.equal(0);
+  });
+
+  it("waits as long after a failure as the server asked", () => {
+    expect(queue.addAfterFailure("a", 7_000)).to.equal(7_000);
+    expect(queue.addAfterFailure("a", 1)).to.be.within(50, 100);
+  });
+
   it("gives what is idle when nothing else waits, or when it has waited for half a minute", async () => {
     queue.add("figures", "idle");
     queue.add("a");

@@ -25,6 +25,7 @@ export class WorkQueue {
   readonly #dirty = new Map<string, { readonly urgency: Urgency; readonly sinceMs: number }>();
   readonly #inWork = new Set<string>();
   readonly #backOffs = new Map<string, BackOff>();
+  /** By urgency and key: a pause of little urgency, though it ends first, takes nothing from one that is urgent. */
   readonly #later = new Map<string, { readonly atMs: number; readonly cancel: AbortController }>();
   readonly #takers: ((key: string | undefined) => void)[] = [];
   #closed = false;
@@ -50,29 +51,31 @@ export class WorkQueue {
     this.#offer(key, urgency);
   }
 
-  /** Adds `key` in `milliseconds`, or earlier where it is due earlier anyway. */
+  /** Adds `key` in `milliseconds`, or earlier where it is due earlier anyway, and as urgently. */
   addAfter(key: string, milliseconds: number, urgency: Urgency = "now"): void {
     if (this.#closed) return;
     const atMs = this.#clock.monotonicMs() + milliseconds;
-    const known = this.#later.get(key);
+    const place = `${urgency} ${key}`;
+    const known = this.#later.get(place);
     if (known !== undefined && known.atMs <= atMs) return;
-    known?.cancel.abort();
+    this.#cancel(place);
     const cancel = new AbortController();
-    this.#later.set(key, { atMs, cancel });
+    this.#later.set(place, { atMs, cancel });
     this.#clock.sleep(milliseconds, cancel.signal).then(
       () => {
-        this.#later.delete(key);
+        if (cancel.signal.aborted) return; // another took its place as it ended
+        this.#later.delete(place);
         this.add(key, urgency);
       },
       () => undefined, // cancelled
     );
   }
 
-  /** Adds `key` after a pause that grows with each failure until {@link forget}. Returns the pause. */
-  addAfterFailure(key: string): number {
+  /** Adds `key` after a pause that grows with each failure until {@link forget}, `leastMs` at least. Returns the pause. */
+  addAfterFailure(key: string, leastMs = 0): number {
     const backOff = this.#backOffs.get(key) ?? new BackOff({ leastMs: 50, mostMs: 60_000 });
     this.#backOffs.set(key, backOff);
-    const pauseMs = backOff.nextMs();
+    const pauseMs = Math.max(leastMs, backOff.nextMs());
     this.addAfter(key, pauseMs);
     return pauseMs;
   }
@@ -121,6 +124,11 @@ export class WorkQueue {
     return key;
   }
 
+  #cancel(place: string): void {
+    this.#later.get(place)?.cancel.abort();
+    this.#later.delete(place);
+  }
+
   #isOverdue(idle: ReadonlySet<string>): boolean {
     const [oldest] = idle;
     const sinceMs = oldest === undefined ? undefined : this.#dirty.get(oldest)?.sinceMs;
@@ -132,6 +140,7 @@ export class WorkQueue {
     this.#onTake(key, nowMs - (this.#dirty.get(key)?.sinceMs ?? nowMs));
     this.#dirty.delete(key);
     this.#inWork.add(key);
+    this.#cancel(`later ${key}`); // this look is that look; whoever takes the key says when the next is due
     return key;
   }
 }

@@ -58,7 +58,7 @@ class FakeServer {
   readonly list: Answer = (response, query) => {
     const all = [...this.objects.values()];
     const start = Number(query.get("continue") ?? 0);
-    const end = start + Number(query.get("limit"));
+    const end = start + Number(query.get("limit") ?? Number.POSITIVE_INFINITY);
     const metadata = { resourceVersion: String(this.version), ...(end < all.length ? { continue: String(end) } : {}) };
     // As a real one does where only names are asked for.
     response.end(JSON.stringify({ metadata, items: all.length === 0 ? null : all.slice(start, end) }));
@@ -233,6 +233,31 @@ describe("Reflector", () => {
     start({ pageCount: 2 });
     await until(() => changes.length === 3);
     expect(shown()).to.deep.equal(["added a", "added b", "added c"]);
+  });
+
+  it("lists in one where a server forgets a list before its last page is asked for, and in pages after that", async () => {
+    for (const name of ["a", "b", "c"]) server.put(name);
+    const expires: Answer = (response, query) =>
+      (query.has("continue") ? status(410, "Expired") : server.list)(response, query);
+    server.lists = Array.from({ length: 10 }, () => expires);
+    server.watches = [
+      (response, query) => {
+        server.lists = [];
+        server.put("d");
+        status(410, "Expired")(response, query);
+      },
+      quiet,
+    ];
+    start({ pageCount: 2 });
+    await until(() => changes.length === 4);
+    const lists = server.queries.filter((query) => !query.has("watch"));
+    expect(lists.map((query) => [query.get("limit"), query.get("continue")])).to.deep.equal([
+      ["2", null],
+      ["2", "2"],
+      [null, null],
+      ["2", null],
+      ["2", "2"],
+    ]);
   });
 
   it("tells of an object that was deleted and made anew unseen as two objects", async () => {

@@ -80,6 +80,8 @@ export class Reflector {
   #synced = false;
   #lastContactMs: number;
   #distrusted: AbortController | undefined; // of the watch that runs
+  /** The server forgot a list before its last page was asked for: the next is asked for in one. */
+  #pagesExpired = false;
   /** Lists and watches started so far, and checks that found something left out. */
   readonly counts = { lists: 0, watches: 0, checks: 0, missed: 0 };
 
@@ -178,13 +180,18 @@ export class Reflector {
   async #pages(signal: AbortSignal, accept?: string): Promise<Listed> {
     const { client, resource, namespace, labelSelector, clock, pageCount = PAGE_COUNT } = this.#options;
     const path = pathOf(resource, { namespace });
+    const limit = this.#pagesExpired ? undefined : pageCount;
+    this.#pagesExpired = false;
     const objects = new Map<string, KubeObject>();
     let next: string | undefined;
     let version: unknown;
     do {
-      const query = { limit: pageCount, continue: next, labelSelector };
+      const query = { limit, continue: next, labelSelector };
       const how = accept === undefined ? {} : { accept };
-      const page = await client.request({ method: "GET", path, query, signal, ...how });
+      const page = await client.request({ method: "GET", path, query, signal, ...how }).catch((error: unknown) => {
+        this.#pagesExpired = next !== undefined && isStatus(error, 410);
+        throw error;
+      });
       this.#lastContactMs = clock.monotonicMs();
       const metadata = isJsonObject(page) ? page["metadata"] : undefined;
       const found = isJsonObject(page) ? page["items"] : undefined;
@@ -215,7 +222,7 @@ export class Reflector {
       const path = pathOf(resource, { namespace });
       const either = AbortSignal.any([signal, givenUp.signal]);
       const how = this.#options.isMetadataOnly ? { accept: METADATA_OF_ONE } : {};
-      const response = await client.open({ method: "GET", path, query, signal: either, ...how });
+      const response = await client.open({ method: "GET", path, query, signal: either, lane: "apart", ...how });
       for await (const line of linesOf(response, () => this.#heard(timer))) {
         if (givenUp.signal.aborted) break;
         this.#take(line);
