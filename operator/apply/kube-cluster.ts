@@ -14,6 +14,7 @@ import { sameJson } from "../kube/same.ts";
 import { modelSpecOf } from "../plan/model-spec.ts";
 import { plannedPromise } from "../plan/words/plan-words.ts";
 import type { Action, Assignment, Plan, RankState, World } from "../plan/types.ts";
+import { Budgets } from "./budgets.ts";
 import { ChainProbes, type Prober } from "./chain-probes.ts";
 import { clearAway } from "./clear-away.ts";
 import type { Cluster, Observed } from "./cluster.ts";
@@ -79,6 +80,7 @@ export class KubeCluster implements Cluster {
   readonly #failures = new Map<string, Failure>(); // by pod
   readonly #sleepers: Sleepers;
   readonly #repairs = new RepairBook();
+  readonly #budgets: Budgets;
 
   constructor(options: KubeClusterOptions) {
     this.#options = options;
@@ -86,6 +88,7 @@ export class KubeCluster implements Cluster {
     this.#keptPlans = new Recent(options.clock);
     this.#ranks = new RankMaker(options);
     this.#reports = new Reports(options);
+    this.#budgets = new Budgets({ client: options.client, known: options.stores.budgets });
     this.#proposals = new Proposals(options);
     this.#probes = new ChainProbes(options.probe, options.onProbed);
     this.#sleepers = new Sleepers(options.clock, options.demandOf);
@@ -209,6 +212,7 @@ export class KubeCluster implements Cluster {
     const kept = await this.#reports.reportPlan(world, plan, stored);
     if (kept !== undefined) this.#keptPlans.set(key, kept);
     await this.#renewCertificates(world, plan);
+    if (stored !== undefined) await this.#budgets.keep(world.model);
   }
 
   /**
@@ -333,6 +337,7 @@ export class KubeCluster implements Cluster {
     this.#repairs.forget(key);
     this.#options.brake.forget(key);
     this.#ranks.forget(key);
+    this.#budgets.forget(key);
     this.#reports.forget(key);
   }
 }

@@ -18,7 +18,7 @@ export const REVISION_ANNOTATION = "tessellate.dev/revision";
 export const RENEW_ANNOTATION = "tessellate.dev/renew-certificate-after";
 export const NEIGHBOURS_ANNOTATION = "tessellate.dev/neighbours";
 
-/** On a ShardNode: what it holds is to be made elsewhere first, and then to go. */
+/** On a ShardNode: what it holds is to be made elsewhere first, and then to go; "false": it stays, though the machine is cordoned. */
 export const DRAIN_ANNOTATION = "tessellate.dev/drain";
 
 /** On a proposed ShardPlan: set by a person, it lets through the plan whose spec.approval it repeats, and no other. */

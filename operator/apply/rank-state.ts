@@ -62,11 +62,15 @@ export function machineIsReady(machine: KubeObject | undefined): boolean {
   return conditionOf(objectAt(machine, "status"), "Ready")?.["status"] === "True";
 }
 
-/** Drained: by its owner's word. Cordoned: nothing new is to come. */
+/**
+ * Drained: by its owner's word, or since its machine is cordoned, which is all of `kubectl drain` that an API server
+ * keeps. Cordoned: it is, and the owner's word is that what runs there stays.
+ */
 export function leavingOf(node: KubeObject, machine: KubeObject | undefined): "Cordoned" | "Drained" | undefined {
   const word = node.metadata.annotations?.[DRAIN_ANNOTATION];
   if (word !== undefined && word !== "false") return "Drained";
-  return machine !== undefined && objectAt(machine, "spec")["unschedulable"] === true ? "Cordoned" : undefined;
+  if (machine === undefined || objectAt(machine, "spec")["unschedulable"] !== true) return undefined;
+  return word === "false" ? "Cordoned" : "Drained";
 }
 
 /** Changes with every start of the rank's process: what was learned of an earlier one no longer counts. */

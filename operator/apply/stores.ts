@@ -7,12 +7,14 @@ import { shardNodeResource } from "../../core/gen/crds/shardnode.ts";
 import { shardPlanResource } from "../../core/gen/crds/shardplan.ts";
 import { isJsonObject } from "../../core/json.ts";
 import type { KubeClient } from "../kube/client.ts";
-import { type KubeObject, NODES, PODS, keyOf } from "../kube/objects.ts";
+import { BUDGETS, type KubeObject, NODES, PODS, keyOf } from "../kube/objects.ts";
 import type { Urgency } from "../kube/queue.ts";
 import { type Change, Reflector, type ReflectorOptions } from "../kube/reflector.ts";
 import { sameJson } from "../kube/same.ts";
 import {
   COMPONENT_LABEL,
+  MANAGED_BY_LABEL,
+  MANAGER,
   MODEL_LABEL,
   RANK_SELECTOR,
   APPROVED_ANNOTATION,
@@ -52,6 +54,7 @@ export class Stores {
   readonly providers: Reflector;
   readonly settlements: Reflector;
   readonly machines: Reflector; // Kubernetes Nodes
+  readonly budgets: Reflector; // PodDisruptionBudgets of models
   readonly components: Reflector; // pods of gateways, the ledger and node agents
   readonly offers: Offers;
   readonly #shardCounts = new Map<WorkKey, number>();
@@ -94,6 +97,13 @@ export class Stores {
       onChange: ({ type, object }) => type !== "deleted" && options.onWork(`settlement/${object.metadata.name}`),
     });
     this.machines = reflect({ resource: NODES, onChange: (change) => this.#machineChanged(change) });
+    this.budgets = reflect({
+      ...inNamespace,
+      resource: BUDGETS,
+      labelSelector: `${MANAGED_BY_LABEL}=${MANAGER}`,
+      // Somebody took it away: the next look makes it anew.
+      onChange: ({ type, object }) => type === "deleted" && options.onWork(`model/${keyOf(object)}`, "later"),
+    });
     this.components = reflect({
       namespace,
       resource: PODS,
@@ -103,8 +113,8 @@ export class Stores {
   }
 
   get all(): readonly Reflector[] {
-    const { models, plans, pods, shardNodes, providers, settlements, machines, components } = this;
-    return [models, plans, pods, shardNodes, providers, settlements, machines, components];
+    const { models, plans, pods, shardNodes, providers, settlements, machines, budgets, components } = this;
+    return [models, plans, pods, shardNodes, providers, settlements, machines, budgets, components];
   }
 
   /** Rank pods of `node/<name>` or `provider/<name>`, of the namespaces that are watched. */

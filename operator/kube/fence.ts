@@ -116,6 +116,7 @@ export function fencePolicy({ namespace, lease, user }: FencePolicyOptions): rea
             rule("tessellate.dev", ["*/*"]),
             rule("", ["pods", "secrets", "services"]),
             rule("events.k8s.io", ["events"]),
+            rule("policy", ["poddisruptionbudgets"]),
           ],
         },
         matchConditions: [{ name: "by-the-operator", expression: `request.userInfo.username == '${user}'` }],

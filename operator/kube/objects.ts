@@ -38,6 +38,13 @@ export const LEASES: Resource = {
   plural: "leases",
   namespaced: true,
 };
+export const BUDGETS: Resource = {
+  group: "policy",
+  version: "v1",
+  kind: "PodDisruptionBudget",
+  plural: "poddisruptionbudgets",
+  namespaced: true,
+};
 export const CLAIM_TEMPLATES: Resource = {
   group: "resource.k8s.io",
   version: "v1",
