@@ -5,7 +5,6 @@
  * comes of it. Pure and seeded.
  */
 import { type Seeded, seededBy } from "../seeded.ts";
-import { lookOf } from "../tiling/candidates.ts";
 import { type State, copyState, fieldOf, stateOf } from "../tiling/field.ts";
 import { Judge } from "../tiling/judge.ts";
 import { Moves } from "../tiling/moves.ts";
@@ -77,6 +76,10 @@ const LIKELY = 0.9;
 const unlike = (tilings: readonly Tiling[]): readonly Tiling[] => [
   ...new Map(tilings.map((tiling) => [lookOf(tiling), tiling])).values(),
 ];
+
+/** The same for tilings with the same holdings. */
+const lookOf = ({ holdings }: Tiling): string =>
+  holdings.map(({ site, layers }) => `${site} ${layers.start} ${layers.end}`).join("|");
 
 function bestOf(tilings: readonly Tiling[], count: number, scoreOf: (tiling: Tiling) => number): readonly Tiling[] {
   return tilings

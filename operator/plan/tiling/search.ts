@@ -54,7 +54,7 @@ const seededOf = ({ field }: Judge): Seeded =>
 const shareOf = ({ field }: Judge): number => Math.min(1, FEW_SITES / field.sites.length) ** 2;
 
 /** States to begin from, constructed: strips where flow is all that counts, and chains by a beam. */
-export function startsOf(judge: Judge): readonly State[] {
+function startsOf(judge: Judge): readonly State[] {
   const { field } = judge;
   const [kinds, seeded, share] = [kindsOf(field), seededOf(judge), shareOf(judge)];
   const isQuick = field.problem.evaluationCount * Math.sqrt(share) < QUICK;

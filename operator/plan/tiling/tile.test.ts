@@ -2,7 +2,6 @@ import { expect } from "chai";
 import fc from "fast-check";
 import { present } from "../../../core/assert.ts";
 import type { Tiling, TilingProblem } from "./problem.ts";
-import { candidates } from "./candidates.ts";
 import { assess, tile } from "./tile.ts";
 import { aProblem, aSite } from "./tiling-fixture.ts";
 
@@ -157,12 +156,5 @@ describe("tile", () => {
       else expect(after.chains[0]?.secondsPerToken).to.be.at.most((before.chains[0]?.secondsPerToken ?? 0) + 1e-9);
     });
     fc.assert(check, { numRuns: 60 });
-  });
-
-  it("candidates are unlike, the best first", () => {
-    const problem = aProblem([aSite("a"), aSite("b"), aSite("c")]);
-    const [best, ...others] = candidates(problem);
-    expect(best).to.deep.equal(answerOf(problem));
-    for (const other of others) expect(other.tokensPerSecond).to.be.at.most((best?.tokensPerSecond ?? 0) + 1e-6);
   });
 });
