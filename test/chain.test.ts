@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { RefusalError } from "../core/result.ts";
-import { machineLibrary } from "../shard-runtime/engine/native/products.ts";
+import { operatorsOrSkip } from "./requirement.ts";
 import { faultsOf, generate, receiptsOf } from "./chain/evidence.ts";
 import type { Shape } from "./chain/fake-chain.ts";
 import { RealChain, ended, rankName, readyz, startProcess } from "./chain/real-chain.ts";
@@ -120,7 +120,7 @@ describe("a rank as a process", function () {
   });
 
   it("keeps keys and values in int8 where it is told to, and its receipts say so", async function () {
-    if ("reason" in (await machineLibrary(join(tmpdir(), "tessellate-test-native")))) return this.skip();
+    await operatorsOrSkip(this, join(tmpdir(), "tessellate-test-native"));
     const chain = await RealChain.start({
       checkpoint,
       shape: [[1], [1, 1]],

@@ -54,7 +54,7 @@ for (const kind of ["pglite", "postgres"] as const) {
       directory = mkdtempSync(join(tmpdir(), "tessellate-ledger-"));
       authority = await createAuthority();
       if (kind === "postgres") {
-        requireOrSkip(this, whyNoPostgres() === undefined, whyNoPostgres() ?? "");
+        requireOrSkip(this, whyNoPostgres());
         postgres = await startPostgres();
       }
       store = postgres?.url ?? `pglite:${join(directory, "store")}`;

@@ -92,7 +92,7 @@ describe("local mode", function () {
     let prometheus: Prometheus;
     before(async function () {
       const missing = whyNoPrometheus();
-      requireOrSkip(this, missing === undefined, missing ?? "");
+      requireOrSkip(this, missing);
       const ranks = house.cluster.metricsAddresses();
       prometheus = await startPrometheus({
         ledger: [house.metricsAddresses["ledger"] ?? ""],

@@ -1,6 +1,7 @@
 /**
- * `npm test`: sets up, runs every tier, prints `N passed, N failed` alone on the last line. A test that did not run is
- * shown with its reason; in CI it counts as failed. `npm test -- e2e` runs only the tiers named.
+ * `npm test`: sets up, runs every tier, prints `N passed, N failed` alone on the last line. A test that
+ * cannot run here is shown with its reason (test/requirement.ts), and in CI it counts as failed; one that was never tried,
+ * as behind a hook that failed, counts as failed everywhere. `npm test -- e2e` runs only the tiers named.
  */
 import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,7 +10,8 @@ import { type Step, report, runStep } from "./run.ts";
 import { setUpKubernetes, setUpOperators, setUpPackages } from "./setup.ts";
 import { setUpSwiftShader } from "./swiftshader.ts";
 
-type Tally = { readonly passed: number; readonly failed: number; readonly pending: number };
+type Tally = { readonly passed: number; readonly failed: number; readonly pending: number; readonly untried: number };
+const NOTHING: Tally = { passed: 0, failed: 0, pending: 0, untried: 0 };
 type Tier = { readonly name: string; readonly files: readonly string[]; readonly timeoutSeconds: number };
 
 const tests = (...patterns: readonly string[]) => globSync([...patterns]).sort();
@@ -50,7 +52,9 @@ try {
 }
 const sum = (pick: (tally: Tally) => number) => tallies.reduce((total, tally) => total + pick(tally), 0);
 const pending = sum((tally) => tally.pending);
-const failed = sum((tally) => tally.failed) + (process.env["CI"] === undefined ? 0 : pending);
+const untried = sum((tally) => tally.untried);
+const failed = sum((tally) => tally.failed) + untried + (process.env["CI"] === undefined ? 0 : pending);
+if (untried > 0) console.log(`${untried} were never tried: what stood before them failed`);
 if (pending > 0) console.log(`${pending} did not run; their reasons are above`);
 process.exitCode = failed === 0 ? 0 : 1;
 console.log(`${sum((tally) => tally.passed)} passed, ${failed} failed`);
@@ -63,11 +67,11 @@ async function check(): Promise<readonly Tally[]> {
   };
   const outcome = await runStep(step, true);
   report(outcome, true);
-  return [outcome.code === 0 ? { passed: 1, failed: 0, pending: 0 } : { passed: 0, failed: 1, pending: 0 }];
+  return [outcome.code === 0 ? { ...NOTHING, passed: 1 } : { ...NOTHING, failed: 1 }];
 }
 
 async function run(tier: Tier): Promise<Tally> {
-  if (tier.files.length === 0) return { passed: 0, failed: 0, pending: 0 };
+  if (tier.files.length === 0) return NOTHING;
   console.log(`\n── ${tier.name}: ${tier.files.length} files ──`);
   const tallyFile = join(scratch, `${tier.name}.json`);
   const outcome = await runStep(
@@ -76,6 +80,7 @@ async function run(tier: Tier): Promise<Tally> {
       command: [
         "mocha",
         "--exit",
+        "--forbid-only",
         "--reporter",
         "tools/tally-reporter.cjs",
         "--timeout",
@@ -87,7 +92,7 @@ async function run(tier: Tier): Promise<Tally> {
     true,
   );
   report(outcome, true);
-  if (!existsSync(tallyFile)) return { passed: 0, failed: 1, pending: 0 };
+  if (!existsSync(tallyFile)) return { ...NOTHING, failed: 1 };
   const tally: Tally = JSON.parse(readFileSync(tallyFile, "utf8"));
   return outcome.code !== 0 && tally.failed === 0 ? { ...tally, failed: 1 } : tally;
 }

@@ -64,6 +64,9 @@ function breachesOf(file: string): readonly Breach[] {
     const line = index + 1;
     if (text.length > LINE_LENGTH_LIMIT) breach(line, `longer than ${LINE_LENGTH_LIMIT} characters`);
     if (/\b(it|describe)\.only\(/.test(text)) breach(line, "a test that shuts out the others");
+    if (/\.skip\(/.test(text) && /^(?!test\/requirement\.ts$).*\.test\.ts$/.test(file))
+      breach(line, "a test passed over without a word: requireOrSkip of test/requirement.ts says why, and fails in CI");
+    if (/\bthis\.bail\(/.test(text)) breach(line, "mocha's bail looks at the whole run: inSteps of test/in-steps.ts");
     if (/\b(TO)DO\b(?!\(#\d+\))/.test(text)) breach(line, "a to-do without its issue's number");
     if (file.endsWith(".ts") && /^export default\b/.test(text)) breach(line, "default export");
   });

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { present } from "../../core/assert.ts";
 import { aSession, keyNamed } from "../../core/session-fixture.ts";
+import { requireOrSkip } from "../../test/requirement.ts";
 import { signerKeys } from "./keys.ts";
 import { type Signer, maySign, startSigner } from "./signer-server.ts";
 
@@ -37,7 +38,7 @@ describe("the node's signer", () => {
   });
 
   it("gives its socket to the group that ranks run in", async function () {
-    if (process.getuid?.() !== 0) return this.skip(); // only root may give files to groups that it is not in
+    if (process.getuid?.() !== 0) requireOrSkip(this, "only root may give files to groups that it is not in");
     const path = join(directory, "group.sock");
     const shared = await startSigner({ ...own, key: keyNamed("campus"), target: `unix:${path}`, groupId: 65532 });
     expect(statSync(path)).to.include({ uid: 0, gid: 65532 });

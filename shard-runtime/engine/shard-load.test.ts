@@ -6,10 +6,10 @@ import { present } from "../../core/assert.ts";
 import { valueOrThrow } from "../../core/result.ts";
 import { cutSlices } from "../../core/slice.ts";
 import { systemClock } from "../../core/wire/clock.ts";
+import { operatorsOrSkip } from "../../test/requirement.ts";
 import { aCheckpoint, removed } from "../weights/checkpoint-builder.ts";
 import type { OpenModel } from "../weights/open-model.ts";
 import { openUnpacked } from "../weights/pack.ts";
-import { machineLibrary } from "./native/products.ts";
 import { loadEngine } from "./ort-engine.ts";
 import { type PackedShard, packShard, withPackedShard } from "./pack.ts";
 import { quantizeRows } from "./quantize.ts";
@@ -32,12 +32,7 @@ describe("a packed shard that native threads read", () => {
     checkpoint = await aCheckpoint({ config: { ...CONFIG, num_attention_heads: 4, head_dim: 48 } });
     cacheDirectory = await mkdtemp(join(tmpdir(), "tessellate-load-"));
     model = valueOrThrow(await openUnpacked(checkpoint, { clock: systemClock }));
-    const built = await machineLibrary(cacheDirectory);
-    if ("reason" in built) {
-      console.log(`      skipped: ${built.reason}`);
-      return this.skip();
-    }
-    library = built.path;
+    library = await operatorsOrSkip(this, cacheDirectory);
   });
   after(async () => {
     await removed(checkpoint);

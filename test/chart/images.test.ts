@@ -39,7 +39,7 @@ describe("the images", function () {
 
   before(async function () {
     const why = await whyNoImages();
-    requireOrSkip(this, why === undefined, why ?? "");
+    requireOrSkip(this, why);
     scratch = mkdtempSync(join(tmpdir(), "tessellate-unpacked-"));
     built = await buildImages({ report: (line) => console.log(`    ${line}`) });
     for (const { name } of CONTENTS) {

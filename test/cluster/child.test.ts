@@ -34,7 +34,7 @@ describe("processes and folders of a test run", function () {
 
   before(function () {
     const why = whyNoProcessKubelet();
-    requireOrSkip(this, why === undefined, why ?? "");
+    requireOrSkip(this, why);
   });
 
   for (const signal of ["SIGTERM", "SIGKILL"] as const) {

@@ -34,7 +34,7 @@ describe("the process-kubelet", function () {
 
   before(async function () {
     const why = whyNoProcessKubelet();
-    requireOrSkip(this, why === undefined, why ?? "");
+    requireOrSkip(this, why);
     this.timeout(1_200_000);
     controlPlane = await startControlPlane();
     kubelet = await startProcessKubelet(controlPlane, {

@@ -6,6 +6,7 @@ import { expect } from "chai";
 import { verifyAnswer } from "../../core/answer-verification.ts";
 import type { Condition, KubeList, KubeObject, Pod } from "../cluster/kube-types.ts";
 import { startPrometheus, whyNoPrometheus } from "../prometheus.ts";
+import { inSteps } from "../in-steps.ts";
 import { requireOrSkip, whyNoProcessKubelet } from "../requirement.ts";
 import { until } from "../until.ts";
 import { HOUSE_NAMESPACE, housePod, installHouse } from "./house.ts";
@@ -24,7 +25,7 @@ import { verifyCommand } from "./verify-command.ts";
 
 describe("the demo in a cluster", function () {
   this.timeout(180_000);
-  this.bail(true); // each step stands on the one before
+  inSteps(this);
   const timeline = new Timeline();
   const goldens = chatGoldens();
   let stage: Stage;
@@ -40,7 +41,7 @@ describe("the demo in a cluster", function () {
 
   before(async function () {
     const why = whyNoProcessKubelet();
-    requireOrSkip(this, why === undefined, why ?? "");
+    requireOrSkip(this, why);
     this.timeout(1_500_000); // the first time the control plane is built
     stage = await timeline.phase("control plane, machines, node agents", setStage);
   });
@@ -313,7 +314,7 @@ describe("the demo in a cluster", function () {
     );
 
     const missing = whyNoPrometheus();
-    requireOrSkip(this, missing === undefined, missing ?? "");
+    requireOrSkip(this, missing);
     await timeline.phase("Prometheus scrapes all and agrees with the ledger", async () => {
       const targets = await scrapeTargets(stage.controlPlane);
       const prometheus = await startPrometheus(targets);

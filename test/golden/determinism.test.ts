@@ -12,8 +12,8 @@ import { present } from "../../core/assert.ts";
 import { keptPositions } from "../../core/kv-cache.ts";
 import { aModelConfig } from "../../core/model-config-fixture.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
-import { machineLibrary } from "../../shard-runtime/engine/native/products.ts";
 import { LocalChain } from "../../shard-runtime/engine/local-chain.ts";
+import { operatorsOrSkip } from "../requirement.ts";
 import { randomModel } from "./random-model.ts";
 
 const SESSION_COUNT = 4;
@@ -116,9 +116,7 @@ for (const { about, config, kernels, quantizations, kvDtype } of CASES)
     before(async function () {
       if (kernels === "ONNX Runtime's operators") return;
       this.timeout(180_000);
-      const library = await machineLibrary(join(tmpdir(), "tessellate-test-native"));
-      if ("reason" in library) return this.skip();
-      products = library.path;
+      products = await operatorsOrSkip(this, join(tmpdir(), "tessellate-test-native"));
     });
 
     for (const quantization of quantizations)
@@ -171,8 +169,7 @@ describe("layers with a window keep the window and the rows that come", () => {
   for (const kvDtype of ["f32", "int8"] as const)
     it(`${kvDtype}: a session that went round gets what it gets in other pieces, and beside ONNX Runtime's`, async function () {
       this.timeout(180_000);
-      const library = await machineLibrary(join(tmpdir(), "tessellate-test-native"));
-      if ("reason" in library) return this.skip();
+      const operators = await operatorsOrSkip(this, join(tmpdir(), "tessellate-test-native"));
       const cacheDirectory = await mkdtemp(join(tmpdir(), "tessellate-determinism-"));
       const answer = async (products: string | undefined, chunkLengths: readonly number[]) => {
         const options = { quantization: "f32", cacheDirectory, slotCount: 1, spin: false, threadCount: 2 } as const;
@@ -191,7 +188,7 @@ describe("layers with a window keep the window and the rows that come", () => {
       };
       try {
         expect(keptPositions(tokens.length, 20)).to.be.below(tokens.length);
-        const [whole = expect.fail("logits"), ...others] = await answer(library.path, [512, 300, 7, 1]);
+        const [whole = expect.fail("logits"), ...others] = await answer(operators, [512, 300, 7, 1]);
         for (const other of others) expect(other).to.deep.equal(whole);
         const [theirs = expect.fail("logits")] = await answer(undefined, [512]);
         const far = Math.max(...whole.map((value, index) => Math.abs(value - (theirs[index] ?? Number.NaN))));

@@ -2,6 +2,7 @@
 import { expect } from "chai";
 import type { KubeList, Pod } from "../cluster/kube-types.ts";
 import { Timeline } from "../e2e/timeline.ts";
+import { inSteps } from "../in-steps.ts";
 import { requireOrSkip } from "../requirement.ts";
 import { until } from "../until.ts";
 import { ECHO_IMAGE } from "./images.ts";
@@ -12,7 +13,7 @@ const NODES = ["campus-a1", "garage-3", "studio-x1"];
 
 describe("three real nodes on one machine", function () {
   this.timeout(120_000);
-  this.bail(true); // each step stands on the one before
+  inSteps(this);
   const timeline = new Timeline();
   let clean: Traces;
   let cluster: RealCluster | undefined;
@@ -28,7 +29,7 @@ describe("three real nodes on one machine", function () {
 
   before(async function () {
     const why = whyNoRealCluster();
-    requireOrSkip(this, why === undefined, why ?? "");
+    requireOrSkip(this, why);
     this.timeout(2_400_000); // the first time the binaries are built
     clean = await traces([]);
     cluster = await timeline.phase("control plane, three nodes Ready", () => startRealCluster(NODES));

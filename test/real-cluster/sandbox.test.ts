@@ -21,7 +21,7 @@ describe("the namespaces of a test cluster", function () {
 
   before(async function () {
     const why = whyNoRealCluster();
-    requireOrSkip(this, why === undefined, why ?? "");
+    requireOrSkip(this, why);
     this.timeout(2_400_000); // the first time the binaries are built
     await nodeBinaries(); // and the body must not wait for that
   });

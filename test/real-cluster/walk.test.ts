@@ -13,6 +13,7 @@ import { ModelWatch } from "../e2e/model-watch.ts";
 import { ask } from "../e2e/questions.ts";
 import { Timeline } from "../e2e/timeline.ts";
 import { chatGoldens, type Golden } from "../golden/demo-goldens.ts";
+import { inSteps } from "../in-steps.ts";
 import { requireOrSkip } from "../requirement.ts";
 import { until } from "../until.ts";
 import { AGENT_VALUES, MACHINES, admitProviders } from "./agents.ts";
@@ -34,7 +35,7 @@ const ASKING_COUNT = 2;
 
 describe("the demo on three real nodes", function () {
   this.timeout(240_000);
-  this.bail(true); // each step stands on the one before
+  inSteps(this);
   const timeline = new Timeline();
   const goldens = chatGoldens();
   let clean: Traces;
@@ -66,7 +67,7 @@ describe("the demo on three real nodes", function () {
 
   before(async function () {
     const why = whyNoRealCluster() ?? (await whyNoImages());
-    requireOrSkip(this, why === undefined, why ?? "");
+    requireOrSkip(this, why);
     this.timeout(2_400_000); // the first time binaries and images are built
     clean = await traces([]);
     const images = await timeline.phase("images built, or found as built before", () => buildImages());

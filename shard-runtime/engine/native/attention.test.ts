@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 import { expect } from "chai";
+import { operatorsOrSkip } from "../../../test/requirement.ts";
 import { type AttentionCase, expectedOf } from "./attention-cases.ts";
-import { machineLibrary } from "./products.ts";
 import { variantResults } from "./variant-results.ts";
 
 const RUN = fileURLToPath(new URL("./attention-run.ts", import.meta.url));
@@ -50,12 +50,7 @@ describe("the engine's own attention", () => {
   before(async function () {
     this.timeout(180_000);
     directory = await mkdtemp(join(tmpdir(), "tessellate-attention-"));
-    const built = await machineLibrary(directory);
-    if ("reason" in built) {
-      console.log(`      skipped: ${built.reason}`);
-      return this.skip();
-    }
-    library = built.path;
+    library = await operatorsOrSkip(this, directory);
     for (const variant of ["avx512", "avx2", "portable"]) {
       const threadCount = variant === "avx2" ? 1 : 2;
       found.set(variant, await variantResults(RUN, library, { variant, threadCount, cases: CASES }));

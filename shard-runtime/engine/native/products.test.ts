@@ -3,8 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect } from "chai";
+import { operatorsOrSkip } from "../../../test/requirement.ts";
 import { type ProductCase, expectedOf } from "./product-cases.ts";
-import { machineLibrary, productsLibrary } from "./products.ts";
+import { productsLibrary } from "./products.ts";
 import { variantResults } from "./variant-results.ts";
 
 const RUN = fileURLToPath(new URL("./products-run.ts", import.meta.url));
@@ -33,12 +34,7 @@ describe("the engine's own products", () => {
   before(async function () {
     this.timeout(180_000);
     directory = await mkdtemp(join(tmpdir(), "tessellate-products-"));
-    const built = await machineLibrary(directory);
-    if ("reason" in built) {
-      console.log(`      skipped: ${built.reason}`);
-      return this.skip();
-    }
-    library = built.path;
+    library = await operatorsOrSkip(this, directory);
   });
 
   after(async () => rm(directory, { recursive: true, force: true }));
