@@ -9,7 +9,12 @@ import { parseQuantity } from "../../core/quantity.ts";
 import { RefusalError, refuse, valueOrThrow } from "../../core/result.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { openTls } from "../../core/wire/tls.ts";
-import { measureBandwidth, measureLayer, measureRoundTrip } from "../../shard-runtime/measure.ts";
+import {
+  measureBandwidth,
+  measureDeviceBandwidth,
+  measureLayer,
+  measureRoundTrip,
+} from "../../shard-runtime/measure.ts";
 
 type Options = {
   readonly name: string;
@@ -60,7 +65,8 @@ async function measureNode(options: Options, clock: Clock, say: (what: string) =
   mkdirSync(options.cache, { recursive: true });
   const { device, cache: cacheDirectory } = options;
   const layerTimes = await measureLayer({ device, threadCount, cacheDirectory, clock, say });
-  const memoryBytesPerSecond = device === "cpu" ? await measureBandwidth(threadCount, clock) : undefined;
+  const memoryBytesPerSecond =
+    device === "cpu" ? await measureBandwidth(threadCount, clock) : await measureDeviceBandwidth(device);
   const found = [];
   for (const { to, rank, bytesPerSecond } of links) {
     say(`measuring the way to ${to} …`);
@@ -69,7 +75,7 @@ async function measureNode(options: Options, clock: Clock, say: (what: string) =
   }
   return {
     time: new Date().toISOString(),
-    ...(memoryBytesPerSecond === undefined ? {} : { memoryBytesPerSecond }),
+    memoryBytesPerSecond,
     layerTimes: { ...layerTimes, bytes: Math.round(layerTimes.bytes) },
     ...(found.length === 0 ? {} : { links: found }),
   };

@@ -3,7 +3,7 @@ import type { ShardNode, ShardNodeStatus } from "../../core/gen/crds/shardnode.t
 import type { Measured__Output } from "../../core/gen/proto/tessellate/agent/v1/Measured.ts";
 import { findingsOf, isNews, withBefore } from "./findings.ts";
 
-const CPU = { kind: "cpu", name: "a processor", memoryBytes: "17179869184" };
+const CPU = { kind: "cpu", name: "a processor", memoryBytes: "17179869184", freeBytes: "0" };
 const link = (to: string, roundTripMicros: number, bytesPerSecond = "125000000") => ({
   to,
   roundTripMicros,

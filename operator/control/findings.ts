@@ -19,10 +19,11 @@ export function findingsOf(report: NodeReport__Output, devices: readonly Device_
   const measured = report.measured === null ? undefined : measuredOf(report.measured);
   return {
     ...(report.offer.length > 0 && report.offer.length <= OFFER_BYTES_MAX ? { offer: report.offer.toString() } : {}),
-    devices: devices.slice(0, DEVICE_COUNT_MAX).map(({ kind, name, memoryBytes }) => ({
+    devices: devices.slice(0, DEVICE_COUNT_MAX).map(({ kind, name, memoryBytes, freeBytes }) => ({
       kind: kind === "gpu" ? "gpu" : "cpu",
       name: name.slice(0, NAME_LENGTH_MAX),
       ...(Number(memoryBytes) > 0 ? { memoryBytes: Number(memoryBytes) } : {}),
+      ...(Number(freeBytes) > 0 ? { freeBytes: Number(freeBytes) } : {}),
     })),
     ...(measured === undefined ? {} : { measured }),
   };

@@ -110,7 +110,12 @@ async function look(options: AgentOptions, { nodes, peers }: LookRequest__Output
     machine,
     provider,
     nodes: await Promise.all(nodes.map((node) => reportOf(options, node))),
-    devices: devices().map(({ kind, name, memoryBytes = 0 }) => ({ kind, name, memoryBytes })),
+    devices: devices().map(({ kind, name, memoryBytes = 0, freeBytes = 0 }) => ({
+      kind,
+      name,
+      memoryBytes,
+      freeBytes,
+    })),
     doing: measuring.doing,
   });
 }

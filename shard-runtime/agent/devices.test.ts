@@ -34,6 +34,20 @@ describe("finding devices", () => {
     ]);
   });
 
+  it("adds what drivers say: by address, by model, and of a GPU that the bus does not show", () => {
+    const drivers = [
+      { name: "NVIDIA H100 80GB HBM3", bus: "0000:01:00.0", memoryBytes: 85e9, freeBytes: 84e9 },
+      { name: "H100 by Vulkan", bus: "10de:2330", memoryBytes: 84e9 },
+      { name: "Radeon RX 7800 XT", bus: "1002:747e", memoryBytes: 16e9 },
+      { name: "Apple M9", bus: "106b:0001", memoryBytes: 32e9 },
+    ];
+    expect(findGpus(root, drivers)).to.deep.equal([
+      { kind: "gpu", name: "NVIDIA H100 80GB HBM3", memoryBytes: 85e9, freeBytes: 84e9 },
+      { kind: "gpu", name: "Radeon RX 7800 XT", memoryBytes: 17_163_091_968 },
+      { kind: "gpu", name: "Apple M9", memoryBytes: 32e9 },
+    ]);
+  });
+
   it("always finds the processor, and no GPU where there is no bus", () => {
     const [cpu, ...others] = findDevices(join(root, "nowhere"));
     expect(cpu).to.include({ kind: "cpu" });

@@ -11,6 +11,7 @@ import { isJsonObject, parseJson } from "../../core/json.ts";
 import { valueOrThrow } from "../../core/result.ts";
 import { ask, dial } from "../../core/wire/door.ts";
 import type { Tls } from "../../core/wire/tls.ts";
+import type { Gpu } from "../engine/adapters.ts";
 import { medianMs } from "../measure/round-trip.ts";
 import type { LinkFigures, MachineFigures, Part } from "./measuring.ts";
 
@@ -37,13 +38,21 @@ export async function busyShare(clock: Clock): Promise<number> {
   return all > 0 ? 1 - (after.idle - before.idle) / all : 0;
 }
 
+const BODY = fileURLToPath(new URL("./measure-body.ts", import.meta.url));
+const LIST_TIMEOUT_MS = 60_000;
+
+/** What GPUs' drivers say, asked in a process of its own, since a driver may end the one that asks. None: nothing. */
+export async function driversGpus(): Promise<readonly Gpu[]> {
+  const { stdout } = await run(process.execPath, [BODY, "--list-gpus"], { timeout: LIST_TIMEOUT_MS });
+  return JSON.parse(stdout); // our own process wrote it
+}
+
 /** Throws weather where the measuring process failed, with its last words. */
 export async function measureMachine(
   { device, threadCount }: Part,
   options: { readonly cacheDirectory: string; readonly layers: boolean },
 ): Promise<MachineFigures> {
-  const body = fileURLToPath(new URL("./measure-body.ts", import.meta.url));
-  const args = [body, "--device", device, "--threads", String(threadCount), "--cache", options.cacheDirectory];
+  const args = [BODY, "--device", device, "--threads", String(threadCount), "--cache", options.cacheDirectory];
   const { stdout } = await run(process.execPath, [...args, ...(options.layers ? ["--layers"] : [])], {
     timeout: MEASURE_TIMEOUT_MS,
   });

@@ -14,7 +14,7 @@ import { type Tls, openTls, serverCredentials } from "../../core/wire/tls.ts";
 import { signerKeys } from "../attest/keys.ts";
 import { type AgentOptions, agentHandlers, signerHandlers } from "./agent-door.ts";
 import { findDevices } from "./devices.ts";
-import { busyShare, measureLink, measureMachine } from "./machine.ts";
+import { busyShare, driversGpus, measureLink, measureMachine } from "./machine.ts";
 import { Measuring } from "./measuring.ts";
 import { AgentMetrics } from "./metrics.ts";
 import { offerBook } from "./offers.ts";
@@ -99,7 +99,7 @@ async function serve(options: Options, tls: Tls): Promise<() => Promise<void>> {
     },
     options.busyShareMax,
   );
-  const found = findDevices();
+  let found = findDevices();
   const wallMs = () => Date.now();
   const agent: AgentOptions = {
     provider,
@@ -137,6 +137,14 @@ async function serve(options: Options, tls: Tls): Promise<() => Promise<void>> {
   door.setServing(true);
   const stop = new AbortController();
   void measuring.run(stop.signal); // what it is at ends with the process
+  driversGpus().then(
+    (gpus) => {
+      if (gpus.length === 0) return;
+      found = findDevices("/", gpus);
+      log("devices", { devices: found });
+    },
+    (error: unknown) => log("devices-trouble", { detail: error instanceof Error ? error.message : String(error) }),
+  );
   log("listening", { address: door.address, metricsAddress: status.address, as: nameOf(tls.identity), devices: found });
   return async () => {
     stop.abort();

@@ -78,6 +78,8 @@ export interface ShardNodeStatusDevice {
   readonly name: string;
   /** Its memory; left out where the machine does not say. */
   readonly memoryBytes?: number;
+  /** What of it was free when the agent started; left out where its driver does not say. */
+  readonly freeBytes?: number;
 }
 
 /** What one layer of a known size takes. */
@@ -360,6 +362,7 @@ export const shardNodeSchema: Schema = {
               kind: { type: "string", enum: ["cpu", "gpu"] },
               name: { type: "string", maxLength: 200 },
               memoryBytes: { type: "integer", format: "int64", minimum: 1 },
+              freeBytes: { type: "integer", format: "int64", minimum: 1 },
             },
           },
         },

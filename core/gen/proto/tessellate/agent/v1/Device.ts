@@ -11,6 +11,10 @@ export interface Device {
    * 0: not known
    */
   'memoryBytes'?: (number | string | Long);
+  /**
+   * of these, when the agent started; 0: not known
+   */
+  'freeBytes'?: (number | string | Long);
 }
 
 export interface Device__Output {
@@ -23,4 +27,8 @@ export interface Device__Output {
    * 0: not known
    */
   'memoryBytes': (string);
+  /**
+   * of these, when the agent started; 0: not known
+   */
+  'freeBytes': (string);
 }
