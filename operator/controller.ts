@@ -17,7 +17,7 @@ import { keepComponentCertificates, openAuthority } from "./apply/authority.ts";
 import { BrakeBook } from "./apply/brake-book.ts";
 import { KubeCluster, type Prober } from "./apply/kube-cluster.ts";
 import { askRank } from "./apply/ask-rank.ts";
-import { COMPONENT_LABEL } from "./apply/labels.ts";
+import { COMPONENT_LABEL, PROVIDER_LABEL } from "./apply/labels.ts";
 import { asModel, asNode, asProvider } from "./apply/observe.ts";
 import { Offers } from "./apply/offers.ts";
 import { reportNode, reportProvider } from "./apply/offer-status.ts";
@@ -384,7 +384,7 @@ const providersIn = (stores: Stores) =>
 const agentsIn = (stores: Stores): readonly AgentPod[] =>
   stores.components.all().flatMap((pod) => {
     const { metadata } = pod;
-    const provider = metadata.labels?.["tessellate.dev/provider"];
+    const provider = metadata.labels?.[PROVIDER_LABEL];
     const machine = objectAt(pod, "spec")["nodeName"];
     if (metadata.labels?.[COMPONENT_LABEL] !== "agent" || metadata.deletionTimestamp !== undefined) return [];
     if (provider === undefined || typeof machine !== "string") return [];

@@ -116,13 +116,13 @@ export class KubeCluster implements Cluster {
     const isQuiet = (chain: number) => this.#options.isQuiet?.(model, chain) === true;
     const nowMs = clock.wallMs();
     const rolls = "code" in facts ? {} : { rolls: rollsOf(model, facts, known, { image, nowMs, isQuiet }) };
-    const outgoing = shardPlan === undefined ? [] : outgoingIn(shardPlan).map(({ plan }) => plan);
-    const standing = previous === undefined ? [] : [previous, ...outgoing];
+    const outgoing = (known && rolls.rolls?.outgoing) ?? (shardPlan === undefined ? [] : outgoingIn(shardPlan));
+    const standing = previous === undefined ? [] : [previous, ...outgoing.map(({ plan }) => plan)];
     const world = {
       model,
       facts,
       ...rolls,
-      nodes: this.#nodes.for(stores, key, pods, clock.wallMs()),
+      nodes: this.#nodes.for(stores, key, pods, nowMs),
       ranks: await this.#inTheirOwnWords(rankStatesOf(stores, pods)),
       previous,
       probes: this.#probes.of(draft, standing, object.status, pods),

@@ -4,6 +4,11 @@ import { rankName } from "../plan/names.ts";
 import type { Assignment, ModelSpec } from "../plan/types.ts";
 
 export const MODEL_LABEL = "tessellate.dev/model";
+/** On a rank's pod: the ShardNode that it runs on, and who owns that; the latter on node agents' pods, too. */
+export const NODE_LABEL = "tessellate.dev/node";
+export const PROVIDER_LABEL = "tessellate.dev/provider";
+/** Keeps machines for ranks alone. */
+export const SHARDS_TAINT = "tessellate.dev/shards";
 export const COMPONENT_LABEL = "app.kubernetes.io/component";
 export const MANAGED_BY_LABEL = "app.kubernetes.io/managed-by";
 export const MANAGER = "tessellate-operator";
@@ -53,6 +58,6 @@ export const rankLabels = (model: ModelSpec, assignment: Assignment): Readonly<R
   "tessellate.dev/rank": rankName(model, assignment),
   "tessellate.dev/chain": String(assignment.chain),
   "tessellate.dev/segment": String(assignment.segment),
-  "tessellate.dev/provider": assignment.provider,
-  "tessellate.dev/node": assignment.node,
+  [PROVIDER_LABEL]: assignment.provider,
+  [NODE_LABEL]: assignment.node,
 });

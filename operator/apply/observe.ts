@@ -9,6 +9,7 @@ import { REGION_LABEL, nodeFactsOf } from "../plan/model-spec.ts";
 import { rankName } from "../plan/names.ts";
 import { type Routed, ranksOn, routesOf, segmentsOf } from "../plan/routes.ts";
 import type { Assignment, ModelSpec, NodeFacts, RankState } from "../plan/types.ts";
+import { NODE_LABEL } from "./labels.ts";
 import { instanceOf, machineIsGone, leavingOf, machineIsReady, rankStateOf } from "./rank-state.ts";
 import { measuredDaysAgo } from "../local/measured-age.ts";
 import type { Stores } from "./stores.ts";
@@ -58,7 +59,7 @@ export class NodesKnown {
    * out, which moves its ranks; one that merely is not ready keeps them.
    */
   for(stores: Stores, key: string, pods: readonly KubeObject[], nowMs: number): readonly NodeFacts[] {
-    const podOn = new Map(pods.toReversed().map((pod) => [pod.metadata.labels?.["tessellate.dev/node"], pod] as const));
+    const podOn = new Map(pods.toReversed().map((pod) => [pod.metadata.labels?.[NODE_LABEL], pod] as const));
     return stores.shardNodes.all().flatMap((object) => {
       const { name, deletionTimestamp } = object.metadata;
       if (deletionTimestamp !== undefined) return [];

@@ -19,6 +19,7 @@ import {
   NEIGHBOURS_ANNOTATION,
   RENEW_ANNOTATION,
   REVISION_ANNOTATION,
+  SHARDS_TAINT,
   modelLabels,
   rankLabels,
 } from "./labels.ts";
@@ -203,7 +204,7 @@ const pinnedTo = (machine: string): object => ({
 const tolerationsOf = ({ gpuResource }: NodeFacts): readonly object[] => [
   { key: "node.kubernetes.io/not-ready", operator: "Exists", effect: "NoExecute", tolerationSeconds: AWAY_SECONDS },
   { key: "node.kubernetes.io/unreachable", operator: "Exists", effect: "NoExecute", tolerationSeconds: AWAY_SECONDS },
-  { key: "tessellate.dev/shards", operator: "Exists" }, // machines may be kept for shards alone
+  { key: SHARDS_TAINT, operator: "Exists" },
   ...(gpuResource === undefined ? [] : [{ key: gpuResource, operator: "Exists" }]),
 ];
 

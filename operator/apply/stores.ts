@@ -16,6 +16,8 @@ import {
   MANAGED_BY_LABEL,
   MANAGER,
   MODEL_LABEL,
+  NODE_LABEL,
+  PROVIDER_LABEL,
   RANK_SELECTOR,
   APPROVED_ANNOTATION,
   DRAIN_ANNOTATION,
@@ -164,7 +166,7 @@ export class Stores {
     if (key !== undefined) this.#options.onWork(`model/${key}`, isUrgent ? "now" : "soon");
     if (change.type === "changed") return;
     const labels = change.object.metadata.labels ?? {};
-    for (const place of [`node/${labels["tessellate.dev/node"]}`, `provider/${labels["tessellate.dev/provider"]}`]) {
+    for (const place of [`node/${labels[NODE_LABEL]}`, `provider/${labels[PROVIDER_LABEL]}`]) {
       this.#shardCounts.set(place, this.shardCount(place) + (change.type === "added" ? 1 : -1));
       this.#options.onWork(place, "idle");
     }
