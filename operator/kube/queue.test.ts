@@ -112,6 +112,26 @@ describe("WorkQueue", () => {
     expect(queue.depth).to.equal(1);
   });
 
+  it("keeps half of its takers free for what is urgent, and gives the rest as work is done", async () => {
+    const taken: string[] = [];
+    const takers = Array.from({ length: 8 }, () => queue.take().then((key) => taken.push(String(key))));
+    for (let index = 0; index < 6; index++) queue.add(`l${index}`, "later");
+    await turn();
+    expect(taken).to.deep.equal(["l0", "l1", "l2", "l3"]);
+    queue.add("a");
+    await turn();
+    expect(taken.slice(4)).to.deep.equal(["a"]);
+    queue.done("a");
+    await turn();
+    expect(taken, "what is not urgent waits for its like").to.have.lengthOf(5);
+    queue.done("l0");
+    queue.done("l1");
+    await turn();
+    expect(taken.slice(5)).to.deep.equal(["l4", "l5"]);
+    queue.close();
+    await Promise.all(takers);
+  });
+
   it("keeps a pause that was asked for while another for the same key ended", async () => {
     queue.addAfter("a", 100);
     clock.advance(100); // it has ended, and nobody has heard of it yet

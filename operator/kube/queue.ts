@@ -14,6 +14,11 @@ export type Urgency = "now" | "later" | "idle";
 const IDLE_MS_MAX = 30_000;
 const RANKS: Readonly<Record<Urgency, number>> = { now: 2, later: 1, idle: 0 };
 
+/**
+ * So many at a time are in work that are not urgent: whoever takes keys is eight, and half of them are there at once for
+ * what somebody changes, whatever else waits for plans or for the API server.
+ */
+const UNHURRIED_COUNT_MAX = 4;
 /** So many in a row that are urgent let one through that is not. */
 const URGENT_COUNT_MAX = 7;
 
@@ -23,7 +28,7 @@ export class WorkQueue {
   readonly #waiting = { now: new Set<string>(), later: new Set<string>(), idle: new Set<string>() }; // in order of arrival
   /** To be looked at, waiting or changed while in work; and since when. */
   readonly #dirty = new Map<string, { readonly urgency: Urgency; readonly sinceMs: number }>();
-  readonly #inWork = new Set<string>();
+  readonly #inWork = new Map<string, Urgency>();
   readonly #backOffs = new Map<string, BackOff>();
   /** By urgency and key: a pause of little urgency, though it ends first, takes nothing from one that is urgent. */
   readonly #later = new Map<string, { readonly atMs: number; readonly cancel: AbortController }>();
@@ -48,7 +53,8 @@ export class WorkQueue {
     this.#dirty.set(key, { urgency, sinceMs: this.#clock.monotonicMs() });
     if (this.#inWork.has(key)) return;
     if (known !== undefined) this.#waiting[known.urgency].delete(key); // it has become more urgent
-    this.#offer(key, urgency);
+    this.#waiting[urgency].add(key);
+    this.#giveOut();
   }
 
   /** Adds `key` in `milliseconds`, or earlier where it is due earlier anyway, and as urgently. */
@@ -87,16 +93,18 @@ export class WorkQueue {
 
   /** The next key, as soon as there is one; undefined once the queue is closed. Say {@link done} afterwards. */
   take(): Promise<string | undefined> {
-    const key = this.#next();
-    if (key !== undefined) return Promise.resolve(this.#begin(key));
     if (this.#closed) return Promise.resolve(undefined);
-    return new Promise((resolve) => this.#takers.push(resolve));
+    return new Promise((resolve) => {
+      this.#takers.push(resolve);
+      this.#giveOut();
+    });
   }
 
   done(key: string): void {
     this.#inWork.delete(key);
     const dirty = this.#dirty.get(key);
-    if (dirty !== undefined) this.#offer(key, dirty.urgency);
+    if (dirty !== undefined && !this.#closed) this.#waiting[dirty.urgency].add(key);
+    this.#giveOut();
   }
 
   close(): void {
@@ -106,21 +114,25 @@ export class WorkQueue {
     for (const taker of this.#takers.splice(0)) taker(undefined);
   }
 
-  #offer(key: string, urgency: Urgency): void {
-    if (this.#closed) return;
-    const taker = this.#takers.shift();
-    if (taker) taker(this.#begin(key));
-    else this.#waiting[urgency].add(key);
+  #giveOut(): void {
+    for (let taker = this.#takers[0]; taker !== undefined; taker = this.#takers[0]) {
+      const key = this.#next();
+      if (key === undefined) return;
+      this.#takers.shift();
+      taker(this.#begin(key));
+    }
   }
 
   #next(): string | undefined {
     const { now, later, idle } = this.#waiting;
-    const hasLate = later.size > 0 || this.#isOverdue(idle);
-    const isTurnOfLater = now.size === 0 || (this.#urgentCount >= URGENT_COUNT_MAX && hasLate);
-    this.#urgentCount = isTurnOfLater ? 0 : this.#urgentCount + 1;
+    const isFull = [...this.#inWork.values()].filter((urgency) => urgency !== "now").length >= UNHURRIED_COUNT_MAX;
+    const hasLate = !isFull && (later.size > 0 || this.#isOverdue(idle));
+    const isTurnOfLater = !isFull && (now.size === 0 || (this.#urgentCount >= URGENT_COUNT_MAX && hasLate));
     const keys = !isTurnOfLater ? now : later.size === 0 || this.#isOverdue(idle) ? idle : later;
     const [key] = keys;
-    if (key !== undefined) keys.delete(key);
+    if (key === undefined) return undefined;
+    this.#urgentCount = isTurnOfLater ? 0 : this.#urgentCount + 1;
+    keys.delete(key);
     return key;
   }
 
@@ -138,8 +150,8 @@ export class WorkQueue {
   #begin(key: string): string {
     const nowMs = this.#clock.monotonicMs();
     this.#onTake(key, nowMs - (this.#dirty.get(key)?.sinceMs ?? nowMs));
+    this.#inWork.set(key, this.#dirty.get(key)?.urgency ?? "now");
     this.#dirty.delete(key);
-    this.#inWork.add(key);
     this.#cancel(`later ${key}`); // this look is that look; whoever takes the key says when the next is due
     return key;
   }

@@ -1,22 +1,37 @@
 /** Crashes after every single write of a model's life: does it come to the same end, with no orphan and no double? */
+import { FLOWS } from "../cluster/crash-flows.ts";
 import { crashOnce, liveThrough } from "../cluster/crashes.ts";
 import { startModelWorld } from "../cluster/model-world.ts";
 import { type BenchResult, atMost } from "./figures.ts";
 
-const AT_A_TIME = 3;
-
-export async function crashed(): Promise<Pick<BenchResult, "requirements" | "table" | "notes">> {
+/** `name`: one flow alone. `every`: only each so manieth write. */
+export async function crashed(
+  name?: string,
+  every = 1,
+): Promise<Pick<BenchResult, "requirements" | "table" | "notes">> {
+  const flows = FLOWS.filter((flow) => name === undefined || flow.name === name);
+  if (flows.length === 0)
+    throw new Error(`--crashes ${name}: the flows are ${FLOWS.map((flow) => flow.name).join(", ")}`);
   const world = await startModelWorld();
+  const requirements = [];
+  const table: string[][] = [];
   try {
-    const calm = await liveThrough(world, "calm", () => undefined);
-    const points = Array.from({ length: calm.writeCount }, (_, index) => 1 + index);
-    console.error(`a life of ${points.length} writes, lived once for each`);
-    const wrong = await crashOnce(world, calm, points, AT_A_TIME);
-    for (const each of wrong) console.error(`WRONG: ${each}`);
+    for (const flow of flows) {
+      const calm = await liveThrough(world, `${flow.name}-calm`, () => undefined, { flow });
+      const all = Array.from({ length: calm.writeCount }, (_, index) => 1 + index);
+      const points = all.filter((point) => point % every === 0);
+      console.error(`${flow.name}: a life of ${all.length} writes, lived once for each of ${points.length}`);
+      const wrong = await crashOnce(world, calm, points, flow);
+      for (const each of wrong) console.error(`WRONG: ${each}`);
+      requirements.push(
+        atMost(`${flow.name}: crashes that led to another end, of ${points.length}`, wrong.length, 0, ""),
+      );
+      table.push([`${flow.name}: ${flow.steps.map((step) => step.name).join(", ")}`, `${all.length} writes`]);
+    }
     return {
-      requirements: [atMost(`crashes that led to another end, of ${points.length}`, wrong.length, 0, "")],
-      table: [["writes from creation to deletion, each crashed after", String(points.length)]],
-      notes: ["A life: create, scale up, repair, change the plan, scale down, delete."],
+      requirements,
+      table,
+      notes: ["The operator dies right after a write has taken effect, once in each life."],
     };
   } finally {
     await world.stop();

@@ -2,7 +2,9 @@
  * `npm run bench -- operator`: the operator's foundations against a real API server on this machine, ten minutes of it.
  * One part alone, for longer, and saved under a name of its own:
  *   --soak MINUTES     the reflector, with a fault every 5 s
- *   --crashes          what becomes of a model when the operator crashes after any of its writes; ten minutes
+ *   --crashes [FLOW]   what becomes of a model when the operator crashes after any of its writes; half an hour, or one
+ *                      flow of life, sleep, roll and drain; --every 10: after each tenth write
+ *   --churn            a thousand models while models, ranks and nodes change: how soon each is looked at, how late the loop is
  *   --relist           ten thousand pods listed anew
  *   --plan-lag         how late the loop is while a plan is made; needs no API server
  *   --scale [MODELS]   models beside a bare loop that creates the same pods; all sizes without a number
@@ -13,6 +15,7 @@ import { changeLeaders, installFence, takeOverTimes } from "../cluster/leader-ch
 import { soak } from "../cluster/soak.ts";
 import { type BenchResult, atMost, rounded } from "./figures.ts";
 import { machineFacts } from "./machine.ts";
+import { churned } from "./operator-churn.ts";
 import { crashed } from "./operator-crash.ts";
 import { plannedBeside } from "./operator-plan-lag.ts";
 import { relisted } from "./operator-relist.ts";
@@ -27,8 +30,10 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   const minutes = at < 0 ? 1 : Number(args[at + 1]);
   if (!(minutes > 0)) throw new Error("--soak wants minutes, such as 60");
   const result = resultOf(machineFacts());
-  if (args.includes("--crashes")) return result("operator-crashes", [await crashed()]);
+  if (args.includes("--crashes"))
+    return result("operator-crashes", [await crashed(wordAfter("--crashes", args), countAfter("--every", args))]);
   if (args.includes("--plan-lag")) return result("operator-plan-lag", [await plannedBeside()]);
+  if (args.includes("--churn")) return result("operator-churn", [await churned(countAfter("--churn", args))]);
   if (args.includes("--scale")) return result("operator-scale", [await scaled(sizesIn(args))]);
   if (at >= 0) return result("operator-soak", await inTurn([soaked], minutes));
   if (args.includes("--relist")) return result("operator-relist", await inTurn([relisted], minutes));
@@ -52,8 +57,19 @@ async function inTurn(parts: readonly Part[], minutes: number): Promise<readonly
 
 /** `--scale` alone: all sizes; `--scale 300`: that many models. */
 function sizesIn(args: readonly string[]): readonly number[] {
-  const size = Number(args[args.indexOf("--scale") + 1]);
-  return size > 0 ? [size] : SIZES;
+  const size = countAfter("--scale", args);
+  return size === undefined ? SIZES : [size];
+}
+
+function wordAfter(option: string, args: readonly string[]): string | undefined {
+  const at = args.indexOf(option);
+  const word = at < 0 ? undefined : args[at + 1];
+  return word === undefined || word.startsWith("--") ? undefined : word;
+}
+
+function countAfter(option: string, args: readonly string[]): number | undefined {
+  const count = Number(wordAfter(option, args));
+  return count > 0 ? count : undefined;
 }
 
 const resultOf =

@@ -18,7 +18,7 @@ describe("operators that crash right after a write", function () {
     const outcomes = await Promise.all(
       ["often", "once-more", "again"].map((name) => {
         const { below } = seededBy(name);
-        return liveThrough(world, name, () => 1 + below(5), calm.ends);
+        return liveThrough(world, name, () => 1 + below(5), { ends: calm.ends });
       }),
     );
     for (const outcome of outcomes) {
@@ -30,6 +30,6 @@ describe("operators that crash right after a write", function () {
   it("do so after a single crash, wherever it is", async () => {
     const { below } = seededBy("single crashes");
     const points = Array.from({ length: 6 }, () => 1 + below(calm.writeCount));
-    expect(await crashOnce(world, calm, points, 3)).to.deep.equal([]);
+    expect(await crashOnce(world, calm, points)).to.deep.equal([]);
   });
 });

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { isJsonObject, parseJson } from "../../core/json.ts";
+import { asPlan } from "../../operator/apply/observe.ts";
 import { planInPlace } from "../../operator/apply/planner.ts";
 import { systemClock } from "../../operator/clock.ts";
 import { Controller } from "../../operator/controller.ts";
@@ -12,6 +13,7 @@ import { KubeClient } from "../../operator/kube/client.ts";
 import type { ControlPlane } from "./control-plane.ts";
 import type { KubeObject } from "../../operator/kube/objects.ts";
 import type { KubeObject as ApiObject } from "./kube-types.ts";
+import { type Flow, LIFE, type Life, type Seen, modelPath } from "./crash-flows.ts";
 import type { ModelWorld } from "./model-world.ts";
 
 /** After how many writes an operator dies; undefined: never. Asked once for each that is started. */
@@ -96,73 +98,6 @@ export class Succession {
   }
 }
 
-/** One thing that a person or the world does, and when it is over as far as can be seen. */
-type Step = {
-  readonly name: string;
-  readonly begin: (life: Life) => Promise<unknown>;
-  readonly settled: (seen: Seen) => boolean;
-};
-type Life = { readonly world: ModelWorld; readonly namespace: string };
-/** All there is of a model, without names of objects' versions, addresses and times. */
-type Seen = {
-  readonly pods: readonly string[];
-  readonly readyCount: number;
-  readonly ready: string;
-  readonly rest: string;
-};
-
-const MERGE = "application/merge-patch+json";
-const MODEL = "tiny";
-const modelPath = (namespace: string) => `/apis/tessellate.dev/v1alpha1/namespaces/${namespace}/shardedmodels`;
-const change = ({ world, namespace }: Life, spec: object) =>
-  world.cluster.api.request("PATCH", `${modelPath(namespace)}/${MODEL}`, { spec }, MERGE);
-
-export const STEPS: readonly Step[] = [
-  {
-    name: "create",
-    begin: ({ world, namespace }) => {
-      const spec = {
-        model: { source: { path: world.modelDirectory } },
-        placement: { providers: { min: 3 } },
-        slots: 2,
-      };
-      return world.cluster.api.request("POST", modelPath(namespace), {
-        apiVersion: "tessellate.dev/v1alpha1",
-        kind: "ShardedModel",
-        metadata: { name: MODEL },
-        spec,
-      });
-    },
-    settled: ({ ready, readyCount }) => ready === "True" && readyCount === 1,
-  },
-  {
-    name: "scale up",
-    begin: (life) => change(life, { replicas: 2 }),
-    settled: ({ ready, readyCount }) => ready === "True" && readyCount === 2,
-  },
-  {
-    name: "repair",
-    begin: ({ world, namespace }) =>
-      world.cluster.api.request("DELETE", `/api/v1/namespaces/${namespace}/pods/${MODEL}-0-1-0`),
-    settled: ({ ready, readyCount }) => ready === "True" && readyCount === 2,
-  },
-  {
-    name: "plan change",
-    begin: (life) => change(life, { contextLength: 256 }),
-    settled: ({ ready, readyCount }) => ready === "True" && readyCount === 2,
-  },
-  {
-    name: "scale down",
-    begin: (life) => change(life, { replicas: 1 }),
-    settled: ({ ready, readyCount }) => ready === "True" && readyCount === 1,
-  },
-  {
-    name: "delete",
-    begin: ({ world, namespace }) => world.cluster.api.request("DELETE", `${modelPath(namespace)}/${MODEL}`),
-    settled: ({ rest }) => rest === "",
-  },
-];
-
 export type LifeOutcome = {
   /** After each step. */
   readonly ends: readonly string[];
@@ -172,6 +107,7 @@ export type LifeOutcome = {
   readonly crashCount: number;
 };
 
+const AT_A_TIME = 3;
 const REST_MS = 700;
 const PATIENCE_MS = 40_000;
 
@@ -183,7 +119,7 @@ export async function liveThrough(
   world: ModelWorld,
   namespace: string,
   fates: Fates,
-  ends?: readonly string[],
+  { ends, flow = LIFE }: { readonly ends?: readonly string[]; readonly flow?: Flow } = {},
 ): Promise<LifeOutcome> {
   await world.createNamespace(namespace);
   const { api } = world.cluster;
@@ -195,7 +131,7 @@ export async function liveThrough(
   const operators = new Succession(world, namespace, fates);
   const reached: string[] = [];
   try {
-    for (const [index, { name, begin, settled }] of STEPS.entries()) {
+    for (const [index, { name, begin, settled }] of flow.steps.entries()) {
       const before = new Set(uids);
       const writesBefore = operators.writeCount;
       await begin(life);
@@ -204,16 +140,18 @@ export async function liveThrough(
         const seen = await look(life);
         const end = textOf(seen);
         const remade = name !== "repair" || uids.size > before.size;
-        if (remade && settled(seen) && (ends === undefined || end === ends[index])) {
+        const wanted = flow.endsAlike ? ends?.[index] : undefined;
+        if (remade && settled(seen) && (wanted === undefined || end === wanted)) {
           const { writeCount } = operators;
-          if (ends !== undefined || (await isAtRest(() => operators.writeCount, writeCount))) {
-            reached.push(ends === undefined ? textOf(await look(life)) : end);
+          if (wanted !== undefined || (await isAtRest(() => operators.writeCount, writeCount))) {
+            reached.push(wanted ?? textOf(await look(life)));
             break;
           }
         }
         if (performance.now() > deadlineMs)
           throw new Error(
-            `${namespace}, ${name}, ${operators.crashCount} crashes, ${operators.writeCount - writesBefore} writes: ${differences(end, ends?.[index] ?? "")}`,
+            `${namespace}, ${name}, ${operators.crashCount} crashes, ` +
+              `${operators.writeCount - writesBefore} writes: ${differences(end, (flow.endsAlike && ends?.[index]) || "")}`,
           );
         await sleep(50);
       }
@@ -230,7 +168,7 @@ export async function crashOnce(
   world: ModelWorld,
   calm: LifeOutcome,
   points: readonly number[],
-  atATime: number,
+  flow: Flow = LIFE,
 ): Promise<readonly string[]> {
   const wrong: string[] = [];
   const left = [...points.entries()];
@@ -244,15 +182,16 @@ export async function crashOnce(
         return fate;
       };
       try {
-        const { podCount } = await liveThrough(world, `once-${index}-${point}`, fates, calm.ends);
-        if (podCount !== calm.podCount)
-          wrong.push(`crashed after write ${point}: ${podCount} pods, not ${calm.podCount}`);
+        const name = `${flow.name}-${index}-${point}`;
+        const { podCount } = await liveThrough(world, name, fates, { ends: calm.ends, flow });
+        if (flow.endsAlike && podCount !== calm.podCount)
+          wrong.push(`${flow.name}, crashed after write ${point}: ${podCount} pods, not ${calm.podCount}`);
       } catch (error) {
-        wrong.push(`crashed after write ${point}: ${error instanceof Error ? error.message : error}`);
+        wrong.push(`${flow.name}, crashed after write ${point}: ${error instanceof Error ? error.message : error}`);
       }
     }
   };
-  await Promise.all(Array.from({ length: atATime }, work));
+  await Promise.all(Array.from({ length: flow.isAlone ? 1 : AT_A_TIME }, work));
   return wrong;
 }
 
@@ -275,18 +214,19 @@ async function look({ world, namespace }: Life): Promise<Seen> {
   const { api } = world.cluster;
   const list = async (path: string) => (await api.get<{ items: readonly KubeObject[] }>(path)).items;
   const own = `/api/v1/namespaces/${namespace}`;
-  const [models, plans, pods, secrets, services] = await Promise.all([
+  const [models, plans, pods, secrets, services, budgets] = await Promise.all([
     list(modelPath(namespace)),
     list(`/apis/tessellate.dev/v1alpha1/namespaces/${namespace}/shardplans`),
     list(`${own}/pods`),
     list(`${own}/secrets`),
     list(`${own}/services`),
+    list(`/apis/policy/v1/namespaces/${namespace}/poddisruptionbudgets`),
   ]);
   const [model] = models;
   const status = model?.["status"] as
-    | { conditions?: { type: string; status: string }[]; readyReplicas?: number }
+    | { conditions?: { type: string; status: string; reason: string }[]; readyReplicas?: number; rollout?: object }
     | undefined;
-  const ready = status?.conditions?.find(({ type }) => type === "Ready")?.status ?? "";
+  const condition = (type: string) => (isCurrent ? status?.conditions?.find((each) => each.type === type) : undefined);
   const isCurrent =
     (status as { observedGeneration?: number } | undefined)?.observedGeneration === model?.metadata.generation;
   const podLines = pods.map(({ metadata, spec }) =>
@@ -307,13 +247,30 @@ async function look({ world, namespace }: Life): Promise<Seen> {
     ...plans.map(({ metadata, spec, status: words }) => JSON.stringify([metadata.name, spec, words])),
     ...secretLines,
     ...services.map(({ metadata }) => metadata.name),
+    ...budgets.map(({ metadata, spec }) => JSON.stringify([metadata.name, spec])),
   ].map((line) => plain(line, namespace));
   return {
     pods: podLines.map((line) => plain(line, namespace)).sort(),
     readyCount: status?.readyReplicas ?? 0,
-    ready: isCurrent ? ready : "",
+    ready: condition("Ready")?.status ?? "",
+    why: condition("Ready")?.reason ?? "",
+    isUpToDate: condition("UpToDate")?.status === "True" && status?.rollout === undefined,
+    nodes: pods.flatMap(({ metadata }) => metadata.labels?.["tessellate.dev/node"] ?? []),
+    podNames: namesOf(pods),
+    secretNames: namesOf(secrets),
+    plannedNames: plans.flatMap(rankNamesIn).sort(),
+    revisions: new Set(pods.map(({ metadata }) => metadata.annotations?.["tessellate.dev/revision"] ?? "")),
     rest: rest.sort().join("\n"),
   };
+}
+
+const namesOf = (objects: readonly KubeObject[]): readonly string[] =>
+  objects.map(({ metadata }) => metadata.name).sort();
+
+function rankNamesIn(plan: KubeObject): readonly string[] {
+  return asPlan(plan).spec.chains.flatMap(({ segments }) =>
+    segments.flatMap(({ ranks }) => ranks.map(({ name }) => name)),
+  );
 }
 
 /** What was made from a plan that was read back has its fields in another order. */

@@ -64,8 +64,9 @@ export async function startFakeHouse(
   };
   const said = new Map<string, ModelDemand>();
   const listeners = new Set<{ write(report: DemandReport): unknown }>();
+  const known = new Map<string, State__Output["models"][number]>(); // of all operators that tell it things
   const report = (): void => {
-    const models = told.gateway?.models ?? [];
+    const models = hosts.unfenced === undefined ? (told.gateway?.models ?? []) : [...known.values()];
     // As a gateway does: of those that may sleep or do; nobody asks unless a test says so.
     const demand = models
       .filter(({ asleep, wakeTimeoutSeconds }) => asleep || wakeTimeoutSeconds > 0)
@@ -80,6 +81,7 @@ export async function startFakeHouse(
       if (hosts.unfenced === undefined && state.fence < (told[who]?.fence ?? 0))
         return refuse("StaleFence", "another operator leads");
       told[who] = state;
+      for (const model of state.models) known.set(`${model.namespace}/${model.name}`, model);
       if (who === "gateway") report();
       // Nobody asks it anything, so all that drains is quiet.
       const draining = state.models.flatMap(({ namespace, name, chains }) =>

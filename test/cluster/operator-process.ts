@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { startChild } from "./child.ts";
 import type { ControlPlane } from "./control-plane.ts";
+import type { OperatorAccount } from "./operator-account.ts";
 
 export type OperatorProcess = {
   readonly pid: number;
@@ -21,19 +22,29 @@ const TICKS_A_SECOND = 100; // Linux counts so, whatever the kernel's own clock
 const PATIENCE_MS = 60_000;
 const STOP_GRACE_MS = 20_000;
 
-/** Resolves once it leads. `nodeArgs`: Node's own, such as `--cpu-prof`. */
+export type OperatorProcessOptions = {
+  /** As whom, and with whose rights, fenced; left out: as cluster-admin, whose writes nothing denies. */
+  readonly account?: OperatorAccount;
+  readonly args?: readonly string[];
+  /** Node's own, such as `--cpu-prof`. */
+  readonly nodeArgs?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+};
+
+/** Resolves once it leads. */
 export async function startOperatorProcess(
   cluster: ControlPlane,
   identity: string,
-  { args = [], nodeArgs = [] }: { readonly args?: readonly string[]; readonly nodeArgs?: readonly string[] } = {},
+  { account, args = [], nodeArgs = [], environment = {} }: OperatorProcessOptions = {},
 ): Promise<OperatorProcess> {
   const logFile = join(cluster.directory, `operator-${identity}.log`);
   const options = ["--namespace", "tessellate", "--identity", identity, "--image", "tessellate:test"];
-  const doors = ["--metrics", "127.0.0.1:0", "--kubeconfig", cluster.kubeconfig];
+  const fence = account === undefined ? [] : ["--fence-as", account.user];
+  const doors = ["--metrics", "127.0.0.1:0", "--kubeconfig", account?.kubeconfig ?? cluster.kubeconfig, ...fence];
   const child = startChild({
     path: process.execPath,
     args: [...nodeArgs, MAIN, ...options, ...doors, ...args],
-    environment: { HOME: cluster.directory, PATH: "/usr/bin:/bin" },
+    environment: { HOME: cluster.directory, PATH: "/usr/bin:/bin", ...environment },
     logFile,
     folder: cluster.directory,
   });
