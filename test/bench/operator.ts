@@ -6,6 +6,7 @@
  *                      flow of life, sleep, roll and drain; --every 10: after each tenth write
  *   --churn            a thousand models while models, ranks and nodes change: how soon each is looked at, how late the loop is
  *   --relist           ten thousand pods listed anew
+ *   --agents           a thousand node agents, looked at and fallen silent
  *   --plan-lag         how late the loop is while a plan is made; needs no API server
  *   --scale [MODELS]   models beside a bare loop that creates the same pods; all sizes without a number
  */
@@ -15,6 +16,7 @@ import { changeLeaders, installFence, takeOverTimes } from "../cluster/leader-ch
 import { soak } from "../cluster/soak.ts";
 import { type BenchResult, atMost, rounded } from "./figures.ts";
 import { machineFacts } from "./machine.ts";
+import { askedAgents } from "./operator-agents.ts";
 import { churned } from "./operator-churn.ts";
 import { crashed } from "./operator-crash.ts";
 import { plannedBeside } from "./operator-plan-lag.ts";
@@ -32,6 +34,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   const result = resultOf(machineFacts());
   if (args.includes("--crashes"))
     return result("operator-crashes", [await crashed(wordAfter("--crashes", args), countAfter("--every", args))]);
+  if (args.includes("--agents")) return result("operator-agents", [await askedAgents()]);
   if (args.includes("--plan-lag")) return result("operator-plan-lag", [await plannedBeside()]);
   if (args.includes("--churn")) return result("operator-churn", [await churned(countAfter("--churn", args))]);
   if (args.includes("--scale")) return result("operator-scale", [await scaled(sizesIn(args))]);

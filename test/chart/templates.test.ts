@@ -108,11 +108,15 @@ const CASES: readonly Case[] = [
       "ledger.databaseSecret": "database",
       "gateway.persistence.enabled": false,
       "networkPolicies.databasePorts": [6543],
+      "networkPolicies.dnsPorts": [5353],
     },
     check: (objects) => {
       expect(gateway(objects).spec.volumeClaimTemplates).to.equal(undefined);
       expect(only(objects, "NetworkPolicy", "tessellate-ledger").spec.egress.at(-1)).to.deep.equal({
         ports: [{ port: 6543 }],
+      });
+      expect(only(objects, "NetworkPolicy", "tessellate-ledger").spec.egress[0]).to.deep.equal({
+        ports: ["UDP", "TCP"].map((protocol) => ({ port: 5353, protocol })),
       });
     },
   },
@@ -120,7 +124,13 @@ const CASES: readonly Case[] = [
     name: "node agents of two providers, one key in a Secret and one on the machines",
     values: {
       "agent.providers": [
-        { name: "campus", keySecret: "campus-key", nodeSelector: { owner: "campus" } },
+        {
+          name: "campus",
+          keySecret: "campus-key",
+          nodeSelector: { owner: "campus" },
+          runtimeClassName: "nvidia",
+          env: [{ name: "NVIDIA_VISIBLE_DEVICES", value: "all" }],
+        },
         { name: "garage", keyHostPath: "/etc/garage.pem", tolerations: [{ key: "home", operator: "Exists" }] },
       ],
       "agent.measureLayers": false,
@@ -132,6 +142,9 @@ const CASES: readonly Case[] = [
       expect(campus.nodeSelector).to.deep.equal({ owner: "campus" });
       expect(campus.containers[0].args).to.include.members(["--provider=campus", "--no-layers"]);
       expect(JSON.stringify(campus)).not.to.contain("hostPath");
+      expect([campus.runtimeClassName, garage.runtimeClassName]).to.deep.equal(["nvidia", undefined]);
+      const seesGpus = ({ env = [] }: Rendered) => env.some(({ name }: Rendered) => name === "NVIDIA_VISIBLE_DEVICES");
+      expect(campus.containers.map(seesGpus)).to.deep.equal([true, false]);
       const holdsKey = (pod: Rendered) =>
         pod.containers.flatMap(({ name, volumeMounts }: Rendered) =>
           volumeMounts.some((mount: Rendered) => mount.name === "key") ? [name] : [],

@@ -188,7 +188,8 @@ async function nodeOf(client: KubeClient, name: string): Promise<KubeObject> {
 const COUNTED = /^apiserver_request_total\{(.*)\} (\S+)$/gm;
 const WRITING: ReadonlySet<string> = new Set(["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"]);
 
-async function writesOf({ api }: ControlPlane): Promise<ReadonlyMap<string, number>> {
+/** Requests that changed something, leases apart, as the API server counts them: by verb and resource. */
+export async function writesOf({ api }: ControlPlane): Promise<ReadonlyMap<string, number>> {
   const text = await api.get<string>("/metrics");
   const found = new Map<string, number>();
   for (const [, labels = "", value] of text.matchAll(COUNTED)) {

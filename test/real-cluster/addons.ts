@@ -8,7 +8,7 @@ import type { Sandbox } from "./sandbox.ts";
 const POD_NETWORK = "10.244.0.0/16";
 export const DNS_ADDRESS = "10.96.0.10";
 /** Not 53, so that nobody special may serve it. */
-const DNS_PORT = 1053;
+export const DNS_PORT = 1053;
 const STORAGE_CLASS = "local";
 const VOLUMES_PER_NODE = 3;
 

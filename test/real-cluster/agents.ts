@@ -23,21 +23,27 @@ export const MACHINES: readonly Machine[] = [
 const PROVIDERS = [...new Set(MACHINES.map(({ provider }) => provider))];
 const OWNER_LABEL = "owner";
 
-/** Machines that others use are measured here, or they never would be; layers take a minute of both cores. */
+/** Machines that others use are measured here, or they never would be. */
 export const AGENT_VALUES: readonly string[] = [
   `--set-json=agent.providers=${JSON.stringify(
     PROVIDERS.map((name) => ({ name, keySecret: `${name}-key`, nodeSelector: { [OWNER_LABEL]: name } })),
   )}`,
   "--set=agent.busyShareMax=1",
-  "--set=agent.measureLayers=false",
 ];
 
-/** Makes the keys' Secrets and says whose machine each is. Resolves with the public keys (SPKI in base64). */
-export async function admitProviders({ controlPlane }: RealCluster): Promise<ReadonlyMap<string, string>> {
+const newKey = (): string => String(generateKeyPairSync("ed25519").privateKey.export({ format: "pem", type: "pkcs8" }));
+
+/**
+ * Makes the keys' Secrets and says whose machine each is. Resolves with the public keys (SPKI in base64). `pemOf` gives a
+ * provider's key, where it has one.
+ */
+export async function admitProviders(
+  { controlPlane }: RealCluster,
+  pemOf: (provider: string) => string = newKey,
+): Promise<ReadonlyMap<string, string>> {
   const publicKeys = new Map<string, string>();
   for (const provider of PROVIDERS) {
-    const { privateKey } = generateKeyPairSync("ed25519");
-    const pem = String(privateKey.export({ format: "pem", type: "pkcs8" }));
+    const pem = pemOf(provider);
     const secret = {
       apiVersion: "v1",
       kind: "Secret",
