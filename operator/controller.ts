@@ -112,8 +112,8 @@ export class Controller {
   #changed(key: string, urgency: Urgency | "soon" = "now"): void {
     if (urgency === "idle") return this.#queue.addAfter(key, IDLE_GATHER_MS, urgency);
     if (urgency !== "soon") return this.#queue.add(key, urgency);
-    const { depth } = this.#queue;
-    this.#queue.addAfter(key, Math.min(GATHER_MS_MAX, GATHER_MS + depth * GATHER_MS_EACH));
+    const { urgentDepth } = this.#queue;
+    this.#queue.addAfter(key, Math.min(GATHER_MS_MAX, GATHER_MS + urgentDepth * GATHER_MS_EACH), "first");
   }
 
   /** Why this replica could not take over right now, or undefined where it could. */
@@ -206,7 +206,7 @@ export class Controller {
       clock,
       instance: identity,
       onTrouble: (detail) => log("event-trouble", { detail }),
-      isBusy: () => this.#queue.depth > 0,
+      isBusy: () => !this.#queue.isQuiet,
     });
     const house: House = new House({
       clock,
@@ -236,7 +236,9 @@ export class Controller {
       imagePullPolicy,
       probe,
       // What failed is tried again at the next look, so that one must not come at once.
-      onProbed: (key, passed) => this.#queue.addAfter(`model/${key}`, passed ? 0 : STARTING_MS),
+      onProbed: (key, passed) => this.#queue.addAfter(`model/${key}`, passed ? 0 : STARTING_MS, "first"),
+      isRush: () => this.#queue.urgentDepth >= WORKER_COUNT,
+      onWaits: (key) => this.#changed(`model/${key}`, "idle"),
       askRank,
       brake: this.#brake,
       isQuiet: (model, chain) => house.isQuiet(model, chain),

@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import { ApiError, type KubeClient } from "../kube/client.ts";
 import type { KubeObject } from "../kube/objects.ts";
-import { clearAway } from "./clear-away.ts";
+import { SecretsLeft, clearAway } from "./clear-away.ts";
 
 const owner = { apiVersion: "tessellate.dev/v1alpha1", kind: "ShardedModel", name: "m", uid: "gone" };
 const pod = (name: string, rest: Partial<KubeObject["metadata"]> = {}): KubeObject => ({
@@ -20,11 +20,19 @@ describe("ranks whose model is gone", () => {
       if (status !== undefined) throw new ApiError(status, "Test", "not now");
       deleted.push([kind, name, options.uid, options.resourceVersion].filter(Boolean).join(" "));
     };
-    await clearAway({ delete: remove, find: async () => model }, "n/m", pods);
+    const left = new SecretsLeft();
+    const client = { delete: remove, find: async () => model };
+    await clearAway(client, "n/m", pods, (name) => left.add("n/m", name));
+    expect(
+      deleted.filter((each) => each.startsWith("Secret")),
+      "as long as pods are there",
+    ).to.deep.equal([]);
+    await left.clear(client, "n/m");
+    expect(left.has("n/m")).to.equal(false);
     return deleted.sort();
   }
 
-  it("are deleted as they were seen, with their Secrets", async () => {
+  it("are deleted as they were seen, and their Secrets afterwards", async () => {
     expect(await cleared([pod("a"), pod("b")])).to.deep.equal([
       "Pod a uid of a 7",
       "Pod b uid of b 7",

@@ -16,7 +16,7 @@ import { plannedPromise } from "../plan/words/plan-words.ts";
 import type { Action, Assignment, Plan, RankState, World } from "../plan/types.ts";
 import { Budgets } from "./budgets.ts";
 import { ChainProbes, type Prober } from "./chain-probes.ts";
-import { clearAway } from "./clear-away.ts";
+import { SecretsLeft, clearAway } from "./clear-away.ts";
 import type { Cluster, Observed } from "./cluster.ts";
 import { FactsBook, factsIn } from "./facts.ts";
 import { MODEL_LABEL, RENEW_ANNOTATION, modelKey } from "./labels.ts";
@@ -53,6 +53,10 @@ export type KubeClusterOptions = {
   readonly isQuiet?: (model: { readonly namespace: string; readonly name: string }, chain: number) => boolean;
   /** A model's probe has an outcome. */
   readonly onProbed: (key: string, passed: boolean) => void;
+  /** Whether so much waits that what is for people alone had better come later; left out: never. */
+  readonly isRush?: () => boolean;
+  /** Something is to be said of a model once there is less to do: it wants another look then. */
+  readonly onWaits?: (key: string) => void;
   /** Asks a rank that has an address but is not ready why that is; undefined where it does not say. */
   readonly askRank?: (metricsAddress: string) => Promise<RankWords | undefined>;
   readonly facts?: FactsBook;
@@ -79,6 +83,7 @@ export class KubeCluster implements Cluster {
   readonly #pictures = new Map<string, { readonly objects: readonly KubeObject[]; readonly model: Model }>();
   readonly #failures = new Map<string, Failure>(); // by pod
   readonly #sleepers: Sleepers;
+  readonly #secretsLeft = new SecretsLeft();
   readonly #repairs = new RepairBook();
   readonly #budgets: Budgets;
 
@@ -95,13 +100,14 @@ export class KubeCluster implements Cluster {
   }
 
   async observe(key: string): Promise<Observed | undefined> {
-    const { client, stores, clock, image } = this.#options;
+    const { stores, clock, image } = this.#options;
     const stored = stores.models.get(key);
     if (stored === undefined || stored.metadata.deletionTimestamp !== undefined) {
-      if (stored === undefined) await clearAway(client, key, this.#podsOf(key));
+      if (stored === undefined) await this.#clearAway(key);
       this.#forget(key);
       return undefined;
     }
+    this.#secretsLeft.forget(key);
     const object = asModel(stored);
     const planObject = this.#planOf(key);
     const shardPlan = planObject === undefined ? undefined : asPlan(planObject);
@@ -118,15 +124,18 @@ export class KubeCluster implements Cluster {
     const rolls = "code" in facts ? {} : { rolls: rollsOf(model, facts, known, { image, nowMs, isQuiet }) };
     const outgoing = (known && rolls.rolls?.outgoing) ?? (shardPlan === undefined ? [] : outgoingIn(shardPlan));
     const standing = previous === undefined ? [] : [previous, ...outgoing.map(({ plan }) => plan)];
+    const proposals = this.#proposals.of(draft);
+    const assignments = [...standing, proposals.proposed ?? []].flat().flatMap((plan) => plan.assignments);
+    const wanted = { key, nodeSelector: model.placement.nodeSelector, pods, assignments };
     const world = {
       model,
       facts,
       ...rolls,
-      nodes: this.#nodes.for(stores, key, pods, nowMs),
+      nodes: this.#nodes.for(stores, wanted, nowMs),
       ranks: await this.#inTheirOwnWords(rankStatesOf(stores, pods)),
       previous,
       probes: this.#probes.of(draft, standing, object.status, pods),
-      ...this.#proposals.of(draft),
+      ...proposals,
       ...this.#sleepers.demandOn(draft, previous),
     };
     return { world: this.#options.brake.hold(world, pods), object };
@@ -301,6 +310,16 @@ export class KubeCluster implements Cluster {
     const count = (failure?.count ?? 0) + 1;
     this.#failures.set(key, { count, notBeforeMs: nowMs + Math.min(RESTART_MS_MAX, 500 * 2 ** count) });
     return false;
+  }
+
+  async #clearAway(key: string): Promise<void> {
+    const { client, isRush, onWaits } = this.#options;
+    const left = this.#secretsLeft;
+    await clearAway(client, key, this.#podsOf(key), (name) => left.add(key, name));
+    // A pod's end is told, and leads here again.
+    if (!left.has(key) || this.#options.stores.pods.indexed(key).length > 0) return;
+    if (isRush?.() === true) onWaits?.(key);
+    else await left.clear(client, key);
   }
 
   /** The plan as written last, by us or as the copy has it: the spec's generation says which is newer. */

@@ -50,6 +50,20 @@ type KnownNode = {
   readonly facts: NodeFacts;
 };
 
+/** For which model nodes are asked for. */
+export type NodesWanted = {
+  readonly key: string;
+  readonly nodeSelector: Readonly<Record<string, string>>;
+  readonly pods: readonly KubeObject[];
+  readonly assignments: readonly Assignment[]; // of every plan that stands or waits
+};
+
+/**
+ * Of the nodes that a model's own selector rules out so many are looked at, which is all that its ShardPlan names: a
+ * look at a model of eight nodes must not cost what a cluster of a thousand does.
+ */
+const RULED_OUT_COUNT_MAX = 32;
+
 /** What is known of each node, read anew only where one of its objects has changed. */
 export class NodesKnown {
   readonly #known = new Map<string, KnownNode>();
@@ -58,9 +72,10 @@ export class NodesKnown {
    * Nodes that a model's ranks may be on, with the memory that other models leave. A node whose machine is gone is left
    * out, which moves its ranks; one that merely is not ready keeps them.
    */
-  for(stores: Stores, key: string, pods: readonly KubeObject[], nowMs: number): readonly NodeFacts[] {
+  for(stores: Stores, { key, nodeSelector, pods, assignments }: NodesWanted, nowMs: number): readonly NodeFacts[] {
     const podOn = new Map(pods.toReversed().map((pod) => [pod.metadata.labels?.[NODE_LABEL], pod] as const));
-    return stores.shardNodes.all().flatMap((object) => {
+    const held = new Set([...podOn.keys(), ...assignments.map(({ node }) => node)]);
+    return concerned(stores.shardNodes.all(), nodeSelector, held).flatMap((object) => {
       const { name, deletionTimestamp } = object.metadata;
       if (deletionTimestamp !== undefined) return [];
       const machine = machineOf(stores, asNode(object));
@@ -94,6 +109,22 @@ export class NodesKnown {
     this.#known.set(object.metadata.name, { object, machine, provider, daysAgo, counts, facts });
     return facts;
   }
+}
+
+/** Nodes that match the selector or hold something of the model, and the first of the others by name; in their order. */
+function concerned(
+  nodes: readonly KubeObject[],
+  nodeSelector: Readonly<Record<string, string>>,
+  held: ReadonlySet<string | undefined>,
+): readonly KubeObject[] {
+  const wishes = Object.entries(nodeSelector);
+  if (wishes.length === 0) return nodes;
+  const isRuledOut = ({ metadata: { name, labels } }: KubeObject) =>
+    !held.has(name) && wishes.some(([label, value]) => labels?.[label] !== value);
+  const ruledOut = nodes.filter(isRuledOut).map(({ metadata }) => metadata.name);
+  if (ruledOut.length <= RULED_OUT_COUNT_MAX) return nodes;
+  const named = new Set(ruledOut.sort().slice(0, RULED_OUT_COUNT_MAX));
+  return nodes.filter((node) => named.has(node.metadata.name) || !isRuledOut(node));
 }
 
 /** The processes that a chain consists of now, by the plan's routes: a probe speaks of these and no others. */

@@ -7,7 +7,7 @@ import type { RankConfig } from "../../core/rank-config.ts";
 import type { Authority } from "../../core/wire/authority.ts";
 import type { WallClock } from "../clock.ts";
 import { type KubeClient, isStatus } from "../kube/client.ts";
-import { CLAIM_TEMPLATES, type KubeObject, PODS, SECRETS, SERVICES, keyOf } from "../kube/objects.ts";
+import { CLAIM_TEMPLATES, type KubeObject, PODS, type Resource, SECRETS, SERVICES, keyOf } from "../kube/objects.ts";
 import { Recent } from "../kube/recent.ts";
 import { fullRankName } from "../plan/names.ts";
 import type { Routed } from "../plan/routes.ts";
@@ -69,8 +69,9 @@ export class RankMaker {
       ...(imagePullPolicy === undefined ? {} : { imagePullPolicy }),
     });
     const { namespace, name } = pod.metadata;
+    const answer = await this.#created(PODS, pod);
     // One that is there, of whatever plan, is for the next look to judge.
-    const made = (await this.#created(PODS, pod)) ?? (await client.get(PODS, { namespace, name }));
+    const made = answer === undefined ? await client.get(PODS, { namespace, name }) : { ...pod, ...answer };
     const key = modelKey(model);
     const pods = this.#pods.get(key) ?? new Recent(clock);
     pods.set(keyOf(made), made);
@@ -142,12 +143,15 @@ export class RankMaker {
     return new Date(this.#options.clock.wallMs() + RENEW_AFTER_DAYS * DAY_MS).toISOString();
   }
 
-  /** Undefined where there is one of that name. */
-  async #created(...what: Parameters<KubeClient["create"]>): Promise<KubeObject | undefined> {
-    return this.#options.client.create(...what).catch((error: unknown) => {
+  /** What the server knows of it now, by its metadata alone; undefined where there was one of that name. */
+  async #created(resource: Resource, object: KubeObject): Promise<Pick<KubeObject, "metadata"> | undefined> {
+    try {
+      const { metadata } = await this.#options.client.create(resource, object, "metadata");
+      return { metadata };
+    } catch (error) {
       if (isStatus(error, 409)) return undefined;
       throw error;
-    });
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * What models and plans are said to be, written when it has changed. What changes by degrees while ranks load (how many
- * are ready, how far they have read) is said every few seconds; what changes in kind is said at once.
+ * are ready, how far they have read) is said every few seconds; what changes in kind is said at once, and in a rush a
+ * little later where all goes well: a thousand models that start are more quickly ready than all of their steps are said.
  */
 import { type ShardedModelStatus, shardedModelResource } from "../../core/gen/crds/shardedmodel.ts";
 import { type ShardPlanStatus, shardPlanResource } from "../../core/gen/crds/shardplan.ts";
@@ -25,10 +26,15 @@ export type ReportsOptions = {
   readonly client: KubeClient;
   readonly clock: WallClock;
   readonly events: EventRecorder;
+  /** See KubeClusterOptions. */
+  readonly isRush?: () => boolean;
+  readonly onWaits?: (key: string) => void;
 };
 
-/** Between two reports of how far ranks have come. */
+/** Between two reports of how far ranks have come, and how long a probe may take that nobody needs to hear of. */
 const DEGREES_MS = 3_000;
+/** After which what all ranks of a plan are is said however much there is to do. */
+const RUSH_MS_MAX = 120_000;
 
 export class Reports {
   readonly #options: ReportsOptions;
@@ -36,6 +42,8 @@ export class Reports {
   readonly #drawings = new Map<string, { readonly version: string; readonly text: string }>(); // of plans, in words
   /** When each status was last written while ranks load, or first left alone. */
   readonly #toldAtMs = new Map<string, number>();
+  /** Since when something has not been said that may wait. */
+  readonly #unsaidSinceMs = new Map<string, number>();
 
   constructor(options: ReportsOptions) {
     this.#options = options;
@@ -59,13 +67,15 @@ export class Reports {
     const before = told !== undefined && isBehind ? asModel(told).status : object.status;
     const { fields, onTold } = besides(before);
     const status = { ...modelStatus(world, plan, before, clock.wallMs()), ...fields };
-    if (sameJson(before, status)) return;
+    if (sameJson(before, status)) return void this.#unsaidSinceMs.delete(key);
+    if (isPassing(before, status, this.#options.isRush?.() === true) && this.#isUnsaid(key, DEGREES_MS)) return;
     if (isMatterOfDegree(before, status) && this.#mayWait(key)) return;
     const written = await client
       .apply(shardedModelResource, { metadata: { name, namespace }, status }, "status")
       .catch(unlessGone);
     if (written === undefined) return;
     this.#told.set(key, written);
+    this.#unsaidSinceMs.delete(key);
     this.#toldAtMs.set(key, clock.monotonicMs());
     onTold();
     for (const { type, status: value, reason, message } of turned(before?.conditions, plan.conditions)) {
@@ -87,6 +97,20 @@ export class Reports {
     const assignments = own && [...own, ...(rolled?.outgoing ?? []).flatMap((side) => side.plan.assignments)];
     if (stored === undefined || assignments === undefined || "code" in facts) return undefined;
     const key = modelKey(model);
+    const what = planOf(key);
+    const { summary: _, ...said } = asPlan(stored).status ?? {};
+    const states = shardPlanStatus(model, assignments, ranks, stored.metadata.generation ?? 1);
+    if (!sameJson(said, states) && asleep === undefined) {
+      const isLoading = isLoadingIn(states);
+      // That nothing of a new plan is ready goes without saying, for a moment.
+      if (isLoading && stored["status"] === undefined && !this.#toldAtMs.has(what)) this.#mayWait(what);
+      if (isLoading && this.#mayWait(what)) return undefined;
+      if (!isLoading && this.#options.isRush?.() === true && areReady(states) && this.#isUnsaid(what, RUSH_MS_MAX)) {
+        this.#options.onWaits?.(key);
+        return undefined;
+      }
+    }
+    this.#unsaidSinceMs.delete(what);
     // Drawn once for each plan as it was written, not at every look.
     const version = `${stored.metadata.uid}@${stored.metadata.generation}`;
     const drawn = this.#drawings.get(key);
@@ -95,14 +119,8 @@ export class Reports {
         ? (drawn?.text ?? asPlan(stored).status?.summary ?? "")
         : planWords({ facts, ...(toldOf(world, plan, plan.revision) ?? { model }), nodes }, placement).text;
     this.#drawings.set(key, { version, text });
-    const status = shardPlanStatus(model, assignments, ranks, stored.metadata.generation ?? 1, text);
+    const status = { ...states, summary: text };
     if (sameJson(stored["status"], status)) return undefined;
-    if (asleep === undefined && isLoading(status)) {
-      const what = planOf(key);
-      // That nothing of a new plan is ready goes without saying, for a moment.
-      if (stored["status"] === undefined && !this.#toldAtMs.has(what)) this.#mayWait(what);
-      if (this.#mayWait(what)) return undefined;
-    }
     const { name, namespace } = model;
     return this.#options.client
       .apply(shardPlanResource, { metadata: { name, namespace }, status }, "status")
@@ -114,6 +132,16 @@ export class Reports {
     this.#drawings.delete(key);
     this.#toldAtMs.delete(key);
     this.#toldAtMs.delete(planOf(key));
+    this.#unsaidSinceMs.delete(key);
+    this.#unsaidSinceMs.delete(planOf(key));
+  }
+
+  /** Whether it has not been said for less than `milliseconds`. */
+  #isUnsaid(what: string, milliseconds: number): boolean {
+    const nowMs = this.#options.clock.monotonicMs();
+    const sinceMs = this.#unsaidSinceMs.get(what) ?? nowMs;
+    this.#unsaidSinceMs.set(what, sinceMs);
+    return nowMs - sinceMs < milliseconds;
   }
 
   /** Whether something was said of it a moment ago. Who waits is looked at again soon: it loads. */
@@ -131,6 +159,19 @@ function unlessGone(error: unknown): undefined {
   if (!isStatus(error, 404)) throw error;
 }
 
+/**
+ * Whether this will be over in a moment, most likely: a first probe is under way, or, while there is much to do, a new
+ * model's ranks were made just now. Whoever waits is looked at again in as long.
+ */
+function isPassing(before: ShardedModelStatus | undefined, status: ShardedModelStatus, isRush: boolean): boolean {
+  const [was, is] = [readyOf(before), readyOf(status)];
+  const isPlanned = status.conditions?.some((each) => each.type === "Planned" && each.status === "True") === true;
+  if (was === undefined) return isPlanned && (is?.reason === "Probing" || (isRush && is?.reason === "RanksStarting"));
+  return was.status === "False" && was.reason !== "Probing" && is?.reason === "Probing";
+}
+
+const readyOf = (status: ShardedModelStatus | undefined) => status?.conditions?.find(({ type }) => type === "Ready");
+
 const planOf = (key: string): string => `plan of ${key}`;
 const asObject = (model: object) => model as KubeObject;
 
@@ -146,6 +187,8 @@ const inKind = ({ progress: _, conditions = [], ...status }: ShardedModelStatus)
 });
 
 /** Whether some rank starts, and none is in trouble. */
-const isLoading = ({ rankStates = [] }: ShardPlanStatus): boolean =>
+const isLoadingIn = ({ rankStates = [] }: ShardPlanStatus): boolean =>
   rankStates.some(({ phase }) => phase === "Starting" || phase === "Missing") &&
   rankStates.every(({ phase }) => phase === "Starting" || phase === "Missing" || phase === "Ready");
+
+const areReady = ({ rankStates = [] }: ShardPlanStatus): boolean => rankStates.every(({ ready }) => ready);

@@ -6,7 +6,6 @@
 import { Agent as HttpAgent } from "node:http";
 import { type AgentOptions, Agent as HttpsAgent, type RequestOptions } from "node:https";
 import { KubeConfig } from "@kubernetes/client-node";
-import { present } from "../../core/assert.ts";
 
 /**
  * Which connections a request may take. A rush of work waits for one of a limited number; a lease that is to be renewed
@@ -36,7 +35,7 @@ export function clusterAccess(kubeconfigFile?: string): Access {
   const cluster = config.getCurrentCluster();
   if (cluster === null)
     throw new Error("no cluster is configured: set KUBECONFIG or run in a pod with a service account");
-  let known: { readonly key: string; readonly agents: Readonly<Record<Lane, HttpsAgent>> } | undefined;
+  let known: { readonly tls: AgentOptions; readonly agents: Readonly<Record<Lane, HttpsAgent>> } | undefined;
   return {
     server: new URL(cluster.server),
     async options(lane) {
@@ -45,18 +44,39 @@ export function clusterAccess(kubeconfigFile?: string): Access {
       if (cluster.proxyUrl !== undefined) return options; // the library's agent goes through the proxy
       // The library makes agents that open a connection for every request, and keeps the certificates of the first.
       const tls = tlsOf(options);
-      const fingerprint = JSON.stringify(Object.entries(tls).map(([name, value]) => [name, String(value)]));
-      if (known?.key !== fingerprint) {
+      if (known === undefined || !isSameTls(known.tls, tls)) {
         for (const agent of Object.values(known?.agents ?? {})) agent.destroy();
-        const make = (of: Lane) => new HttpsAgent({ ...tls, ...agentOptions(of) });
-        known = { key: fingerprint, agents: { work: make("work"), apart: make("apart") } };
+        const make = (of: Lane) => new OneServerAgent({ ...tls, ...agentOptions(of) });
+        known = { tls, agents: { work: make("work"), apart: make("apart") } };
       }
-      return { ...options, agent: present(known, "made above").agents[lane] };
+      const { headers, auth } = options; // what else there is the agent has
+      return {
+        ...(headers === undefined ? {} : { headers }),
+        ...(auth === undefined ? {} : { auth }),
+        agent: known.agents[lane],
+      };
     },
     close: () => {
       for (const agent of Object.values(known?.agents ?? {})) agent.destroy();
     },
   };
+}
+
+/** Node tells connections apart by all certificates in one string, for each request; here every one is to one server. */
+class OneServerAgent extends HttpsAgent {
+  override getName(): string {
+    return "";
+  }
+}
+
+function isSameTls(a: AgentOptions, b: AgentOptions): boolean {
+  const entries = Object.entries(b);
+  if (Object.keys(a).length !== entries.length) return false;
+  const known = new Map<string, unknown>(Object.entries(a));
+  return entries.every(([name, value]: readonly [string, unknown]) => {
+    const before = known.get(name);
+    return Buffer.isBuffer(value) && Buffer.isBuffer(before) ? value.equals(before) : String(value) === String(before);
+  });
 }
 
 function tlsOf(options: RequestOptions): AgentOptions {

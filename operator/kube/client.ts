@@ -2,7 +2,13 @@
  * Requests to the API server in raw JSON, so that no field is lost on the way. Failures are weather: thrown as ApiError
  * where the server answered, as whatever Node says where it did not.
  */
-import { type IncomingMessage, type OutgoingHttpHeaders, request as httpRequest } from "node:http";
+import {
+  type ClientRequest,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  type RequestOptions,
+  request as httpRequest,
+} from "node:http";
 import { request as httpsRequest } from "node:https";
 import { isJsonObject, parseJson } from "../../core/json.ts";
 import type { Access, Lane } from "./access.ts";
@@ -54,6 +60,7 @@ const APPLY = "application/apply-patch+yaml"; // JSON is YAML
 const ANSWER_BYTES_MAX = 64 << 20;
 /** A server that asks for more is asked again all the same. */
 const RETRY_AFTER_MS_MAX = 60_000;
+const METADATA_OF_ONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 const USER_AGENT = "tessellate-operator";
 
 export class KubeClient {
@@ -77,24 +84,27 @@ export class KubeClient {
 
   /** The answer's JSON. Throws {@link ApiError} for any status from 400 on. */
   async request(call: Call): Promise<unknown> {
-    const timeout = AbortSignal.timeout(this.timeoutMs);
-    const response = await this.open({
-      ...call,
-      signal: call.signal ? AbortSignal.any([call.signal, timeout]) : timeout,
-    });
-    return parseJson(await textOf(response));
+    const limit = new Limit(this.timeoutMs, call.signal);
+    try {
+      return parseJson(await textOf(await this.#answer(call, limit)));
+    } catch (error) {
+      throw limit.reason ?? error;
+    } finally {
+      limit.end();
+    }
   }
 
   /** The response of a call that succeeded, its body not yet read. The caller reads or destroys it. */
-  async open(call: Call): Promise<IncomingMessage> {
-    const url = new URL(call.path, this.#access.server);
-    for (const [name, value] of Object.entries(call.query ?? {}))
-      if (value !== undefined) url.searchParams.set(name, String(value));
+  open(call: Call): Promise<IncomingMessage> {
+    return this.#answer(call, undefined);
+  }
+
+  async #answer(call: Call, limit: Limit | undefined): Promise<IncomingMessage> {
     const fence = call.method === "GET" || call.fence === "none" ? undefined : (call.fence ?? this.#fence);
-    const response = await send(this.#access, url, call, fence === undefined ? {} : fenceHeaders(fence));
+    const response = await send(this.#access, call, fence === undefined ? {} : fenceHeaders(fence), limit);
     const status = response.statusCode ?? 0;
     if (status < 400) return response;
-    throw apiError(`${call.method} ${url.pathname}`, status, response.headers["retry-after"], await textOf(response));
+    throw apiError(`${call.method} ${call.path}`, status, response.headers["retry-after"], await textOf(response));
   }
 
   async get(resource: Resource, place: Place): Promise<KubeObject> {
@@ -109,10 +119,12 @@ export class KubeClient {
     });
   }
 
-  async create(resource: Resource, object: KubeObject): Promise<KubeObject> {
+  /** `answer`: where the caller knows what it has sent, the server need not say it again. */
+  async create(resource: Resource, object: KubeObject, answer: "whole" | "metadata" = "whole"): Promise<KubeObject> {
     const path = pathOf(resource, { namespace: object.metadata.namespace });
+    const how = answer === "metadata" ? { accept: METADATA_OF_ONE } : {};
     return asKubeObject(
-      await this.request({ method: "POST", path, body: withKind(resource, object), ...laneOf(resource) }),
+      await this.request({ method: "POST", path, body: withKind(resource, object), ...how, ...laneOf(resource) }),
     );
   }
 
@@ -192,7 +204,12 @@ const withKind = (resource: Resource, object: KubeObject): KubeObject => ({
   kind: resource.kind,
 });
 
-async function send(access: Access, url: URL, call: Call, extra: OutgoingHttpHeaders): Promise<IncomingMessage> {
+async function send(
+  access: Access,
+  call: Call,
+  extra: OutgoingHttpHeaders,
+  limit: Limit | undefined,
+): Promise<IncomingMessage> {
   const options = await access.options(call.lane ?? "work");
   const body = call.body === undefined ? undefined : JSON.stringify(call.body);
   const headers = {
@@ -204,28 +221,77 @@ async function send(access: Access, url: URL, call: Call, extra: OutgoingHttpHea
       ? {}
       : { "content-type": call.contentType ?? "application/json", "content-length": Buffer.byteLength(body) }),
   };
-  const start = url.protocol === "https:" ? httpsRequest : httpRequest;
+  const { protocol, hostname, port } = access.server;
+  const start = protocol === "https:" ? httpsRequest : httpRequest;
+  const where: RequestOptions = {
+    hostname: hostname.replace(/^\[|\]$/g, ""), // of an IPv6 address a URL says it with brackets
+    ...(port === "" ? {} : { port }),
+    path: `${call.path}${searchOf(call.query)}`,
+    method: call.method,
+    headers,
+  };
   return new Promise((resolve, reject) => {
-    const outgoing = start(
-      url,
-      { ...options, method: call.method, headers, ...(call.signal ? { signal: call.signal } : {}) },
-      resolve,
-    );
+    const signal = limit === undefined && call.signal ? { signal: call.signal } : {};
+    const outgoing = start({ ...options, ...where, ...signal }, resolve);
     outgoing.once("error", reject);
+    limit?.watch(outgoing);
     outgoing.end(body);
   });
 }
 
-async function textOf(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let byteCount = 0;
-  for await (const chunk of response) {
-    chunks.push(chunk);
-    byteCount += chunk.length;
-    if (byteCount > ANSWER_BYTES_MAX)
-      throw new Error(`the API server's answer is longer than ${ANSWER_BYTES_MAX} bytes`);
+function searchOf(query: Query = {}): string {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
+  return search.size === 0 ? "" : `?${search}`;
+}
+
+/** Ends one request when its time is over or its caller no longer wants it: a third of what signals of Node's cost. */
+class Limit {
+  readonly #timer: NodeJS.Timeout;
+  readonly #signal: AbortSignal | undefined;
+  #outgoing: ClientRequest | undefined;
+  /** Why it was ended; undefined where it was not. */
+  reason: unknown;
+
+  constructor(timeoutMs: number, signal: AbortSignal | undefined) {
+    this.#timer = setTimeout(() => this.#over(new Error(`no answer in ${timeoutMs} ms`)), timeoutMs);
+    this.#signal = signal;
+    signal?.addEventListener("abort", this.#aborted, { once: true });
+    if (signal?.aborted) this.#aborted();
   }
-  return Buffer.concat(chunks).toString("utf8");
+
+  watch(outgoing: ClientRequest): void {
+    this.#outgoing = outgoing;
+    if (this.reason !== undefined) this.#over(this.reason);
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#signal?.removeEventListener("abort", this.#aborted);
+  }
+
+  #aborted = (): void => this.#over(this.#signal?.reason ?? new Error("no longer wanted"));
+
+  #over(reason: unknown): void {
+    this.reason = reason;
+    this.#outgoing?.destroy(reason instanceof Error ? reason : new Error(String(reason)));
+  }
+}
+
+function textOf(response: IncomingMessage): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let byteCount = 0;
+    response.on("data", (chunk: Buffer) => {
+      chunks.push(chunk);
+      byteCount += chunk.length;
+      if (byteCount <= ANSWER_BYTES_MAX) return;
+      response.destroy(new Error(`the API server's answer is longer than ${ANSWER_BYTES_MAX} bytes`));
+    });
+    response.once("end", () => resolve(Buffer.concat(chunks).toString("utf8")));
+    response.once("error", reject);
+    response.once("close", () => reject(new Error("the API server's answer broke off"))); // of no effect after its end
+  });
 }
 
 function apiError(what: string, status: number, retryAfter: string | undefined, text: string): ApiError {

@@ -54,4 +54,32 @@ describe("EventRecorder", () => {
     expect([...stored.values()][0]?.["series"]).to.include({ count: 3 });
     expect(troubles).to.deep.equal([]);
   });
+
+  it("lets what is normal wait while there is work to do, and writes warnings at once", async () => {
+    let isBusy = true;
+    const written: string[] = [];
+    const client = {
+      create: async (_: unknown, object: KubeObject) => {
+        written.push(String(object["reason"]));
+        return object;
+      },
+      patch: async () => POD,
+    };
+    recorder = new EventRecorder({ client, clock, instance: "x", isBusy: () => isBusy });
+    for (const type of ["Normal", "Warning"] as const)
+      recorder.record(PODS, POD, { ...HAPPENING, type, reason: `${type}${written.length}` });
+    await tick(clock);
+    expect(written).to.deep.equal(["Warning0"]);
+    isBusy = false;
+    await tick(clock);
+    await recorder.written();
+    expect(written).to.deep.equal(["Warning0", "Normal0"]);
+  });
 });
+
+/** Whoever sleeps looks again. */
+async function tick(clock: StoppedClock): Promise<void> {
+  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+  clock.advance(100);
+  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+}

@@ -1,7 +1,8 @@
 /**
  * Events for people: what the operator did to an object, and how its conditions turned. The same event again within a
  * few minutes raises the count of the first. An event that cannot be written is not worth an error, and nobody waits for
- * one: they are written one after the other, and while there is work to do they wait a little.
+ * one: they are written one after the other, warnings first, and what is normal waits while there is work to do. Each
+ * bears the time at which it happened.
  */
 import { randomBytes } from "node:crypto";
 import type { WallClock } from "../clock.ts";
@@ -21,7 +22,7 @@ const NOTE_LENGTH_MAX = 1_000;
 const REMEMBERED_COUNT_MAX = 4_000;
 /** More than this are not worth their memory. */
 const WAITING_COUNT_MAX = 20_000;
-const BUSY_MS_MAX = 5_000;
+const BUSY_MS_MAX = 120_000;
 const LOOK_MS = 100;
 
 type Waiting = {
@@ -36,9 +37,11 @@ export type EventRecorderOptions = {
   readonly clock: WallClock;
   readonly instance: string; // this process, such as its pod's name
   readonly onTrouble?: (detail: string) => void;
-  /** While this holds events wait, though not for long. */
+  /** While this holds, events of what is normal wait: two minutes at most. */
   readonly isBusy?: () => boolean;
 };
+
+const isNormal = ({ happening }: Waiting): boolean => happening.type === "Normal";
 
 type Known = { readonly name: string; readonly namespace: string; count: number; atMs: number };
 
@@ -61,7 +64,9 @@ export class EventRecorder {
     // Of the object only what names it: whole models would be kept alive.
     const { name, namespace, uid } = object.metadata;
     const metadata = { name, ...(namespace === undefined ? {} : { namespace }), ...(uid === undefined ? {} : { uid }) };
-    this.#waiting.push({ resource, object: { metadata }, happening: { ...happening, note }, atMs });
+    const waiting = { resource, object: { metadata }, happening: { ...happening, note }, atMs };
+    const place = isNormal(waiting) ? -1 : this.#waiting.findIndex(isNormal);
+    this.#waiting.splice(place < 0 ? this.#waiting.length : place, 0, waiting);
     this.#writing ??= this.#writeAll().finally(() => (this.#writing = undefined));
   }
 
@@ -78,15 +83,19 @@ export class EventRecorder {
 
   async #writeAll(): Promise<void> {
     const { clock, isBusy = () => false } = this.#options;
-    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
-      while (isBusy() && clock.wallMs() - next.atMs < BUSY_MS_MAX && !this.#closed) await clock.sleep(LOOK_MS);
+    for (let next = this.#waiting[0]; next !== undefined && !this.#closed; next = this.#waiting[0]) {
+      if (isNormal(next) && isBusy() && clock.wallMs() - next.atMs < BUSY_MS_MAX) {
+        await clock.sleep(LOOK_MS);
+        continue; // a warning may have come meanwhile
+      }
+      const { reason } = next.happening;
       this.#waiting.shift();
-      if (this.#closed) continue;
       await this.#write(next).catch((error: unknown) => {
         const detail = error instanceof Error ? error.message : String(error);
-        this.#options.onTrouble?.(`event ${next?.happening.reason}: ${detail}`);
+        this.#options.onTrouble?.(`event ${reason}: ${detail}`);
       });
     }
+    if (this.#closed) this.#waiting.length = 0;
   }
 
   async #write({ resource, object, happening, atMs: nowMs }: Waiting): Promise<void> {

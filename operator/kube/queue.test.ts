@@ -72,6 +72,14 @@ describe("WorkQueue", () => {
     expect(taken).to.deep.equal(["n0", "n1", "n2", "n3", "n4", "n5", "n6", "x", "n7", "n8", "y"]);
   });
 
+  it("gives what is under way before what has not begun, and every eighth time the latter", async () => {
+    for (const key of ["a", "b"]) queue.add(key);
+    for (let index = 0; index < 8; index++) queue.add(`f${index}`, "first");
+    const taken: string[] = [];
+    while (queue.depth > 0) taken.push(String(await queue.take()));
+    expect(taken).to.deep.equal(["f0", "f1", "f2", "f3", "f4", "f5", "f6", "a", "f7", "b"]);
+  });
+
   it("gives a key earlier that has become urgent, and does not make an urgent one wait", async () => {
     queue.add("a", "later");
     queue.add("b", "later");
@@ -150,14 +158,24 @@ describe("WorkQueue", () => {
     expect(queue.addAfterFailure("a", 1)).to.be.within(50, 100);
   });
 
-  it("gives what is idle when nothing else waits, or when it has waited for half a minute", async () => {
+  it("gives what is idle when nothing else was to do for a moment, or when it has waited for two minutes", async () => {
     queue.add("figures", "idle");
     queue.add("a");
     queue.add("b", "later");
     queue.add("b", "idle");
-    expect([await queue.take(), await queue.take(), await queue.take()]).to.deep.equal(["a", "b", "figures"]);
+    expect([await queue.take(), await queue.take()]).to.deep.equal(["a", "b"]);
+    clock.advance(800);
+    queue.done("a"); // which ends now
+    let figures: string | undefined;
+    void queue.take().then((key) => (figures = key));
+    clock.advance(999);
+    await turn();
+    expect(figures, "more of the like may come in a moment").to.equal(undefined);
+    clock.advance(1_000);
+    await turn();
+    expect(figures).to.equal("figures");
     queue.add("old", "idle");
-    clock.advance(30_000);
+    clock.advance(120_000);
     for (let index = 0; index < 9; index++) queue.add(`n${index}`);
     const taken: string[] = [];
     while (queue.depth > 0) taken.push(String(await queue.take()));

@@ -24,11 +24,17 @@ import { memoryOf } from "./machine.ts";
 
 export const SIZES = [10, 30, 100, 300, 1_000] as const;
 const NODE_COUNT = 1_000;
+/** Without any progress; how long a run takes depends on its size. */
 const PATIENCE_MS = 120_000;
+/** For whatever is done behind the work: of a thousand models it takes minutes. */
+const REST_MS_MAX = 600_000;
 const REST_MS = 20_000;
-/** No event for so long: it has come to rest. */
+/** Next to no work for so long: it has come to rest. */
 const QUIET_MS = 1_500;
+/** Figures for people are written five seconds after the last change, at the earliest. */
+const UNWRITTEN_MS = 8_000;
 const MIB = 2 ** 20;
+const PROGRESS_MS = 20_000;
 const say = (line: string) => console.error(line);
 
 /** All of one size. Rates are pods a second. */
@@ -41,7 +47,7 @@ export type ScaleFigures = {
   readonly ready: number;
   readonly deleted: number;
   readonly cpuSeconds: number; // of the operator until all were ready
-  readonly writesEach: number; // by the operator for each model, pods' reports left out
+  readonly writesEach: number; // by the operator for each model until all are ready, pods' reports left out
   readonly resyncSeconds: number;
   readonly resyncCpuSeconds: number;
   readonly resyncWrites: number;
@@ -55,6 +61,7 @@ export type ScaleFigures = {
 type Found = Pick<BenchResult, "requirements" | "table" | "notes">;
 
 export async function scaled(sizes: readonly number[] = SIZES): Promise<Found & { figures: readonly ScaleFigures[] }> {
+  const heartbeat = setInterval(() => undefined, 1_000); // nothing else may keep the process alive while all wait
   const world = await startScaleWorld(NODE_COUNT);
   try {
     const figures: ScaleFigures[] = [];
@@ -63,8 +70,12 @@ export async function scaled(sizes: readonly number[] = SIZES): Promise<Found & 
       say(JSON.stringify(figures.at(-1)));
     }
     return { figures, ...foundOf(figures) };
+  } catch (error) {
+    say(`FAILED: ${error instanceof Error ? error.stack : error}`);
+    throw error;
   } finally {
     await world.stop();
+    clearInterval(heartbeat);
   }
 }
 
@@ -89,11 +100,11 @@ async function bareLoop(world: ScaleWorld, kubelet: ReadyPods, modelCount: numbe
   const startMs = performance.now();
   await world.each(pods, (pod) => world.client.create(PODS, pod));
   const createdMs = performance.now() - startMs;
-  await until(() => kubelet.reportedCount - reportedBefore === pods.length, "pods are reported as ready");
+  await reaches("pods reported as ready", () => kubelet.reportedCount - reportedBefore, pods.length);
   const readyMs = performance.now() - startMs;
   const deleteMs = performance.now();
   await world.each(pods, ({ metadata: { namespace, name } }) => world.client.delete(PODS, { namespace, name }));
-  await until(() => kubelet.count === 0, "pods are gone");
+  await reaches("pods gone", () => pods.length - kubelet.count, pods.length);
   const deletedMs = performance.now() - deleteMs;
   await deleteModels(world, models);
   const rate = (ms: number) => (1000 * pods.length) / ms;
@@ -126,7 +137,7 @@ async function throughOperator(world: ScaleWorld, kubelet: ReadyPods, modelCount
     const rssMibMost = memoryOf(operator.pid, "VmHWM") / MIB;
     const deleteMs = performance.now();
     await deleteModels(world, converged.models);
-    await until(() => kubelet.count === 0, "pods are gone");
+    await reaches("pods gone", () => modelCount * RANK_COUNT - kubelet.count, modelCount * RANK_COUNT, operator);
     const deleted = (1000 * modelCount * RANK_COUNT) / (performance.now() - deleteMs);
     await atRest(world, operator);
     await everythingGone(world);
@@ -149,17 +160,18 @@ async function converge(
   const [writesBefore, cpuBefore, seenBefore] = [await world.writes(), operator.cpuSeconds(), kubelet.seenCount];
   const startMs = performance.now();
   const creating = world.createModels(modelCount);
-  await until(() => kubelet.seenCount - seenBefore >= podCount, "pods are there");
+  await reaches("pods made", () => kubelet.seenCount - seenBefore, podCount, operator);
   const createdMs = performance.now() - startMs;
   const models = await creating;
-  await until(() => readiness.readyCount() === modelCount, "models are Ready");
+  await reaches("models Ready", readiness.readyCount, modelCount, operator);
   const readyMs = performance.now() - startMs;
   const cpuSeconds = operator.cpuSeconds() - cpuBefore;
-  await atRest(world, operator);
   const written = writesBetween(writesBefore, await world.writes());
   const all = [...written.values()].reduce((sum, count) => sum + count, 0);
-  say(`written: ${[...written].map(([what, count]) => `${what} ${count}`).join(", ")}`);
+  say(`written until all are Ready: ${inWords(written)}`);
   const writesEach = (all - podCount - modelCount) / modelCount; // reports and the models themselves
+  const late = writesBetween(writesBefore, await allWritten(world));
+  say(`written in all: ${inWords(late)}`);
   return {
     models,
     created: (1000 * podCount) / createdMs,
@@ -175,21 +187,21 @@ async function resync(
   operator: OperatorProcess,
   modelCount: number,
 ): Promise<Pick<Operated, "resyncSeconds" | "resyncCpuSeconds" | "resyncWrites">> {
+  await atRest(world, operator);
   const before = await looksAtModels(operator);
   const [writesBefore, cpuBefore, startMs] = [await world.writes(), operator.cpuSeconds(), performance.now()];
   const labels = { "tessellate.example.org/touched": String(Math.round(performance.now())) };
   await world.client.patch(shardNodeResource, { name: "node-0" }, { metadata: { labels } });
-  while ((await looksAtModels(operator)) - before < modelCount) {
-    if (performance.now() - startMs > PATIENCE_MS) throw new Error("not every model was looked at again");
-    await sleep(Math.max(20, modelCount / 10));
-  }
+  let count = 0;
+  const lookAgain = async () => (count = (await looksAtModels(operator)) - before);
+  await reaches("models looked at again", () => count, modelCount, operator, lookAgain);
   const resyncSeconds = (performance.now() - startMs) / 1000;
   await atRest(world, operator);
   const resyncCpuSeconds = operator.cpuSeconds() - cpuBefore;
   const written = writesBetween(writesBefore, await world.writes());
-  const count = [...written.values()].reduce((sum, each) => sum + each, 0);
-  if (count > 1) say(`WRITTEN in a resync: ${JSON.stringify([...written])}`);
-  return { resyncSeconds, resyncCpuSeconds, resyncWrites: count - 1 }; // our own change of the node
+  const writeCount = [...written.values()].reduce((sum, each) => sum + each, 0);
+  if (writeCount > 1) say(`WRITTEN in a resync: ${JSON.stringify([...written])}`);
+  return { resyncSeconds, resyncCpuSeconds, resyncWrites: writeCount - 1 }; // our own change of the node
 }
 
 async function rest(
@@ -219,7 +231,7 @@ async function atRest(_: ScaleWorld, operator: OperatorProcess): Promise<void> {
     const now = operator.cpuSeconds();
     if (now - before < (0.1 * QUIET_MS) / 1000) return;
     before = now;
-    if (performance.now() - startMs > PATIENCE_MS) throw new Error("the operator does not come to rest");
+    if (performance.now() - startMs > REST_MS_MAX) throw new Error("the operator does not come to rest");
   }
 }
 
@@ -229,7 +241,7 @@ async function everythingGone(world: ScaleWorld): Promise<void> {
   for (;;) {
     const { items } = await world.cluster.api.get<{ readonly items: readonly unknown[] }>(secrets);
     if (items.length === 0) return;
-    if (performance.now() - startMs > PATIENCE_MS) throw new Error("Secrets stay behind");
+    if (performance.now() - startMs > REST_MS_MAX) throw new Error("Secrets stay behind");
     await sleep(100);
   }
 }
@@ -260,13 +272,47 @@ async function followModels({ client }: ScaleWorld): Promise<Readiness> {
   };
 }
 
-async function until(condition: () => boolean, what: string): Promise<void> {
-  const startMs = performance.now();
-  while (!condition()) {
-    if (performance.now() - startMs > PATIENCE_MS) throw new Error(`in vain waited until ${what}`);
-    await sleep(5);
+/**
+ * Waits until `count` is `target`. Throws where it has not grown for two minutes, and where the operator has ended.
+ * `before`: done before each look.
+ */
+async function reaches(
+  what: string,
+  count: () => number,
+  target: number,
+  operator?: OperatorProcess,
+  before?: () => Promise<unknown>,
+): Promise<void> {
+  let [most, sinceMs, saidMs] = [Number.NEGATIVE_INFINITY, performance.now(), performance.now()];
+  for (;;) {
+    await before?.();
+    operator?.cpuSeconds(); // throws where it is no more
+    const now = count();
+    if (now >= target) return;
+    const nowMs = performance.now();
+    if (now > most) [most, sinceMs] = [now, nowMs];
+    if (nowMs - sinceMs > PATIENCE_MS)
+      throw new Error(`${what}: ${now} of ${target}, and no more in ${PATIENCE_MS} ms`);
+    if (nowMs - saidMs > PROGRESS_MS) {
+      say(`${what}: ${now} of ${target}`);
+      saidMs = nowMs;
+    }
+    await sleep(before === undefined ? 5 : Math.max(20, target / 10));
   }
 }
+
+/** What was written once nothing more is. */
+async function allWritten(world: ScaleWorld): Promise<ReadonlyMap<string, number>> {
+  for (let before = await world.writes(); ; ) {
+    await sleep(UNWRITTEN_MS);
+    const now = await world.writes();
+    if (writesBetween(before, now).size === 0) return now;
+    before = now;
+  }
+}
+
+const inWords = (written: ReadonlyMap<string, number>): string =>
+  [...written].map(([what, count]) => `${what} ${count}`).join(", ");
 
 function foundOf(figures: readonly ScaleFigures[]): Found {
   const most = figures.at(-1);
@@ -297,10 +343,14 @@ function foundOf(figures: readonly ScaleFigures[]): Found {
     table: [
       heads,
       ...rows,
-      ["writes for each model", String(rounded(most.writesEach))],
+      ["writes for each model until all are Ready", String(rounded(most.writesEach))],
       ["CPU at rest", `${rounded(most.restCpuPercent)} % of a core`],
       ["memory at rest, of it without models", `${rounded(most.rssMib)} MiB, ${rounded(most.emptyRssMib)} MiB`],
       ["memory at most", `${rounded(most.rssMibMost)} MiB`],
+      [
+        "memory for each thousand models",
+        `${rounded((1_000 * (most.rssMib - most.emptyRssMib)) / most.modelCount)} MiB`,
+      ],
     ],
     notes: [
       `${NODE_COUNT} nodes, ${RANK_COUNT} ranks a model, ${CONNECTION_COUNT} connections of the bare loop.`,

@@ -8,8 +8,11 @@
  *   --relist           ten thousand pods listed anew
  *   --agents           a thousand node agents, looked at and fallen silent
  *   --plan-lag         how late the loop is while a plan is made; needs no API server
- *   --scale [MODELS]   models beside a bare loop that creates the same pods; all sizes without a number
+ *   --scale [MODELS]   models beside a bare loop that creates the same pods; all sizes without a number, and with
+ *                      --save their growth is drawn as docs/operator-growth.svg
  */
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ControlPlane, startControlPlane } from "../cluster/control-plane.ts";
 import { changeLeaders, installFence, takeOverTimes } from "../cluster/leader-changes.ts";
@@ -19,9 +22,13 @@ import { machineFacts } from "./machine.ts";
 import { askedAgents } from "./operator-agents.ts";
 import { churned } from "./operator-churn.ts";
 import { crashed } from "./operator-crash.ts";
+import { operatorGrowthPicture } from "./operator-growth.ts";
 import { plannedBeside } from "./operator-plan-lag.ts";
 import { relisted } from "./operator-relist.ts";
 import { SIZES, scaled } from "./operator-scale.ts";
+import { DOCS } from "./tables.ts";
+
+const GROWTH = join(DOCS, "..", "operator-growth.svg");
 
 const FAULT_EVERY_MS = 5_000;
 const SEED = 11;
@@ -37,7 +44,12 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   if (args.includes("--agents")) return result("operator-agents", [await askedAgents()]);
   if (args.includes("--plan-lag")) return result("operator-plan-lag", [await plannedBeside()]);
   if (args.includes("--churn")) return result("operator-churn", [await churned(countAfter("--churn", args))]);
-  if (args.includes("--scale")) return result("operator-scale", [await scaled(sizesIn(args))]);
+  if (args.includes("--scale")) {
+    const found = await scaled(sizesIn(args));
+    const isWhole = found.figures.length === SIZES.length;
+    if (args.includes("--save") && isWhole) await writeFile(GROWTH, operatorGrowthPicture(found.figures));
+    return result("operator-scale", [found]);
+  }
   if (at >= 0) return result("operator-soak", await inTurn([soaked], minutes));
   if (args.includes("--relist")) return result("operator-relist", await inTurn([relisted], minutes));
   return result("operator", await inTurn([soaked, led, relisted], minutes));
