@@ -46,6 +46,7 @@ type Call = {
   readonly fence?: Fence | "none";
   readonly lane?: Lane; // left out: work
   readonly signal?: AbortSignal | undefined;
+  readonly limit?: Limit; // heeds the signal
 };
 
 export type ClientOptions = {
@@ -86,7 +87,7 @@ export class KubeClient {
   async request(call: Call): Promise<unknown> {
     const limit = new Limit(this.timeoutMs, call.signal);
     try {
-      return parseJson(await textOf(await this.#answer(call, limit)));
+      return parseJson(await textOf(await this.open({ ...call, limit })));
     } catch (error) {
       throw limit.reason ?? error;
     } finally {
@@ -95,13 +96,9 @@ export class KubeClient {
   }
 
   /** The response of a call that succeeded, its body not yet read. The caller reads or destroys it. */
-  open(call: Call): Promise<IncomingMessage> {
-    return this.#answer(call, undefined);
-  }
-
-  async #answer(call: Call, limit: Limit | undefined): Promise<IncomingMessage> {
+  async open(call: Call): Promise<IncomingMessage> {
     const fence = call.method === "GET" || call.fence === "none" ? undefined : (call.fence ?? this.#fence);
-    const response = await send(this.#access, call, fence === undefined ? {} : fenceHeaders(fence), limit);
+    const response = await send(this.#access, call, fence === undefined ? {} : fenceHeaders(fence));
     const status = response.statusCode ?? 0;
     if (status < 400) return response;
     throw apiError(`${call.method} ${call.path}`, status, response.headers["retry-after"], await textOf(response));
@@ -204,12 +201,7 @@ const withKind = (resource: Resource, object: KubeObject): KubeObject => ({
   kind: resource.kind,
 });
 
-async function send(
-  access: Access,
-  call: Call,
-  extra: OutgoingHttpHeaders,
-  limit: Limit | undefined,
-): Promise<IncomingMessage> {
+async function send(access: Access, call: Call, extra: OutgoingHttpHeaders): Promise<IncomingMessage> {
   const options = await access.options(call.lane ?? "work");
   const body = call.body === undefined ? undefined : JSON.stringify(call.body);
   const headers = {
@@ -231,10 +223,10 @@ async function send(
     headers,
   };
   return new Promise((resolve, reject) => {
-    const signal = limit === undefined && call.signal ? { signal: call.signal } : {};
+    const signal = call.limit === undefined && call.signal ? { signal: call.signal } : {};
     const outgoing = start({ ...options, ...where, ...signal }, resolve);
     outgoing.once("error", reject);
-    limit?.watch(outgoing);
+    call.limit?.watch(outgoing);
     outgoing.end(body);
   });
 }

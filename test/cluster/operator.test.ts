@@ -169,10 +169,11 @@ describe("the operator on a real API server", function () {
     await wait("condition=Ready", "sm/tiny");
     expect(await kubectl("get", "sm", "tiny", "-o", "wide")).to.match(/tiny +True +Serving +1\/1 +3 /);
     expect(await kubectl("get", "sp", "tiny")).to.contain("3/3");
-    expect(await kubectl("events", "--for", "shardedmodel/tiny"))
-      .to.contain("ProbeFailed")
-      .and.to.contain("RankCreated")
-      .and.to.contain("Serving");
+    await untilFound(
+      "events of all that happened, which are written once there is nothing else to do",
+      () => kubectl("events", "--for", "shardedmodel/tiny"),
+      (events) => ["ProbeFailed", "RankCreated", "Serving"].every((reason) => events.includes(reason)),
+    );
   });
 
   it("tells gateway and ledger who holds what, and the ledger whom to believe", async () => {
