@@ -1,10 +1,8 @@
-import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-
-type Outcome = { readonly code: number; readonly stdout: string; readonly stderr: string };
+import { type Outcome, tessellate } from "../../test/tessellate.ts";
 
 const MODEL = "examples/demo/model.yaml";
 const ESCAPE = String.fromCharCode(27);
@@ -16,12 +14,7 @@ describe("tessellate plan", function () {
   after(() => rmSync(directory, { recursive: true, force: true }));
 
   const run = (environment: Readonly<Record<string, string>>, ...args: readonly string[]): Promise<Outcome> =>
-    new Promise((resolve) => {
-      const env = { PATH: process.env["PATH"] ?? "", LANG: "C.UTF-8", ...environment };
-      execFile(process.execPath, ["cli/main.ts", "plan", ...args], { env }, (error, stdout, stderr) =>
-        resolve({ code: typeof error?.code === "number" ? error.code : error === null ? 0 : 1, stdout, stderr }),
-      );
-    });
+    tessellate(["plan", ...args], { PATH: process.env["PATH"], LANG: "C.UTF-8", ...environment });
   const demo = (...args: readonly string[]) => run({}, "-f", MODEL, "--nodes", NODES, ...args);
   /** A file of examples/ with some of its text replaced. */
   const variant = (file: string, name: string, ...replaced: readonly (readonly [RegExp, string])[]): string => {

@@ -1,4 +1,3 @@
-import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,19 +5,13 @@ import { expect } from "chai";
 import { parse } from "yaml";
 import { providerResource, providerSchema } from "../../core/gen/crds/provider.ts";
 import { objectProblems } from "../../core/schema.ts";
+import { tessellate } from "../../test/tessellate.ts";
 
 describe("tessellate provider", () => {
   const directory = mkdtempSync(join(tmpdir(), "tessellate-provider-"));
   after(() => rmSync(directory, { recursive: true, force: true }));
   const key = join(directory, "machine", "key.pem");
-  const run = (
-    ...args: string[]
-  ): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> =>
-    new Promise((resolve) => {
-      execFile(process.execPath, ["cli/main.ts", "provider", ...args], (error, stdout, stderr) =>
-        resolve({ code: typeof error?.code === "number" ? error.code : 0, stdout, stderr }),
-      );
-    });
+  const run = (...args: string[]) => tessellate(["provider", ...args]);
 
   it("makes a key once, readable by its owner alone, and shows its public half in every form", async () => {
     const { stdout } = await run("campus", "--key", key, "-o", "json");

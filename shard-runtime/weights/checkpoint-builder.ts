@@ -30,8 +30,11 @@ export type CheckpointOptions = {
   readonly shapes?: Readonly<Record<string, readonly number[]>>; // other shapes than config.json implies
 };
 
+/** After so many elements a tensor's values come again. */
+const PERIOD = 251;
+
 /** A multiple of 1/8 within ±16: exact in every dtype. */
-export const elementOf = (tensor: number, index: number): number => (((tensor * 31 + index * 7) % 251) - 125) / 8;
+export const elementOf = (tensor: number, index: number): number => (((tensor * 31 + index * 7) % PERIOD) - 125) / 8;
 
 /** The folder of a checkpoint without manifest. The caller removes it with {@link removed}. */
 export async function aCheckpoint(options: CheckpointOptions = {}): Promise<string> {
@@ -84,16 +87,17 @@ function tensorsOf(
 }
 
 function encoded(dtype: "F32" | "F16" | "BF16", count: number, value: (index: number) => number): Uint8Array {
-  const view = new DataView(new ArrayBuffer(count * (dtype === "F32" ? 4 : 2)));
+  const size = dtype === "F32" ? 4 : 2;
+  const view = new DataView(new ArrayBuffer(Math.min(count, PERIOD) * size));
   const single = new Float32Array(1);
   const bits = new Uint32Array(single.buffer);
-  for (let index = 0; index < count; index += 1) {
+  for (let index = 0; index < Math.min(count, PERIOD); index += 1) {
     single[0] = value(index);
     const word = bits[0] ?? 0;
     if (dtype === "F32") view.setUint32(index * 4, word, true);
     else view.setUint16(index * 2, dtype === "BF16" ? word >>> 16 : halfOf(word), true);
   }
-  return new Uint8Array(view.buffer);
+  return new Uint8Array(Buffer.alloc(count * size, new Uint8Array(view.buffer)).buffer);
 }
 
 /** f16 bits of f32 bits, for values that f16 holds exactly and normally (or zero). */
