@@ -302,7 +302,7 @@ export class Controller {
       try {
         const againMs = await this.#handle(cluster, house, kind, key.slice(kind.length + 1));
         this.#queue.forget(key);
-        if (againMs !== undefined) this.#queue.addAfter(key, againMs * (1 + Math.random() / 10), "later");
+        if (againMs !== undefined) this.#queue.addAfter(key, againMs * (0.8 + 0.4 * Math.random()), "later");
         observe({ result: "ok" });
       } catch (error) {
         observe({ result: "failed" });

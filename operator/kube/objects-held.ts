@@ -39,10 +39,21 @@ export class ObjectsHeld {
     return [...(this.#index.get(value)?.values() ?? [])];
   }
 
-  /** Takes `found` for all there is. */
-  replaceAll(found: ReadonlyMap<string, KubeObject>): void {
-    for (const key of [...this.#objects.keys()]) if (!found.has(key)) this.remove(key);
-    for (const object of found.values()) this.put(object);
+  /**
+   * Takes `found` for all there is. `rest` is awaited between any two objects: whoever has taken long lets others have
+   * their turn there. What was seen half way is some old and some new, each object by itself, as a watch tells it.
+   */
+  async replaceAll(found: ReadonlyMap<string, KubeObject>, rest: () => Promise<void> | undefined): Promise<void> {
+    for (const key of [...this.#objects.keys()]) {
+      if (!found.has(key)) this.remove(key);
+      const turn = rest();
+      if (turn !== undefined) await turn;
+    }
+    for (const object of found.values()) {
+      this.put(object);
+      const turn = rest();
+      if (turn !== undefined) await turn;
+    }
   }
 
   put(object: KubeObject): void {

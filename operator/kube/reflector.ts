@@ -11,6 +11,7 @@
  * leads to a new list. Hence no change goes unseen for longer than `checkMs` + `graceMs` + the time of two lists,
  * whatever the network between does to the watch, while lists are answered; see {@link blindMsMax}.
  */
+import { setImmediate as soon } from "node:timers/promises";
 import type { Clock } from "../../core/clock.ts";
 import { isJsonObject, shown } from "../../core/json.ts";
 import { BackOff } from "./back-off.ts";
@@ -45,8 +46,11 @@ export type ReflectorOptions = {
 /** A watch that lived this long was no failure, even if not a byte came. */
 const LIVED_MS = 1_000;
 const SILENCE_MS = 90_000; // the server's bookmarks come every 60 s, give or take one
-const PAGE_COUNT = 500;
-const CHECK_MS = 60_000; // for each page
+/** What the loop stands still for while a page is parsed is a few milliseconds so. */
+const PAGE_COUNT = 100;
+const TURN_MS = 5;
+const CHECK_MS = 60_000; // for each so many objects:
+const CHECK_COUNT = 500;
 const CHECK_MS_MAX = 300_000;
 const GRACE_MS = 2_000;
 /** So many lists in a row that are older than what is known: the server was restored from a backup, and is right. */
@@ -65,7 +69,7 @@ export function blindMsMax(
 }
 
 const checkMsOf = (objectCount: number): number =>
-  Math.min(CHECK_MS_MAX, CHECK_MS * Math.max(1, Math.ceil(objectCount / PAGE_COUNT)));
+  Math.min(CHECK_MS_MAX, CHECK_MS * Math.max(1, Math.ceil(objectCount / CHECK_COUNT)));
 
 type Listed = { readonly objects: ReadonlyMap<string, KubeObject>; readonly version: string };
 
@@ -169,7 +173,7 @@ export class Reflector {
       throw new Error(`a list as of ${version} is older than ${this.#newest}, which was seen already`);
     this.#backwardsCount = 0;
     this.#backOff.reset();
-    this.#held.replaceAll(objects);
+    await this.#held.replaceAll(objects, this.#turns(signal));
     this.#newest = version;
     this.#resourceVersion = version;
     this.#synced = true;
@@ -182,6 +186,7 @@ export class Reflector {
     const path = pathOf(resource, { namespace });
     const limit = this.#pagesExpired ? undefined : pageCount;
     this.#pagesExpired = false;
+    const rest = this.#turns(signal);
     const objects = new Map<string, KubeObject>();
     let next: string | undefined;
     let version: unknown;
@@ -200,12 +205,26 @@ export class Reflector {
       for (const item of items) {
         const object = asKubeObject(item);
         objects.set(keyOf(object), object);
+        const turn = rest();
+        if (turn !== undefined) await turn;
       }
       version = metadata["resourceVersion"];
       next = typeof metadata["continue"] === "string" && metadata["continue"] !== "" ? metadata["continue"] : undefined;
     } while (next !== undefined);
     if (typeof version !== "string") throw new Error("a list came without a resource version");
     return { objects, version };
+  }
+
+  /** What to await within long work: nothing, or, where {@link TURN_MS} have passed since the last time, everybody else. */
+  #turns(signal: AbortSignal): () => Promise<void> | undefined {
+    const { clock } = this.#options;
+    let sinceMs = clock.monotonicMs();
+    return () => {
+      if (clock.monotonicMs() - sinceMs < TURN_MS) return undefined;
+      return soon(undefined, { signal }).then(() => {
+        sinceMs = clock.monotonicMs();
+      });
+    };
   }
 
   async #watch(resourceVersion: string, signal: AbortSignal): Promise<void> {

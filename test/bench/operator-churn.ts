@@ -18,6 +18,7 @@ import { MODELS_NAMESPACE, RANK_COUNT, type ScaleWorld, startScaleWorld } from "
 import { until } from "../until.ts";
 import { type BenchResult, atLeast, atMost, percentile, rounded } from "./figures.ts";
 import { type Window, latenessOf, within } from "./lateness.ts";
+import { atRest } from "./operator-at-rest.ts";
 import { type Probed, SAMPLE_MS, machineMs } from "./operator-probe.ts";
 
 const NODE_COUNT = 1_000;
@@ -28,7 +29,6 @@ const SCRAPE_PAUSE_MS = 100;
 const RATES = { "models edited": 5, "ranks died": 5, "nodes changed": 0.5 } as const;
 type Kind = keyof typeof RATES;
 const SEED = "churn";
-const QUIET_MS = 1_500;
 const PATIENCE_MS = 240_000;
 const PROBE = pathToFileURL(fileURLToPath(new URL("./operator-probe.ts", import.meta.url))).href;
 const say = (line: string) => console.error(line);
@@ -158,21 +158,6 @@ async function changeNode({ client }: ScaleWorld, name: string, index: number) {
   const labels = { "tessellate.example.org/touched": String(index) };
   const written = await client.patch(shardNodeResource, { name }, { metadata: { labels }, spec: { memory } });
   return { key: `node/${name}`, version: versionOf(written) };
-}
-
-/** Resolves when the operator has used next to nothing for a while. */
-async function atRest(operator: OperatorProcess): Promise<void> {
-  let before = operator.cpuSeconds();
-  await until(
-    "the operator comes to rest",
-    async () => {
-      await sleep(QUIET_MS);
-      const used = operator.cpuSeconds() - before;
-      before += used;
-      return used < (0.1 * QUIET_MS) / 1_000 && /^tessellate_work_queue_depth 0$/m.test(await operator.scrape());
-    },
-    { timeoutMs: PATIENCE_MS },
-  );
 }
 
 /** From when a write was begun: until the copy had it, and until the work on its key began. */

@@ -4,14 +4,14 @@ import { crashOnce, liveThrough } from "../cluster/crashes.ts";
 import { startModelWorld } from "../cluster/model-world.ts";
 import { type BenchResult, atMost } from "./figures.ts";
 
-/** `name`: one flow alone. `every`: only each so manieth write. */
+/** `names`: of flows, with commas between. `every`: only each so manieth write. */
 export async function crashed(
-  name?: string,
+  names?: string,
   every = 1,
 ): Promise<Pick<BenchResult, "requirements" | "table" | "notes">> {
-  const flows = FLOWS.filter((flow) => name === undefined || flow.name === name);
+  const flows = FLOWS.filter((flow) => names === undefined || names.split(",").includes(flow.name));
   if (flows.length === 0)
-    throw new Error(`--crashes ${name}: the flows are ${FLOWS.map((flow) => flow.name).join(", ")}`);
+    throw new Error(`--crashes ${names}: the flows are ${FLOWS.map((flow) => flow.name).join(", ")}`);
   const world = await startModelWorld();
   const requirements = [];
   const table: string[][] = [];

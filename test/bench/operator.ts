@@ -1,15 +1,6 @@
 /**
- * `npm run bench -- operator`: the operator's foundations against a real API server on this machine, ten minutes of it.
- * One part alone, for longer, and saved under a name of its own:
- *   --soak MINUTES     the reflector, with a fault every 5 s
- *   --crashes [FLOW]   what becomes of a model when the operator crashes after any of its writes; half an hour, or one
- *                      flow of life, sleep, roll and drain; --every 10: after each tenth write
- *   --churn            a thousand models while models, ranks and nodes change: how soon each is looked at, how late the loop is
- *   --relist           ten thousand pods listed anew
- *   --agents           a thousand node agents, looked at and fallen silent
- *   --plan-lag         how late the loop is while a plan is made; needs no API server
- *   --scale [MODELS]   models beside a bare loop that creates the same pods; all sizes without a number, and with
- *                      --save their growth is drawn as docs/operator-growth.svg
+ * `npm run bench -- operator`: the operator's foundations against a real API server on this machine, five minutes of it;
+ * and it says which other parts there are. One part alone is saved under a name of its own: `--save` with the option.
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -24,6 +15,7 @@ import { churned } from "./operator-churn.ts";
 import { crashed } from "./operator-crash.ts";
 import { operatorGrowthPicture } from "./operator-growth.ts";
 import { plannedBeside } from "./operator-plan-lag.ts";
+import { rested } from "./operator-rest.ts";
 import { relisted } from "./operator-relist.ts";
 import { SIZES, scaled } from "./operator-scale.ts";
 import { DOCS } from "./tables.ts";
@@ -34,25 +26,90 @@ const FAULT_EVERY_MS = 5_000;
 const SEED = 11;
 const say = (line: string) => console.error(line);
 
+type Alone = {
+  readonly option: string;
+  readonly what: string;
+  readonly run: (words: Words) => Promise<readonly Found[]>;
+};
+/** What stands after options: `--churn 300` has `count("--churn")` 300. */
+type Words = {
+  readonly word: (option: string) => string | undefined;
+  readonly count: (option: string) => number | undefined;
+  readonly isToSave: boolean;
+};
+
+const ALONE: readonly Alone[] = [
+  {
+    option: "--soak",
+    what: "MINUTES: the reflector, with a fault every 5 s",
+    run: ({ count }) => inTurn([soaked], count("--soak") ?? 60),
+  },
+  { option: "--leader-changes", what: "a thousand of them, and how soon another leads", run: () => inTurn([led], 1) },
+  { option: "--relist", what: "ten thousand pods listed anew", run: () => inTurn([relisted], 1) },
+  {
+    option: "--churn",
+    what: "[MODELS]: models, ranks and nodes change; how soon each is looked at, how late the loop is",
+    run: async ({ count }) => [await churned(count("--churn"))],
+  },
+  {
+    option: "--rest",
+    what: "[MINUTES]: three hundred models that nobody touches; processor time by the minute, and writes",
+    run: async ({ count }) => [await rested(count("--rest"))],
+  },
+  {
+    option: "--crashes",
+    what: "[FLOW,…]: a crash after each write of life, sleep, roll and drain, half an hour; --every 10: each tenth",
+    run: async ({ word, count }) => [await crashed(word("--crashes"), count("--every"))],
+  },
+  {
+    option: "--scale",
+    what: "[MODELS]: models beside a bare loop that creates the same pods; all sizes, and with --save a picture",
+    run: async ({ count, isToSave }) => [await sized(count("--scale"), isToSave)],
+  },
+  {
+    option: "--agents",
+    what: "a thousand node agents, looked at and fallen silent",
+    run: async () => [await askedAgents()],
+  },
+  {
+    option: "--plan-lag",
+    what: "how late the loop is while a plan is made; needs no API server",
+    run: async () => [await plannedBeside()],
+  },
+];
+
 export async function run(args: readonly string[]): Promise<BenchResult> {
-  const at = args.indexOf("--soak");
-  const minutes = at < 0 ? 1 : Number(args[at + 1]);
-  if (!(minutes > 0)) throw new Error("--soak wants minutes, such as 60");
   const result = resultOf(machineFacts());
-  if (args.includes("--crashes"))
-    return result("operator-crashes", [await crashed(wordAfter("--crashes", args), countAfter("--every", args))]);
-  if (args.includes("--agents")) return result("operator-agents", [await askedAgents()]);
-  if (args.includes("--plan-lag")) return result("operator-plan-lag", [await plannedBeside()]);
-  if (args.includes("--churn")) return result("operator-churn", [await churned(countAfter("--churn", args))]);
-  if (args.includes("--scale")) {
-    const found = await scaled(sizesIn(args));
-    const isWhole = found.figures.length === SIZES.length;
-    if (args.includes("--save") && isWhole) await writeFile(GROWTH, operatorGrowthPicture(found.figures));
-    return result("operator-scale", [found]);
-  }
-  if (at >= 0) return result("operator-soak", await inTurn([soaked], minutes));
-  if (args.includes("--relist")) return result("operator-relist", await inTurn([relisted], minutes));
-  return result("operator", await inTurn([soaked, led, relisted], minutes));
+  const asked = ALONE.find(({ option }) => args.includes(option));
+  if (asked !== undefined) return result(`operator-${asked.option.slice(2)}`, await asked.run(wordsOf(args)));
+  const [unknown] = args.filter((arg) => arg !== "--save");
+  const parts = ALONE.map(({ option, what }) => `  ${option} ${what}`).join("\n");
+  if (unknown !== undefined) throw new Error(`${unknown} is none of\n${parts}`);
+  say(
+    `A minute of faults, a thousand leader changes, a list of ten thousand pods. Each alone, and what else there is:\n${parts}`,
+  );
+  return result("operator", await inTurn([soaked, led, relisted], 1));
+}
+
+function wordsOf(args: readonly string[]): Words {
+  const word = (option: string) => {
+    const at = args.indexOf(option);
+    const after = at < 0 ? undefined : args[at + 1];
+    return after === undefined || after.startsWith("--") ? undefined : after;
+  };
+  const count = (option: string) => {
+    const number = Number(word(option));
+    return number > 0 ? number : undefined;
+  };
+  return { word, count, isToSave: args.includes("--save") };
+}
+
+/** Growth over all sizes is drawn as docs/operator-growth.svg. */
+async function sized(modelCount: number | undefined, isToSave: boolean): Promise<Found> {
+  const found = await scaled(modelCount === undefined ? SIZES : [modelCount]);
+  const isWhole = found.figures.length === SIZES.length;
+  if (isToSave && isWhole) await writeFile(GROWTH, operatorGrowthPicture(found.figures));
+  return found;
 }
 
 type Part = (cluster: ControlPlane, minutes: number) => Promise<Found>;
@@ -68,23 +125,6 @@ async function inTurn(parts: readonly Part[], minutes: number): Promise<readonly
   } finally {
     await cluster.stop();
   }
-}
-
-/** `--scale` alone: all sizes; `--scale 300`: that many models. */
-function sizesIn(args: readonly string[]): readonly number[] {
-  const size = countAfter("--scale", args);
-  return size === undefined ? SIZES : [size];
-}
-
-function wordAfter(option: string, args: readonly string[]): string | undefined {
-  const at = args.indexOf(option);
-  const word = at < 0 ? undefined : args[at + 1];
-  return word === undefined || word.startsWith("--") ? undefined : word;
-}
-
-function countAfter(option: string, args: readonly string[]): number | undefined {
-  const count = Number(wordAfter(option, args));
-  return count > 0 ? count : undefined;
 }
 
 const resultOf =
