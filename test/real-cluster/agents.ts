@@ -20,7 +20,7 @@ export const MACHINES: readonly Machine[] = [
   { provider: "studio", shardNode: "studio-x1", node: "studio-x1" },
   { provider: "studio", shardNode: "studio-x2", node: "studio-x1" },
 ];
-const PROVIDERS = [...new Set(MACHINES.map(({ provider }) => provider))];
+export const PROVIDERS = [...new Set(MACHINES.map(({ provider }) => provider))];
 const OWNER_LABEL = "owner";
 
 /** Machines that others use are measured here, or they never would be. */
