@@ -244,6 +244,7 @@ export class Controller {
       isQuiet: (model, chain) => house.isQuiet(model, chain),
       demandOf: (key) => house.demandOf(key),
       onRepaired: ({ cause, seconds }) => this.metrics.repairSeconds.observe({ cause }, seconds),
+      onRolled: (end) => this.metrics.rolled(end),
     });
     this.#house = house;
     stores.offers.installation = installationOf(authority.certificatePem);

@@ -18,4 +18,30 @@ describe("the operator's metrics", () => {
     const wanted = [...text.matchAll(/model="(\w+)",namespace="models",state="wanted"\} (\d)/g)];
     expect(wanted.map(([, name, count]) => `${name} ${count}`)).to.deep.equal(["reader 0", "writer 2", "off 0"]);
   });
+
+  it("say of a rollout when it last came further, and count how rollouts end", async () => {
+    const rollout = { phase: "RollingOut", since: "1970-01-01T00:01:40Z" };
+    const metadata = { name: "reader", namespace: "models" };
+    const models = [
+      { metadata, spec: {}, status: { rollout } },
+      { metadata: { name: "writer" }, spec: {}, status: {} },
+    ];
+    const plan = { metadata, spec: { rollout: { progressed: "1970-01-01T00:03:20Z" } } };
+    const stores = { models: { all: () => models }, plans: { get: () => plan } } as unknown as Stores;
+    const metrics = new Metrics({ stores, queueDepth: () => 0, leads: () => true, heldNodes: () => 0 });
+    const linesOf = async (name: string) =>
+      (await metrics.registry.getSingleMetricAsString(name)).split("\n").filter((line) => !line.startsWith("#"));
+    expect(await linesOf("tessellate_rollout_progress_timestamp_seconds")).to.deep.equal([
+      'tessellate_rollout_progress_timestamp_seconds{model="reader",namespace="models",phase="RollingOut"} 200',
+    ]);
+    metrics.rolled({ result: "Done", seconds: 30 });
+    metrics.rolled({ result: "TakenBack", seconds: 12, reason: "Slower" });
+    expect(await linesOf("tessellate_rollout_rollbacks_total")).to.deep.equal([
+      'tessellate_rollout_rollbacks_total{reason="Slower"} 1',
+    ]);
+    expect(await linesOf("tessellate_rollout_seconds")).to.include.members([
+      'tessellate_rollout_seconds_sum{result="Done"} 30',
+      'tessellate_rollout_seconds_count{result="TakenBack"} 1',
+    ]);
+  });
 });

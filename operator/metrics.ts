@@ -1,8 +1,10 @@
 /** What the operator counts. Chains are read from the copies at each scrape, so that no series outlives its model. */
-import { Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
-import { asModel } from "./apply/observe.ts";
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+import { asModel, asPlan } from "./apply/observe.ts";
+import type { RolloutEnd } from "./apply/rollout-ends.ts";
 import type { Stores } from "./apply/stores.ts";
 
+const LONG_SECONDS = [1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560];
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
 export class Metrics {
@@ -27,7 +29,22 @@ export class Metrics {
     name: "tessellate_operator_repair_seconds",
     help: "From the loss of a rank until every chain of its model served again, by what was lost.",
     labelNames: ["cause"],
-    buckets: [1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560],
+    buckets: LONG_SECONDS,
+    registers: [this.registry],
+  });
+
+  readonly #rolloutSeconds = new Histogram({
+    name: "tessellate_rollout_seconds",
+    help: "How long rollouts took that are over, by how they ended (Done, TakenBack).",
+    labelNames: ["result"],
+    buckets: [...LONG_SECONDS, 5120, 10240, 20480],
+    registers: [this.registry],
+  });
+
+  readonly #rollbacks = new Counter({
+    name: "tessellate_rollout_rollbacks_total",
+    help: "Revisions that were taken back, by why.",
+    labelNames: ["reason"],
     registers: [this.registry],
   });
 
@@ -86,6 +103,29 @@ export class Metrics {
         }
       },
     );
+    this.#gauge(
+      "tessellate_rollout_progress_timestamp_seconds",
+      "When the rollout of a model last came further, since 1970, by model and phase; none where all is as asked for.",
+      ["model", "namespace", "phase"],
+      (gauge) => {
+        gauge.reset();
+        for (const { metadata, status } of stores.models.all().map(asModel)) {
+          if (status?.rollout === undefined) continue;
+          const { phase, since } = status.rollout;
+          const { name: model, namespace = "" } = metadata;
+          const plan = stores.plans.get(`${namespace}/${model}`);
+          const progressed = plan && asPlan(plan).spec.rollout?.progressed;
+          const atMs = Math.max(Date.parse(since), progressed === undefined ? 0 : Date.parse(progressed));
+          gauge.set({ model, namespace, phase }, atMs / 1000);
+        }
+      },
+    );
+  }
+
+  /** A rollout is over. */
+  rolled(end: RolloutEnd): void {
+    this.#rolloutSeconds.observe({ result: end.result }, end.seconds);
+    if (end.result === "TakenBack") this.#rollbacks.inc({ reason: end.reason });
   }
 
   #gauge(name: string, help: string, labelNames: string[], collect: (gauge: Gauge) => void): void {

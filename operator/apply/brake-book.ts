@@ -9,7 +9,7 @@ import type { KubeObject } from "../kube/objects.ts";
 import { type BrakeRule, BRAKE_RULE, type GivenUp, brake, brakeWords } from "../plan/brake.ts";
 import { bytesOn } from "../plan/footprint.ts";
 import { nodeFactsOf } from "../plan/model-spec.ts";
-import type { Assignment, ModelSpec, NodeFacts, Placement, World } from "../plan/types.ts";
+import type { Assignment, ModelSpec, NodeFacts, Plan, World } from "../plan/types.ts";
 import { isProposal, modelKey } from "./labels.ts";
 import { asNode, asPlan, asProvider } from "./observe.ts";
 import { rankStateOf } from "./rank-state.ts";
@@ -45,7 +45,7 @@ export class BrakeBook {
     const { model, previous } = world;
     this.forget(modelKey(model));
     const known = new Set(world.nodes.map(({ name }) => name));
-    const gone = [...new Set(previous?.assignments.map(({ node }) => node))].filter((node) => !known.has(node));
+    const gone = nodesHeld(world).filter((node) => !known.has(node));
     if (previous === undefined || previous.asleep !== undefined || gone.length === 0) return world;
     const nodeCount = this.#nodeCount();
     const nowMs = this.#clock.wallMs();
@@ -57,7 +57,7 @@ export class BrakeBook {
     const held = new Set(verdict.held);
     return {
       ...world,
-      nodes: [...world.nodes, ...verdict.held.map((node) => this.#factsOf(node, model, previous.assignments))],
+      nodes: [...world.nodes, ...verdict.held.map((node) => this.#factsOf(node, model, standingIn(world)))],
       ranks: world.ranks.map((rank) => {
         if (!held.has(rank.assignment.node)) return rank;
         const pod = pods.find(({ metadata }) => metadata.name === rank.name);
@@ -68,14 +68,22 @@ export class BrakeBook {
   }
 
   /** What the next plan of this model has to say of nodes that were given up for it; what is long ago goes. */
-  written(world: World, placement: Placement, before: ShardPlan | undefined): { readonly givenUp?: Written } {
+  written(
+    world: World,
+    { placement, rolled }: Pick<Plan, "placement" | "rolled">,
+    before: ShardPlan | undefined,
+  ): { readonly givenUp?: Written } {
     const nowMs = this.#clock.wallMs();
     const old = before?.spec.givenUp ?? [];
     const known = new Set(world.nodes.map(({ name }) => name));
-    const used = new Set(placement.assignments.map(({ node }) => node));
-    const left = new Set(world.previous?.assignments.map(({ node }) => node));
+    const next = [
+      ...(placement?.assignments ?? []),
+      ...(rolled?.outgoing ?? []).flatMap(({ plan }) => plan.assignments),
+    ];
+    const used = new Set(next.map(({ node }) => node));
+    const left = nodesHeld(world);
     const named = new Set(old.filter(({ at }) => this.#isRecent(Date.parse(at), nowMs)).map(({ node }) => node));
-    const fresh = [...left]
+    const fresh = left
       .filter((node) => !known.has(node) && !used.has(node) && !named.has(node) && this.#released.has(node))
       .map((node) => ({ node, at: new Date(this.#released.get(node) ?? nowMs).toISOString() }));
     if (fresh.length === 0) return old.length === 0 ? {} : { givenUp: old }; // a plan that stays is not written anew
@@ -127,3 +135,11 @@ export class BrakeBook {
     };
   }
 }
+
+/** Ranks of the plan in force, and of chains that another revision takes the place of. */
+const standingIn = ({ previous, rolls }: World): readonly Assignment[] => [
+  ...(previous?.assignments ?? []),
+  ...(rolls?.outgoing ?? []).flatMap(({ plan }) => plan.assignments),
+];
+
+const nodesHeld = (world: World): readonly string[] => [...new Set(standingIn(world).map(({ node }) => node))];

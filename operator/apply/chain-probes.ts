@@ -33,15 +33,20 @@ export class ChainProbes {
     this.#onProbed = onProbed;
   }
 
-  /** Those that speak of the processes that there are. `status`: what an operator before this one said. */
+  /**
+   * Those that speak of the processes that there are. `status`: what an operator before this one said. `rollout`: what the
+   * plan says of it, while one is under way.
+   */
   of(
     model: ModelSpec,
     standing: readonly StandingPlan[],
     status: ShardedModelStatus | undefined,
     pods: readonly KubeObject[],
+    rollout: { readonly unproven?: readonly number[] } | undefined,
   ): readonly Probe[] {
     const key = modelKey(model);
-    const known = this.#known.get(key) ?? inheritedProbes(model, standing[0], status, pods);
+    const known =
+      this.#known.get(key) ?? inheritedProbes(model, standing, status, pods, rollout && (rollout.unproven ?? []));
     this.#known.set(key, known);
     return known.filter(
       ({ chain, instance }) =>

@@ -10,23 +10,26 @@ export type KnownProbe = Probe & { readonly instance: string };
 
 /**
  * What this operator takes over from the one before: where all chains served, they do, whoever leads. Which of several
- * did is not written down, so where only some served nothing is taken over.
+ * did is not written down, so where only some served nothing is taken over; but while a revision is rolled out, the plan
+ * says of which chains nothing has been seen yet (`unproven`).
  */
 export function inheritedProbes(
   model: ModelSpec,
-  previous: StandingPlan | undefined,
+  [previous, ...outgoing]: readonly StandingPlan[],
   status: ShardedModelStatus | undefined,
   pods: readonly KubeObject[],
+  unproven: readonly number[] | undefined,
 ): readonly KnownProbe[] {
   if (previous === undefined) return [];
-  const chains = routesOf(previous).map(({ chain }) => chain);
   const ready = status?.conditions?.some((condition) => condition.type === "Ready" && condition.status === "True");
-  if (ready !== true || (status?.readyReplicas ?? 0) < chains.length) return [];
-  return chains.map((chain) => ({
-    chain,
-    passed: true,
-    detail: "",
-    hearsay: true,
-    instance: chainInstance(model, previous, pods, chain),
-  }));
+  if (ready !== true) return [];
+  if (unproven === undefined && (status?.readyReplicas ?? 0) < routesOf(previous).length) return [];
+  return [previous, ...outgoing].flatMap((plan) =>
+    routesOf(plan)
+      .filter(({ chain }) => unproven?.includes(chain) !== true)
+      .map(({ chain }) => {
+        const instance = chainInstance(model, plan, pods, chain);
+        return { chain, passed: true, detail: "", hearsay: true, instance };
+      }),
+  );
 }

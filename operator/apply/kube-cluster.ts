@@ -29,6 +29,7 @@ import { METRICS_PORT, ownerOf } from "./rank-objects.ts";
 import { rankStateOf } from "./rank-state.ts";
 import { RepairBook, type Repaired } from "./repairs.ts";
 import { Reports } from "./reports.ts";
+import { type RolloutEnd, rolloutEnd } from "./rollout-ends.ts";
 import { outgoingIn, withRollout } from "./rollout-record.ts";
 import { assignmentsIn, shardPlanSpec, standingPlanIn } from "./shard-plan.ts";
 import { pictureOfAll, plannedAs, rollsOf, toldOf } from "./sides.ts";
@@ -63,6 +64,7 @@ export type KubeClusterOptions = {
   readonly demandOf?: DemandOf;
   readonly brake: BrakeBook;
   readonly onRepaired?: (repaired: Repaired) => void;
+  readonly onRolled?: (end: RolloutEnd) => void;
 };
 
 type CreateRank = Extract<Action, { readonly do: "create-rank" }>;
@@ -134,7 +136,7 @@ export class KubeCluster implements Cluster {
       nodes: this.#nodes.for(stores, wanted, nowMs),
       ranks: await this.#inTheirOwnWords(rankStatesOf(stores, pods)),
       previous,
-      probes: this.#probes.of(draft, standing, object.status, pods),
+      probes: this.#probes.of(draft, standing, object.status, pods, shardPlan?.spec.rollout),
       ...proposals,
       ...this.#sleepers.demandOn(draft, previous),
     };
@@ -157,7 +159,7 @@ export class KubeCluster implements Cluster {
     const { rolled } = plan;
     const { model: told, facts: read } = plannedAs(model, facts, rolled);
     const before = this.#planOf(modelKey(model));
-    const givenUp = this.#options.brake.written(world, placement, before && asPlan(before));
+    const givenUp = this.#options.brake.written(world, plan, before && asPlan(before));
     const plain = { ...shardPlanSpec(told, read, revision, placement), ...givenUp };
     const nowMs = this.#options.clock.wallMs();
     const spec = rolled === undefined ? plain : withRollout(plain, model, rolled, before && asPlan(before).spec, nowMs);
@@ -207,7 +209,7 @@ export class KubeCluster implements Cluster {
   }
 
   async report(observed: Observed, plan: Plan): Promise<void> {
-    const { clock, events, onRepaired } = this.#options;
+    const { clock, events, onRepaired, onRolled } = this.#options;
     const { world, object } = observed;
     const key = modelKey(world.model);
     const made = this.#ranks.takeWords(key).join("; ");
@@ -216,7 +218,12 @@ export class KubeCluster implements Cluster {
     const stored = this.#planOf(key);
     await this.#reports.reportModel(observed, plan, (before) => {
       const { repairs, over } = this.#repairs.look(world, plan, before, stored && asPlan(stored), clock.wallMs());
-      return { fields: repairs, onTold: () => over !== undefined && onRepaired?.(over) };
+      const end = rolloutEnd(before?.rollout, plan, clock.wallMs());
+      const onTold = () => {
+        if (over !== undefined) onRepaired?.(over);
+        if (end !== undefined) onRolled?.(end);
+      };
+      return { fields: repairs, onTold };
     });
     const kept = await this.#reports.reportPlan(world, plan, stored);
     if (kept !== undefined) this.#keptPlans.set(key, kept);

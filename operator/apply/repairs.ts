@@ -23,14 +23,18 @@ export type Before = {
   readonly takenAway: ReadonlySet<string>;
 };
 
-/** The first rank on a route of the plan in force that was ready when last reported and is lost now. */
-export function lossIn({ model, nodes, ranks, previous }: World, { reported, takenAway }: Before): Loss | undefined {
+/** The first rank on a route of the plan in force, or of a chain on its way out, that was ready when last reported and is lost now. */
+export function lossIn(
+  { model, nodes, ranks, previous, rolls }: World,
+  { reported, takenAway }: Before,
+): Loss | undefined {
   const wasReady = new Set((reported?.status?.rankStates ?? []).flatMap(({ name, ready }) => (ready ? [name] : [])));
   if (previous === undefined || wasReady.size === 0) return undefined;
   const byName = new Map(ranks.map((rank) => [rank.name, rank]));
   const known = new Set(nodes.map(({ name }) => name));
   const spares = new Set(sparesIn(previous));
-  for (const assignment of previous.assignments) {
+  const outgoing = (rolls?.outgoing ?? []).flatMap(({ plan }) => plan.assignments);
+  for (const assignment of [...previous.assignments, ...outgoing]) {
     const rank = rankName(model, assignment);
     if (spares.has(assignment) || !wasReady.has(rank) || takenAway.has(rank)) continue;
     const cause = causeOf(assignment, byName.get(rank), known);
@@ -57,8 +61,9 @@ function causeOf({ node }: Assignment, rank: RankState | undefined, known: Reado
 export function repairsAfter(
   before: Repairs | undefined,
   loss: Loss | undefined,
-  plan: Pick<Plan, "placement" | "readyChainCount">,
+  plan: Pick<Plan, "placement" | "readyChainCount" | "rolled">,
   nowMs: number,
+  replicaCount = Number.POSITIVE_INFINITY,
 ): { readonly repairs?: Repairs; readonly over?: Repaired } {
   const last = before?.last;
   const isUnderWay = last !== undefined && last.secondsToServe === undefined;
@@ -67,11 +72,18 @@ export function repairsAfter(
       repairs: { count: (before?.count ?? 0) + 1, last: { ...loss, startedAt: new Date(nowMs).toISOString() } },
     };
   if (before === undefined) return {};
-  const serves = plan.placement !== undefined && plan.readyChainCount >= routesOf(plan.placement).length;
+  const serves = plan.placement !== undefined && plan.readyChainCount >= Math.min(chainCountOf(plan), replicaCount);
   if (!isUnderWay || loss !== undefined || !serves) return { repairs: before };
   const seconds = Math.max(0, nowMs - Date.parse(last.startedAt)) / 1000;
   const secondsToServe = Math.round(10 * seconds) / 10;
   return { repairs: { ...before, last: { ...last, secondsToServe } }, over: { cause: last.cause, seconds } };
+}
+
+/** Chains that are to serve: of a rollout those that are proven, and those before that do not drain. */
+function chainCountOf({ placement, rolled }: Pick<Plan, "placement" | "rolled">): number {
+  const plans = [placement ?? { assignments: [] }, ...(rolled?.outgoing ?? []).map(({ plan }) => plan)];
+  const idle = new Set([...(rolled?.unproven ?? []), ...(rolled?.draining ?? [])]);
+  return plans.flatMap(routesOf).filter(({ chain }) => !idle.has(chain)).length;
 }
 
 /** What the operator took away itself, which is no loss; and what is told of each model. */
@@ -102,9 +114,9 @@ export class RepairBook {
     reported: Before["reported"],
     nowMs: number,
   ): ReturnType<typeof repairsIn> {
-    const { namespace, name } = world.model;
+    const { namespace, name, replicas } = world.model;
     const takenAway = this.#takenAway.get(`${namespace}/${name}`) ?? new Set();
-    return repairsIn(repairsAfter(before?.repairs, lossIn(world, { reported, takenAway }), plan, nowMs));
+    return repairsIn(repairsAfter(before?.repairs, lossIn(world, { reported, takenAway }), plan, nowMs, replicas));
   }
 }
 

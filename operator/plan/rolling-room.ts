@@ -5,11 +5,12 @@
 import { present } from "../../core/assert.ts";
 import { type Effort, type NotWanted, decide } from "./decide.ts";
 import { approvalOf } from "./digests.ts";
+import { priceOf } from "./estimate.ts";
 import { bytesOn } from "./footprint.ts";
 import { rankName } from "./names.ts";
 import { formKey, imageTagOf, modelOf, standingPlanOf } from "./revision.ts";
 import { type Standing, keysOf, routesOf, segmentKey } from "./routes.ts";
-import { isSound } from "./soundness.ts";
+import { isSound, priceCeiling } from "./soundness.ts";
 import { touchedBy } from "./touched.ts";
 import { proposalWords } from "./words/approval.ts";
 import type { Assignment, Known, ModelSpec, NodeFacts, Placement, Plan, Refused, Rolls, Route, Side } from "./types.ts";
@@ -52,7 +53,7 @@ export function oneMore(walk: Walk, without: readonly number[]): Placement | Not
   const known = routesOf(plan);
   let refusal: NotWanted = { code: "NotEnoughRoom", detail: "no room beside the chains that there are" };
   for (const model of modelsToGrow(walk)) {
-    const sub = alone(walk, model, known.length + 1, without);
+    const sub = together(walk, alone(walk, model, known.length + 1, without), without);
     const wanted = decide(sub, known.length === 0 ? undefined : plan, effort);
     if ("code" in wanted) refusal = wanted;
     else if (
@@ -109,20 +110,55 @@ export function alone(walk: Walk, model: ModelSpec, replicas: number, without: r
 }
 
 /** Ranks that take memory beside the next revision's: of old chains, and what is yet to end. */
-function heldBeside({ world, outgoing, target }: Walk, without: readonly number[]): readonly Assignment[] {
-  const { model } = world;
-  const known = new Set(
-    [target, ...outgoing].flatMap(({ plan }) => plan.assignments.map((each) => rankName(model, each))),
-  );
-  const strays = world.ranks.filter(({ name, phase }) => !known.has(name) && phase !== "Lost");
-  const old = outgoing.flatMap(
+const heldBeside = (walk: Walk, without: readonly number[]): readonly Assignment[] => [
+  ...oldBeside(walk, without),
+  ...straysBeside(walk),
+];
+
+const oldBeside = ({ outgoing }: Walk, without: readonly number[]): readonly Assignment[] =>
+  outgoing.flatMap(
     (side) =>
       onRoutes(
         routesOf(side.plan).filter(({ chain }) => !without.includes(chain)),
         side,
       ).assignments,
   );
-  return [...old, ...strays.map(({ assignment }) => assignment)];
+
+/** Ranks that no chain has any more, until they have ended. */
+export function straysBeside({ world, outgoing, target }: Walk): readonly Assignment[] {
+  const { model } = world;
+  const known = new Set(
+    [target, ...outgoing].flatMap(({ plan }) => plan.assignments.map((each) => rankName(model, each))),
+  );
+  const strays = world.ranks.filter(({ name, phase }) => !known.has(name) && phase !== "Lost");
+  return strays.map(({ assignment }) => assignment);
+}
+
+/** Paid for are the nodes of both revisions, each once: what more may be spent is what old chains leave of the ceiling. */
+function together(walk: Walk, world: Known, without: readonly number[]): Known {
+  return { ...world, ...billedTogether(world.model, world.nodes, oldBeside(walk, without)) };
+}
+
+/** A price ceiling less what nodes cost that others hold, which come for nothing then. Without a ceiling, all as it is. */
+export function billedTogether(
+  model: ModelSpec,
+  nodes: readonly NodeFacts[],
+  others: readonly Assignment[],
+): { readonly model: ModelSpec; readonly nodes: readonly NodeFacts[] } {
+  const ceiling = priceCeiling(model);
+  if (ceiling === undefined) return { model, nodes };
+  const spent = priceOf({ nodes: new Map(nodes.map((node) => [node.name, node])) }, others);
+  const pricePerHourMax = ceiling > spent ? ceiling - spent : 0n;
+  const { objective } = model;
+  const held = new Set(others.map(({ node }) => node));
+  return {
+    model: {
+      ...model,
+      ...(objective?.kind === "Latency" ? { objective: { kind: "Latency" } } : {}),
+      placement: { ...model.placement, pricePerHourMax },
+    },
+    nodes: nodes.map((node) => (held.has(node.name) ? { ...node, pricePerHour: 0n } : node)),
+  };
 }
 
 /** The ranks on these routes, and no spares. */
@@ -146,7 +182,7 @@ export function consented(walk: Walk, placement: Placement): Placement | Awaited
     proposed !== undefined &&
     proposed.revision === revision &&
     routesOf(proposed).length === count &&
-    isSound(alone(walk, model, count, []), proposed);
+    isSound(together(walk, alone(walk, model, count, []), []), proposed);
   const approval = approvalOf(stays ? proposed : standingPlanOf(revision, placement, model));
   const shown = stays ? { ...placement, ...proposed, routes: routesOf(proposed) } : placement;
   if (world.approved === approval) return shown;

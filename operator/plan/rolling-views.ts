@@ -57,8 +57,8 @@ export function viewsOf(walk: Walk): Views {
     return { chain: route.chain, isReady, isProven: false, ...troubleOf(world.model, held, ranks) };
   });
   const unmeasured = next.some(({ isReady, isProven }) => isReady && !isProven) ? paces.unmeasured : [];
-  const slow = next.flatMap(({ chain, isReady, isProven, isHopeless }) =>
-    isReady && !isProven && isHopeless === undefined && hasPassed(world, chain) ? [chain] : [],
+  const slow = next.flatMap(({ chain, isReady, isProven, hopeless }) =>
+    isReady && !isProven && hopeless === undefined && hasPassed(world, chain) ? [chain] : [],
   );
   return { next, old, toMeasure: [...unmeasured.slice(0, 1), ...(unmeasured.length > 0 ? [] : slow)] };
 }
@@ -73,14 +73,14 @@ function troubleOf(
   model: ModelSpec,
   held: readonly Assignment[],
   ranks: ReadonlyMap<string, RankState>,
-): Pick<NextChain, "trouble" | "isHopeless"> {
+): Pick<NextChain, "trouble" | "hopeless"> {
   const states = held.map((each) => ({ name: rankName(model, each), rank: ranks.get(rankName(model, each)) }));
   const waiting = states.filter(({ rank }) => rank?.phase !== "Ready");
   const ended = waiting.find(({ rank }) => (rank?.endedCount ?? 0) >= ENDS_MAX);
   const worst = ended ?? waiting.find(({ rank }) => rank?.detail) ?? waiting[0];
   return {
     trouble: `${worst?.name ?? "a rank"}: ${worst?.rank?.detail || "not started"}`,
-    ...(ended === undefined ? {} : { isHopeless: true }),
+    ...(ended === undefined ? {} : { hopeless: "RankEnds" }),
   };
 }
 
@@ -131,5 +131,5 @@ function provenOf({ world, rolls }: Walk, route: Route, reference: Reference | u
     `spec.update.maxSlowdown is ${limit}%`;
   return (probe.measuredCount ?? 1) < MEASURED_MAX
     ? { ...not, trouble: words }
-    : { ...not, trouble: words, isHopeless: true };
+    : { ...not, trouble: words, hopeless: "Slower" };
 }

@@ -45,11 +45,24 @@ class House {
     this.model = model;
   }
 
+  addNodes(count: number): void {
+    const [like] = this.nodes;
+    const names = Array.from({ length: count }, (_, index) => `more-${index}`);
+    this.nodes = [...this.nodes, ...names.map((name) => aNode(name, { freeBytes: like?.freeBytes ?? 0 }))];
+  }
+
+  /** The machine is gone, and what ran there. */
+  lose(gone: string): void {
+    this.nodes = this.nodes.filter(({ name }) => name !== gone);
+    this.ranks = this.ranks.map((rank) => (rank.assignment.node === gone ? { ...rank, phase: "Lost" } : rank));
+  }
+
   /** Another leads: what was only in memory is gone. */
   forget(): void {
     const served = (this.last?.readyChainCount ?? 0) >= this.model.replicas;
-    const chains = routesOf(this.#plan ?? { assignments: [] }).map(({ chain }) => chain);
-    this.#probes = (served ? chains : [])
+    const plans = [this.#plan ?? { assignments: [] }, ...this.#rolls.outgoing.map((side) => side.plan)];
+    const chains = plans.flatMap(routesOf).map(({ chain }) => chain);
+    this.#probes = (served || this.#isRolling ? chains : [])
       .filter((chain) => !this.#rolls.unproven.includes(chain))
       .map((chain) => ({ chain, passed: true, detail: "", hearsay: true }));
   }
@@ -158,6 +171,19 @@ class House {
   }
 }
 
+/** Found once: who led next knew nothing of the chain that had served all along. */
+const LEADER_CHANGES_WITH_A_REVERT = {
+  nodeCount: 4,
+  replicas: 2,
+  freeBytes: roomForLayers(14),
+  maxSurge: 0,
+  maxUnavailable: 1,
+  steps: [
+    { at: 3, wish: "bad" as const, leader: false },
+    { at: 4, wish: "f32" as const, leader: true },
+  ],
+};
+
 const aHouse = (nodeCount: number, set: Partial<ModelSpec> = {}, freeBytes = roomForLayers(14)): House => {
   const nodes = Array.from({ length: nodeCount }, (_, index) => aNode(`n${index}`, { freeBytes }));
   const house = new House(nodes, aModel({ objective: { kind: "Latency" }, ...set }));
@@ -245,6 +271,53 @@ describe("a rollout", () => {
     expect([house.said("UpToDate"), house.revisions.length]).to.deep.equal(["True AsAsked", 1]);
   });
 
+  it("moves the shard of an old chain whose node is lost, and no other, while nothing of the next revision serves", () => {
+    const house = aHouse(4, { replicas: 2 }, roomForLayers(8));
+    const before = new Map(house.ranks.map(({ name, assignment }) => [name, assignment.node]));
+    expect(before.size).to.be.at.least(2);
+    house.addNodes(3);
+    house.bad = (revision) => revision.includes("-128-");
+    house.model = { ...house.model, contextLength: 128 };
+    house.look();
+    expect(house.said("UpToDate")).to.equal("False RollingOut");
+    const [lost = "", gone = ""] = [...before][0] ?? [];
+    house.lose(gone);
+    expect(house.look().readyChainCount).to.equal(1);
+    for (let round = 0; round < 3; round++) house.look();
+    expect(house.last?.readyChainCount).to.equal(2);
+    expect(house.said("UpToDate")).to.equal("False RollingOut");
+    const after = new Map(house.ranks.map(({ name, assignment }) => [name, assignment.node]));
+    for (const [name, node] of before) {
+      if (name === lost) expect(after.get(name)).to.not.be.oneOf([undefined, gone]);
+      else expect(after.get(name)).to.equal(node);
+    }
+  });
+
+  it("moves nothing of an old chain that nobody has let through", () => {
+    const house = aHouse(3, {}, roomForLayers(14));
+    const [{ assignment: { node = "" } = {} } = {}] = house.ranks;
+    house.model = { ...house.model, planPolicy: "Manual", contextLength: 128 };
+    house.look();
+    house.lose(node);
+    house.look();
+    expect(house.last?.actions.filter((action) => action.do === "create-rank")).to.deep.equal([]);
+  });
+
+  it("costs no more than its ceiling while chains of two revisions stand", () => {
+    for (const [ceiling, said] of [
+      [10n, "False NoRoomToRoll"],
+      [20n, "True AsAsked"],
+    ] as const) {
+      const nodes = ["a", "b"].map((name) => aNode(name, { freeBytes: roomForLayers(14), pricePerHour: 10n }));
+      const house = new House(nodes, aModel({ objective: { kind: "Latency", pricePerHourMax: ceiling } }));
+      house.settle();
+      expect(house.said("UpToDate")).to.equal("True AsAsked");
+      house.model = { ...house.model, contextLength: 128 };
+      house.settle();
+      expect(house.said("UpToDate"), `a ceiling of ${ceiling}`).to.equal(said);
+    }
+  });
+
   it("waits for sessions to end", () => {
     const house = aHouse(2);
     house.quiet = false;
@@ -300,7 +373,7 @@ describe("a rollout", () => {
         expect(house.said("UpToDate")).to.be.oneOf(reasons);
         if (house.said("UpToDate") !== "False NoRoomToRoll") expect(house.revisions).to.have.length(1);
       }),
-      { numRuns: 25 },
+      { numRuns: 25, examples: [[LEADER_CHANGES_WITH_A_REVERT]] },
     );
   });
 });

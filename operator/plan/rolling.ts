@@ -20,6 +20,7 @@ import {
   onRoutes,
   revisionOfNew,
 } from "./rolling-room.ts";
+import { repairedBeside } from "./rolling-repair.ts";
 import { type Views, probeOf, viewsOf } from "./rolling-views.ts";
 import { type Go, blockedWords, saidOf, upToDate, waitsAs } from "./rolling-words.ts";
 import { nextStep } from "./rollout.ts";
@@ -107,7 +108,7 @@ function walked(walk: Walk): Plan {
   const step = nextStep({
     replicaCount: walk.world.model.replicas,
     limits: rolls.limits,
-    next: canUndo ? views.next : views.next.map(({ trouble: _, isHopeless: __, ...chain }) => chain),
+    next: canUndo ? views.next : views.next.map(({ trouble: _, hopeless: __, ...chain }) => chain),
     old: views.old,
     stalledSeconds: rolls.stalledSeconds ?? 0,
     fits: (without) => {
@@ -120,10 +121,10 @@ function walked(walk: Walk): Plan {
     case "finish":
       return atRest({ ...walk, outgoing: [] });
     case "undo":
-      return undone(now, step.why);
+      return undone(now, step);
     case "go":
       if (step.blocked !== undefined && canUndo && isStranded(now))
-        return undone(now, `no room for ${rolls.limits.progressSeconds} s`);
+        return undone(now, { why: `no room for ${rolls.limits.progressSeconds} s`, reason: "NoRoom" });
       return gone(now, step, views, refusal);
   }
 }
@@ -135,7 +136,7 @@ const isStranded = ({ target, rolls }: Walk): boolean =>
   (rolls.stalledSeconds ?? 0) >= rolls.limits.progressSeconds;
 
 /** Back to the revision that most still serve of; what was tried is remembered with why. */
-function undone(walk: Walk, why: string): Plan {
+function undone(walk: Walk, { why, reason }: Pick<Refused, "why"> & Required<Pick<Refused, "reason">>): Plan {
   const { outgoing, target, wish } = walk;
   const ready = new Set(viewsOf(walk).old.flatMap(({ chain, state }) => (state === "Ready" ? [chain] : [])));
   const servingOf = ({ plan }: Side) => routesOf(plan).filter(({ chain }) => ready.has(chain)).length;
@@ -146,7 +147,7 @@ function undone(walk: Walk, why: string): Plan {
   const others = [...outgoing.filter((side) => side !== back), target];
   const plan = walked({
     ...walk,
-    refused: { wish, revision: target.plan.revision, why },
+    refused: { wish, revision: target.plan.revision, why, reason },
     target: back,
     outgoing: others,
   });
@@ -162,11 +163,15 @@ function gone(walk: Walk, step: Go, views: Views, refusal: NotWanted | undefined
   if (waits !== undefined && isNew) return { ...kept(walk, waits.words), proposal: waits.proposal };
   const isGrown = grown !== undefined;
   const placement = grown ?? mended(walk);
-  const outgoing = walk.outgoing.map((side) => {
+  const left = walk.outgoing.map((side) => {
     const routes = routesOf(side.plan).filter(({ chain }) => !step.remove.includes(chain));
     return { ...side, plan: { ...side.plan, ...onRoutes(routes, side) } };
   });
-  const standing = new Set(outgoing.flatMap(({ plan }) => plan.routes.map(({ chain }) => chain)));
+  const lost = views.old.flatMap(({ chain, state, drainingSeconds }) =>
+    state === "Lost" && drainingSeconds === undefined && !step.drain.includes(chain) ? [chain] : [],
+  );
+  const outgoing = repairedBeside(walk, left, placement, lost);
+  const standing = new Set(outgoing.flatMap(({ plan }) => routesOf(plan).map(({ chain }) => chain)));
   const proven = new Set(views.next.flatMap(({ chain, isProven }) => (isProven ? [chain] : [])));
   const unproven = [
     ...routesOf(placement).flatMap(({ chain }) => (proven.has(chain) ? [] : [chain])),

@@ -28,7 +28,7 @@ const nextOf = (text: string): readonly NextChain[] =>
     isReady: letter === "p",
     isProven: "pP".includes(letter),
     ...("th".includes(letter) ? { trouble: "rank says no" } : {}),
-    ...(letter === "h" ? { isHopeless: true as const } : {}),
+    ...(letter === "h" ? { hopeless: "Slower" as const } : {}),
   }));
 
 describe("the next step of a rollout", () => {
@@ -67,12 +67,19 @@ describe("the next step of a rollout", () => {
     ["one that fails does not, while another serves", [2, "", "nr"], { room: 1 }, { blocked: { maxUnavailable: 2 } }],
     ["where nothing serves nothing is lost", [2, "", "nn"], { room: 1 }, { remove: [0] }],
     ["what fails goes once the next serves", [3, "p", "rnr"], {}, { remove: [1] }],
+    ["and stays where nothing would take its place", [3, "p", "rnr"], { room: 2 }, { blocked: { maxUnavailable: 1 } }],
+    ["or while the next is not proven yet", [3, "pu", "rnr"], {}, {}],
     ["what is silent counts as missing, and stays", [3, "p", "srr"], {}, { blocked: { maxUnavailable: 1 } }],
     ["until nobody needs it", [1, "p", "s"], {}, { remove: [0] }],
     ["a next chain that broke is waited for", [1, "P", "r"], {}, {}],
-    ["gives up what is hopeless", [1, "h", "r"], {}, { do: "undo", why: "rank says no" }],
+    ["gives up what is hopeless", [1, "h", "r"], {}, { do: "undo", why: "rank says no", reason: "Slower" }],
     ["is patient with trouble", [1, "t", "r"], { stalled: 599 }, {}],
-    ["for so long", [1, "t", "r"], { stalled: 600 }, { do: "undo", why: "no progress in 600 s: rank says no" }],
+    [
+      "for so long",
+      [1, "t", "r"],
+      { stalled: 600 },
+      { do: "undo", why: "no progress in 600 s: rank says no", reason: "Deadline" },
+    ],
     ["not where nobody has looked yet", [1, "u", "r"], { stalled: 9_999 }, {}],
     ["scaled to none, all drain", [0, "", "rr"], {}, { drain: [0, 1] }],
     ["and what fails goes", [0, "", "nq"], {}, { remove: [0, 1] }],

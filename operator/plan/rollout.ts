@@ -14,12 +14,15 @@ export type Limits = {
   readonly maxSlowdownPercent?: number; // see slowdownOf; left out: any will do
 };
 
+/** Why a revision is taken back, in a word. */
+export type UndoReason = "RankEnds" | "Slower" | "Deadline" | "NoRoom";
+
 export type NextChain = {
   readonly chain: number;
   readonly isReady: boolean;
   readonly isProven: boolean;
   readonly trouble?: string; // why it is not proven yet, in its own words
-  readonly isHopeless?: true; // and waiting will not help
+  readonly hopeless?: UndoReason; // waiting will not help
 };
 
 export type OldChain = {
@@ -42,7 +45,7 @@ export type RollView = {
 
 export type RollStep =
   | { readonly do: "finish" }
-  | { readonly do: "undo"; readonly why: string }
+  | { readonly do: "undo"; readonly why: string; readonly reason: UndoReason }
   | {
       readonly do: "go";
       readonly grow: boolean; // one more chain of the next revision
@@ -60,19 +63,22 @@ export const availableCount = ({ next, old }: Pick<RollView, "next" | "old">): n
 
 export function nextStep(view: RollView): RollStep {
   const { replicaCount, limits, next, old, stalledSeconds } = view;
-  const hopeless = next.find(({ isProven, isHopeless }) => !isProven && isHopeless === true);
-  if (hopeless !== undefined) return { do: "undo", why: hopeless.trouble ?? "it will not serve" };
+  for (const { isProven, hopeless, trouble = "it will not serve" } of next)
+    if (!isProven && hopeless !== undefined) return { do: "undo", why: trouble, reason: hopeless };
   const stuck = next.find(({ isProven, trouble }) => !isProven && trouble !== undefined);
   if (stuck !== undefined && stalledSeconds >= limits.progressSeconds)
-    return { do: "undo", why: `no progress in ${limits.progressSeconds} s: ${stuck.trouble}` };
+    return { do: "undo", why: `no progress in ${limits.progressSeconds} s: ${stuck.trouble}`, reason: "Deadline" };
   const isMade = next.length >= replicaCount && next.every(({ isProven }) => isProven);
   if (isMade && old.length === 0) return { do: "finish" };
   const isBegun = isMade || next.some(({ isReady, isProven }) => isReady && isProven);
-  const remove = old.filter((chain) => hasEnded(chain, limits) || (isBegun && isUseless(chain, isMade)));
+  const isGrowing = next.some(({ isProven }) => !isProven) && !(limits.maxSurge > 1 && isBegun);
+  const useless = isBegun ? old.filter((chain) => isUseless(chain, isMade)) : [];
+  // What fails makes way where that lets another be made; elsewhere it is mended, and goes in its turn.
+  const makesWay = useless.length > 0 && (isMade || (!isGrowing && view.fits(useless.map(numberOf))));
+  const remove = old.filter((chain) => hasEnded(chain, limits) || (makesWay && useless.includes(chain)));
   const spareCount = Math.max(0, availableCount(view) - replicaCount);
   const drain = old.filter(isServing).slice(0, spareCount);
   const step = { do: "go", grow: false, drain: drain.map(numberOf), remove: remove.map(numberOf) } as const;
-  const isGrowing = next.some(({ isProven }) => !isProven) && !(limits.maxSurge > 1 && isBegun);
   if (next.length >= replicaCount || isGrowing || remove.length > 0) return step;
   if (next.length + old.length < replicaCount + limits.maxSurge && view.fits([])) return { ...step, grow: true };
   // What drains already will make room; what is not proven yet will let something drain.
@@ -80,11 +86,11 @@ export function nextStep(view: RollView): RollStep {
     drain.length > 0 ||
     next.some(({ isProven }) => !isProven) ||
     old.some(({ drainingSeconds }) => drainingSeconds !== undefined);
-  return isMoving ? step : brokenFirst(view);
+  return isMoving ? step : brokenFirst(view, isBegun);
 }
 
 /** No room beside what there is: the fewest old chains go first that make some, as far as the limits let them. */
-function brokenFirst(view: RollView): RollStep {
+function brokenFirst(view: RollView, isBegun: boolean): RollStep {
   const { replicaCount, limits, next, old } = view;
   const inTurn = [...old].sort((a, b) => RANK[a.state] - RANK[b.state]);
   const available = availableCount(view);
@@ -92,8 +98,9 @@ function brokenFirst(view: RollView): RollStep {
   for (let count = 1; count <= inTurn.length; count++) {
     const go = inTurn.slice(0, count);
     if (next.length + old.length - count >= replicaCount + limits.maxSurge || !view.fits(go.map(numberOf))) continue;
-    // Where nothing serves there is nothing to lose.
-    const cost = available === 0 ? 0 : go.filter(({ state }) => state !== "Lost").length;
+    // Where nothing serves there is nothing to lose, nor with what fails once the next revision serves.
+    const costs = ({ state }: OldChain) => state !== "Lost" && !(isBegun && state === "NotReady");
+    const cost = available === 0 ? 0 : go.filter(costs).length;
     if (cost > allowed)
       return {
         do: "go",

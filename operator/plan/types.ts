@@ -7,7 +7,7 @@ import type { KvDtype } from "../../core/kv-cache.ts";
 import type { LayerRange } from "../../core/ranges.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
 import type { ReadProgress } from "../../core/read-progress.ts";
-import type { Limits } from "./rollout.ts";
+import type { Limits, UndoReason } from "./rollout.ts";
 import type { HandOffDtype, ModelSource, Quantization } from "../../core/rank-config.ts";
 
 /** What the user asked for, defaults filled in. */
@@ -192,6 +192,7 @@ export type Refused = {
   readonly wish: string; // digest of what was asked for: it is not tried again for as long as that is so
   readonly revision: string;
   readonly why: string;
+  readonly reason?: UndoReason; // left out: taken back by an operator that did not say it in a word
 };
 
 /** Where a rollout is once this plan has been carried out. */

@@ -158,6 +158,12 @@ export interface ShardPlanSpecRefused {
   readonly revision: string;
   /** A sentence for people. */
   readonly why: string;
+  /**
+   * One word for programs. RankEnds: a rank's process ended three times. Slower: than spec.update.maxSlowdown allows.
+   * Deadline: no progress in spec.update.progressDeadlineSeconds. NoRoom: old chains made way, and it found none after
+   * all.
+   */
+  readonly reason?: "RankEnds" | "Slower" | "Deadline" | "NoRoom";
 }
 
 /** One node. */
@@ -484,6 +490,10 @@ export const shardPlanSchema: Schema = {
             wish: { type: "string" },
             revision: { type: "string" },
             why: { type: "string", maxLength: 1000 },
+            reason: {
+              type: "string",
+              enum: ["RankEnds", "Slower", "Deadline", "NoRoom"],
+            },
           },
         },
         leftOut: {
