@@ -2,10 +2,12 @@
 import type { ShardedModelStatus } from "../../core/gen/crds/shardedmodel.ts";
 import { progressTogether } from "../../core/read-progress.ts";
 import { formatCredits } from "../../core/units.ts";
-import { withTimes } from "../kube/conditions.ts";
-import type { Condition, Placement, Plan, World } from "../plan/types.ts";
+import { type NewCondition, withTimes } from "../kube/conditions.ts";
+import type { Placement, Plan, World } from "../plan/types.ts";
 import { routesOf } from "../plan/routes.ts";
 import { MODEL_LABEL } from "./labels.ts";
+
+type StoredType = NonNullable<ShardedModelStatus["conditions"]>[number]["type"];
 
 /** `before`: the status as it stands; `nowMs`: since 1970, for conditions that turn. */
 export function modelStatus(
@@ -15,7 +17,8 @@ export function modelStatus(
   nowMs: number,
 ): ShardedModelStatus {
   const { model } = world;
-  const conditions = withTimes(before?.conditions, plan.conditions, model.generation, nowMs);
+  const said = [...plan.conditions, ...progressOf(plan.conditions)];
+  const conditions = withTimes(before?.conditions, said, model.generation, nowMs);
   return {
     observedGeneration: model.generation,
     readyReplicas: plan.readyChainCount,
@@ -51,9 +54,37 @@ function progressStatus({ ranks }: World): Pick<ShardedModelStatus, "progress"> 
   return { progress: { ...progress, percent: `${percent}%` } };
 }
 
-function conditionType(type: string): Condition["type"] {
-  return type === "Planned" || type === "WeightsReady" || type === "UpToDate" ? type : "Ready";
+const TYPES = ["Planned", "WeightsReady", "UpToDate", "Reconciling", "Stalled"] as const;
+
+function conditionType(type: string): StoredType {
+  return TYPES.find((each) => each === type) ?? "Ready";
 }
+
+/**
+ * What kstatus reads, and with it Argo CD, Flux and others who know nothing of our conditions: Reconciling while something
+ * comes by waiting, Stalled where a person has to do something. Neither where all is as the spec asks, as kstatus wants it.
+ */
+function progressOf(conditions: Plan["conditions"]): readonly NewCondition[] {
+  const failing = conditions.filter(({ type, status }) => status === "False" && type !== "WeightsReady");
+  const stuck = failing.find(({ reason }) => STALLS.has(reason));
+  const type = stuck === undefined ? "Reconciling" : "Stalled";
+  const told = stuck ?? failing[0];
+  return told === undefined ? [] : [{ type, status: "True", reason: told.reason, message: told.message }];
+}
+
+/** Nothing but another spec, another source or somebody's consent changes these. */
+const STALLS: ReadonlySet<string> = new Set([
+  "AwaitsApproval",
+  "DigestMismatch",
+  "MalformedConfig",
+  "MalformedManifest",
+  "MissingManifest",
+  "NoRoomToRoll",
+  "RolledBack",
+  "UnknownModelType",
+  "UnsupportedOption",
+  "WrongRoot",
+]);
 
 /** Whether a condition that turned deserves a warning: it will not come right by waiting. */
 export const isTrouble = (type: string, value: string, reason: string): boolean =>

@@ -47,6 +47,32 @@ describe("crds/ on a real API server", function () {
   });
   after(() => cluster?.stop());
 
+  it("explain every field", async () => {
+    type Explained = {
+      readonly description?: string;
+      readonly properties?: Readonly<Record<string, Explained>>;
+      readonly items?: Explained;
+      readonly additionalProperties?: Explained;
+    };
+    const bare = (at: string, { description, properties = {}, items, additionalProperties }: Explained): string[] => [
+      ...(description === undefined ? [at] : []),
+      ...Object.entries(properties).flatMap(([name, each]) => bare(`${at}.${name}`, each)),
+      ...(items === undefined ? [] : bare(`${at}[]`, items)),
+      ...(additionalProperties === undefined ? [] : bare(`${at}{}`, additionalProperties)),
+    ];
+    const { items } = JSON.parse(await kubectl("get", "crd", "-o", "json"));
+    for (const { spec } of items) {
+      const { kind, plural } = spec.names;
+      const schema: Explained = spec.versions[0].schema.openAPIV3Schema;
+      // The API server has its own words for metadata.
+      expect(bare(kind, schema).filter((at) => at !== `${kind}.metadata`)).to.deep.equal([]);
+      const tree = await kubectl("explain", plural, "--recursive");
+      for (const name of Object.keys(schema.properties?.["spec"]?.properties ?? {})) expect(tree).to.contain(name);
+      for (const part of ["spec", "status"])
+        expect(await kubectl("explain", `${plural}.${part}`)).not.to.contain("<no description>");
+    }
+  });
+
   it("are structural, with nothing that the API server drops", async () => {
     const { items } = JSON.parse(await kubectl("get", "crd", "-o", "json"));
     expect(items).to.have.lengthOf(5);

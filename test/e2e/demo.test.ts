@@ -12,11 +12,12 @@ import { until } from "../until.ts";
 import { HOUSE_NAMESPACE, housePod, installHouse } from "./house.ts";
 import { balances } from "./ledger.ts";
 import { ModelWatch, type RankPod } from "./model-watch.ts";
-import { expectOnlyReplaced, first, holdsToken, longest } from "./expected.ts";
+import { expectOnlyReplaced, expectUnharmed, first, holdsToken, longest } from "./expected.ts";
 import { scrapeTargets } from "./pod-monitors.ts";
 import { type Golden, chatGoldens } from "../golden/demo-goldens.ts";
 import { ask } from "./questions.ts";
 import { expectAgreement } from "./rewards.ts";
+import { type Loaded, Rollouts } from "./rollouts.ts";
 import { makeStrictNamespace, rightsOf, whyNotRestricted } from "./rights.ts";
 import { MACHINES, podProcesses, type Stage, setStage } from "./stage.ts";
 import { eventReasons, metricAt, tellWhatIsKnown, versionsIn } from "./telling.ts";
@@ -229,39 +230,15 @@ describe("the demo in a cluster", function () {
     );
   });
 
-  it("rolls a changed spec out under load and back again: no question fails, and Ready stays as it was", async () => {
-    const before = (await watch.ranks()).map(({ name }) => name);
-    const mark = watch.mark;
-    for (const [contextLength, chain] of [
-      [384, 1],
-      [512, 0],
-    ] as const) {
-      let isRolled = false;
-      let answeredCount = 0;
-      const keepAsking = async (golden: Golden) => {
-        while (!isRolled) {
-          await expectAnswer(golden);
-          answeredCount += 1;
-        }
-      };
-      const load = Promise.all(goldens.slice(0, 2).map(keepAsking));
-      const rolled = async () => {
-        await patch("sm/demo", { contextLength });
-        await kubectl("wait", "--for=condition=UpToDate=false", "sm/demo", "--timeout=30s");
-        await kubectl("wait", "--for=condition=UpToDate", "sm/demo", "--timeout=240s");
-      };
-      await timeline.phase(`contextLength ${contextLength} rolled out beside what serves, under load`, () =>
-        Promise.race([rolled().finally(() => (isRolled = true)), load]),
+  const underLoad = (what: string, stays: boolean, work: (rollouts: Rollouts) => Promise<Loaded>) =>
+    expectUnharmed({ watch, timeline }, `${what}, under load`, stays, () => work(new Rollouts(stage, gatewayUrl)));
+
+  it("rolls another quantisation out under load and back again: no question fails", async () => {
+    for (const quantization of ["int8", "f32"])
+      await underLoad(`quantization ${quantization} rolled out beside what serves`, false, (rollouts) =>
+        rollouts.change({ quantization }),
       );
-      await load;
-      timeline.note(`${answeredCount} answered, none failed`);
-      const wanted = before.map((name) => name.replace(/^demo-\d+/, `demo-${chain}`)).join();
-      await until(
-        "the ranks before to be gone",
-        async () => (await watch.ranks()).map(({ name }) => name).join() === wanted,
-      );
-    }
-    expect(watch.mark, "Ready stayed as it was").to.equal(mark);
+    await expectAnswer(first(goldens));
   });
 
   it("goes on serving while the API server, the operator and the ledger are away", async () => {

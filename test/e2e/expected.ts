@@ -2,7 +2,10 @@
 import { expect } from "chai";
 import type { Pod } from "../cluster/kube-types.ts";
 import type { Golden } from "../golden/demo-goldens.ts";
-import type { RankPod } from "./model-watch.ts";
+import { until } from "../until.ts";
+import type { ModelWatch, RankPod } from "./model-watch.ts";
+import { type Loaded, loadedText } from "./rollouts.ts";
+import type { Timeline } from "./timeline.ts";
 
 /** The end of a log, or why there is none: a container that never started has not written one. */
 export function lastLines(log: () => string | undefined): string {
@@ -38,3 +41,23 @@ export const first = (goldens: readonly Golden[]): Golden => {
 
 export const longest = (goldens: readonly Golden[]): Golden =>
   goldens.reduce((most, golden) => (golden.answer.length > most.answer.length ? golden : most), first(goldens));
+
+/** No question failed, Ready stayed as it was, and one chain is left: the very same where it `stays`, else another. */
+export async function expectUnharmed(
+  { watch, timeline }: { readonly watch: ModelWatch; readonly timeline: Timeline },
+  what: string,
+  stays: boolean,
+  work: () => Promise<Loaded>,
+): Promise<void> {
+  const before = await watch.ranks();
+  const mark = watch.mark;
+  const loaded = await timeline.phase(what, work);
+  timeline.note(loadedText(loaded));
+  expect(loaded.failures).to.deep.equal([]);
+  expect(loaded.answeredCount).to.be.greaterThan(0);
+  await until("one chain to be left", async () => (await watch.ranks()).length === before.length);
+  expect(watch.mark, "Ready stayed as it was").to.equal(mark);
+  const uids = new Set(before.map(({ uid }) => uid));
+  const keptCount = (await watch.ranks()).filter(({ uid }) => uids.has(uid)).length;
+  expect(keptCount, "ranks that stayed").to.equal(stays ? before.length : 0);
+}

@@ -419,9 +419,11 @@ export interface ShardedModelStatusRollout {
 export interface ShardedModelStatusCondition {
   /**
    * Planned: every layer has a node. WeightsReady: every rank has fetched and checked its part. Ready: a probe request
-   * went through a whole chain. UpToDate: all chains are of the revision that the spec asks for.
+   * went through a whole chain. UpToDate: all chains are of the revision that the spec asks for. Reconciling and
+   * Stalled are there only while they hold, for kstatus: something is on its way, or waits for somebody to do
+   * something.
    */
-  readonly type: "Planned" | "WeightsReady" | "Ready" | "UpToDate";
+  readonly type: "Planned" | "WeightsReady" | "Ready" | "UpToDate" | "Reconciling" | "Stalled";
   /** Whether it holds. */
   readonly status: "True" | "False" | "Unknown";
   /** Generation of the spec that the statement speaks of. */
@@ -1139,7 +1141,14 @@ export const shardedModelSchema: Schema = {
             properties: {
               type: {
                 type: "string",
-                enum: ["Planned", "WeightsReady", "Ready", "UpToDate"],
+                enum: [
+                  "Planned",
+                  "WeightsReady",
+                  "Ready",
+                  "UpToDate",
+                  "Reconciling",
+                  "Stalled",
+                ],
               },
               status: { type: "string", enum: ["True", "False", "Unknown"] },
               observedGeneration: { type: "integer", format: "int64" },
