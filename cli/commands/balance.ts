@@ -2,10 +2,10 @@
 import type { Command } from "commander";
 import type { BalanceReply__Output } from "../../core/gen/proto/tessellate/ledger/v1/BalanceReply.ts";
 import type { EpochBalance__Output } from "../../core/gen/proto/tessellate/ledger/v1/EpochBalance.ts";
-import { RefusalError, refuse } from "../../core/result.ts";
 import { formatCredits } from "../../core/units.ts";
 import { ask } from "../../core/wire/door.ts";
 import { showTable } from "../../operator/plan/words/table.ts";
+import { choice } from "../choice.ts";
 import { type LedgerOptions, askLedger, withLedgerOptions } from "../ledger-door.ts";
 
 const TIMEOUT_MS = 15_000;
@@ -19,8 +19,7 @@ export function register(program: Command): void {
     .option("-o, --output <form>", "table or json", "table");
   withLedgerOptions(command).action(
     async (provider: string | undefined, options: LedgerOptions & { readonly output: string }) => {
-      if (options.output !== "table" && options.output !== "json")
-        throw new RefusalError(refuse("BadOption", `-o ${options.output}: choose table or json`));
+      choice("-o", options.output, ["table", "json"]);
       const { rows } = await askLedger(options, (client, who) =>
         ask<BalanceReply__Output>(who, TIMEOUT_MS, (call, callback) =>
           client.Balance({ provider: provider ?? "" }, call, callback),

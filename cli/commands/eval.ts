@@ -5,6 +5,7 @@ import { costText } from "../../core/quantization-cost.ts";
 import { type Result, ok, refuse, valueOrThrow } from "../../core/result.ts";
 import { systemClock } from "../../core/wire/clock.ts";
 import { evaluate } from "../../shard-runtime/evaluate.ts";
+import { choice } from "../choice.ts";
 import { ProgressBar } from "../progress-bar.ts";
 
 const FORMATS = ["f32", "f16", "int8", "int4"] as const;
@@ -33,6 +34,7 @@ export function register(program: Command): void {
     .option("--kv-cache <dtype>", KV_DTYPES.join(", "), "f32")
     .option("-o, --output <form>", "json, or text for the continuation alone", "text")
     .action(async (options: Options) => {
+      choice("-o", options.output, ["text", "json"]);
       const bar = new ProgressBar();
       const result = await evaluate({
         modelDirectory: options.model,
@@ -40,8 +42,8 @@ export function register(program: Command): void {
         maxTokens: valueOrThrow(parseCount(options.maxTokens, "--max-tokens", 0)),
         segments: valueOrThrow(parseCount(options.segments, "--segments", 1)),
         tensorParallel: valueOrThrow(parseCount(options.tensorParallel, "--tensor-parallel", 1)),
-        quantization: valueOrThrow(choice(FORMATS, options.quantization, "--quantization")),
-        kvDtype: valueOrThrow(choice(KV_DTYPES, options.kvCache, "--kv-cache")),
+        quantization: choice("--quantization", options.quantization, FORMATS),
+        kvDtype: choice("--kv-cache", options.kvCache, KV_DTYPES),
         clock: systemClock,
         onProgress: (progress) => bar.show(progress),
         onStep: (text) => bar.line(text),
@@ -64,9 +66,4 @@ function parseCount(text: string, option: string, least: number): Result<number,
   const count = Number(text);
   if (/^\d{1,6}$/.test(text) && count >= least) return ok(count);
   return refuse("BadOption", `${option}: ${JSON.stringify(text)} is no whole number from ${least} up`);
-}
-
-function choice<T extends string>(all: readonly T[], text: string, option: string): Result<T, "BadOption"> {
-  const found = all.find((each) => each === text);
-  return found === undefined ? refuse("BadOption", `${option} ${text}: choose one of ${all.join(", ")}`) : ok(found);
 }

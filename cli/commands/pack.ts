@@ -10,6 +10,7 @@ import { systemClock } from "../../core/wire/clock.ts";
 import { type Asked, type Measurement, measureCosts } from "../../shard-runtime/weights/measure-costs.ts";
 import { openModel } from "../../shard-runtime/weights/open-model.ts";
 import { type PackedModel, packModel, writeManifest } from "../../shard-runtime/weights/pack.ts";
+import { choice } from "../choice.ts";
 import { ProgressBar } from "../progress-bar.ts";
 
 type Options = {
@@ -38,9 +39,7 @@ export function register(program: Command): void {
     .option("--no-measure", "do not measure what quantisations cost")
     .option("-o, --output <form>", "text or json", "text")
     .action(async (directory: string, options: Options) => {
-      if (options.output !== "text" && options.output !== "json") {
-        throw new RefusalError({ ok: false, code: "BadOption", detail: `-o ${options.output}: choose text or json` });
-      }
+      choice("-o", options.output, ["text", "json"]);
       const asked = MEASURED.find((each) => each === options.quantization);
       if (options.quantization !== undefined && asked === undefined) {
         const detail = `--quantization ${options.quantization}: choose ${MEASURED.join(", ")}; f32 costs nothing`;

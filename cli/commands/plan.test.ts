@@ -76,7 +76,7 @@ describe("tessellate plan", function () {
       () => demo("-o", "png"),
       1,
       /^$/,
-      /-o png: choose picture, wide, table, json, svg \(BadOption\)/,
+      /-o png: choose picture, wide, table, json or svg \(BadOption\)/,
     ],
     ["refuses widths that are none", () => demo("--width", "wide"), 1, /^$/, /--width wide: expected a whole number/],
     [

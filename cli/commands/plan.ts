@@ -17,6 +17,7 @@ import { type Remedy, remedies, remedyWords } from "../../operator/plan/words/re
 
 import { planSvg } from "../../operator/plan/words/svg.ts";
 import { showPlacement } from "../../operator/plan/words/table.ts";
+import { choice } from "../choice.ts";
 import { type TerminalStyle, planPicture, terminalStyle } from "../picture.ts";
 
 type Known = World & { readonly facts: ModelFacts };
@@ -49,7 +50,7 @@ export function register(program: Command): void {
     .option("--config <file>", "the model's config.json, to plan with before the model is fetched and packed")
     .option("--width <columns>", "of the picture, 60 to 200; left out, the terminal's")
     .action(async (options: Options) => {
-      const form = valueOrThrow(formOf(options.output));
+      const form = formOf(options.output);
       const style = terminalStyle(valueOrThrow(widthAsked(options.width)));
       const documents = valueOrThrow(readDocuments([...options.file, ...options.nodes]));
       const config = options.config === undefined ? undefined : valueOrThrow(readConfig(options.config));
@@ -111,10 +112,9 @@ const remedyDocument = ({ words, options, size, placement }: Remedy) => ({
 
 const json = (value: unknown): string => JSON.stringify(value, undefined, 2);
 
-function formOf(output: string): Result<Form, "BadOption"> {
-  const form = FORMS.find((each) => each === output);
-  if (form === undefined) return refuse("BadOption", `-o ${output}: choose ${FORMS.join(", ")}`);
-  return ok(form === "table" ? "wide" : form);
+function formOf(output: string): Form {
+  const form = choice("-o", output, FORMS);
+  return form === "table" ? "wide" : form;
 }
 
 const notWithWhatIf = (output: string): Refusal =>

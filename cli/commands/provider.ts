@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { stringify } from "yaml";
 import { RefusalError, refuse } from "../../core/result.ts";
+import { choice } from "../choice.ts";
 import { readOrMakeKey } from "../signing-key.ts";
 
 type Options = { readonly key: string; readonly output: string };
@@ -22,8 +23,7 @@ export function register(program: Command): void {
     .action((name: string, { key, output }: Options) => {
       if (!NAME.test(name))
         throw new RefusalError(refuse("BadName", `${name}: use at most 63 lower-case letters, digits and dashes`));
-      if (!["text", "yaml", "json"].includes(output))
-        throw new RefusalError(refuse("BadOption", `-o ${output}: choose text, yaml or json`));
+      choice("-o", output, ["text", "yaml", "json"]);
       const { spki: publicKey, keyId } = readOrMakeKey(key).publicKey;
       const spec = { publicKey };
       const provider = { apiVersion: "tessellate.dev/v1alpha1", kind: "Provider", metadata: { name }, spec };

@@ -9,6 +9,7 @@ import { formatCredits } from "../../core/units.ts";
 import { ask } from "../../core/wire/door.ts";
 import { checkSettlement } from "../../ledger/rules/settlement.ts";
 import { showTable } from "../../operator/plan/words/table.ts";
+import { choice } from "../choice.ts";
 import { type LedgerOptions, askLedger, withLedgerOptions } from "../ledger-door.ts";
 
 const TIMEOUT_MS = 60_000;
@@ -23,8 +24,7 @@ export function register(program: Command): void {
     .option("--save <file>", "keep the signed settlement")
     .option("-o, --output <form>", "table or json", "table");
   withLedgerOptions(command).action(async (options: Options) => {
-    if (options.output !== "table" && options.output !== "json")
-      throw new RefusalError(refuse("BadOption", `-o ${options.output}: choose table or json`));
+    choice("-o", options.output, ["table", "json"]);
     const { epoch } = options;
     if (epoch !== undefined && !/^\d{1,10}$/.test(epoch))
       throw new RefusalError(refuse("BadOption", `--epoch ${epoch}: must be a number`));

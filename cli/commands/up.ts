@@ -8,6 +8,7 @@ import { readDocuments } from "../../operator/local/documents.ts";
 import { type LocalEvent, startLocal } from "../../operator/local/local-house.ts";
 import { curlLine } from "../curl.ts";
 import { planPicture } from "../picture.ts";
+import { expectFree } from "../listen.ts";
 import { ConditionTeller } from "../condition-teller.ts";
 
 type Options = {
@@ -29,6 +30,7 @@ export function register(program: Command): void {
     .option("--store <url>", "of the ledger: postgres://… ; left out, embedded in the state directory")
     .action(async (options: Options) => {
       const documents = valueOrThrow(readDocuments([...options.file, ...options.nodes]));
+      await expectFree("--listen", options.listen);
       const stateDirectory = resolve(options.state);
       mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
       const ended = lifetime();

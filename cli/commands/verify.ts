@@ -8,6 +8,7 @@ import { RefusalError, refuse, valueOrThrow } from "../../core/result.ts";
 import { openSettlement } from "../../core/settlement.ts";
 import { formatCredits } from "../../core/units.ts";
 import { checkSettlement } from "../../ledger/rules/settlement.ts";
+import { choice } from "../choice.ts";
 import { readKeyList } from "../key-list.ts";
 
 type Options = {
@@ -29,8 +30,7 @@ export function register(program: Command): void {
     .option("--ledger-key <key>", "with --settlement: the ledger's public key, SPKI in base64")
     .option("-o, --output <form>", "text or json", "text")
     .action((file: string | undefined, options: Options) => {
-      if (options.output !== "text" && options.output !== "json")
-        throw new RefusalError(refuse("BadOption", `-o ${options.output}: choose text or json`));
+      choice("-o", options.output, ["text", "json"]);
       if (options.settlement !== undefined) return verifySettlement(options.settlement, options);
       if (file === undefined)
         throw new RefusalError(refuse("BadOption", "name the file of a saved answer, or - for standard input"));

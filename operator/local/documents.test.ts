@@ -89,6 +89,13 @@ describe("readDocuments", () => {
     });
   }
 
+  it("reads a file once that holds it all and is named for both", () => {
+    const file = join(directory, "all.yaml");
+    writeFileSync(file, MODEL);
+    const found = readDocuments([file, file]);
+    expect(found.ok && found.value.models).to.have.length(1);
+  });
+
   it("refuses a file that is not there", () => {
     const found = readDocuments([join(directory, "nowhere.yaml")]);
     expect(found.ok ? "" : found.code).to.equal("UnreadableFile");

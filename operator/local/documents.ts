@@ -35,10 +35,10 @@ const KINDS: ReadonlyMap<string, { readonly resource: Resource; readonly schema:
   ["ShardNode", { resource: shardNodeResource, schema: shardNodeSchema }],
 ]);
 
-/** Reads and checks all documents of the files, in order. Refusals are of the first file that has any. */
+/** Reads and checks all documents of the files, in order; a file that is named twice, once. Refusals are of the first file that has any. */
 export function readDocuments(files: readonly string[]): Result<Documents, DocumentCode> {
   const all: Read[] = [];
-  for (const file of files) {
+  for (const file of new Set(files)) {
     const documents = readFile(file);
     if (!documents.ok) return documents;
     for (const document of documents.value) {
