@@ -312,6 +312,8 @@ export class KubeCluster implements Cluster {
   /** A rank that keeps failing is made anew after 0, 1, 2, 4 … 300 s. */
   #mustWait(key: string): boolean {
     const nowMs = this.#options.clock.monotonicMs();
+    for (const [pod, { notBeforeMs }] of this.#failures)
+      if (nowMs - notBeforeMs > RESTART_MS_MAX) this.#failures.delete(pod); // gone with its model, or well since
     const failure = this.#failures.get(key);
     if (failure !== undefined && nowMs < failure.notBeforeMs) return true;
     const count = (failure?.count ?? 0) + 1;

@@ -45,7 +45,7 @@ export class RankMaker {
   readonly #options: RankMakerOptions;
   /** Pods that we made and whose copies may lag behind a little, by model. */
   readonly #pods = new Map<string, Recent>();
-  readonly #services = new Map<string, Promise<unknown>>(); // by model's uid
+  readonly #services = new Map<string, { readonly uid: string; readonly making: Promise<unknown> }>(); // by model
   /** What was made since somebody asked, in words, by model. */
   readonly #words = new Map<string, string[]>();
 
@@ -113,19 +113,24 @@ export class RankMaker {
   forget(key: string): void {
     this.#pods.delete(key);
     this.#words.delete(key);
+    this.#services.delete(key);
   }
 
   /** Once for each model and operator; whoever comes second waits for the first. */
   async #makeService(model: ModelSpec): Promise<void> {
+    const { uid } = model;
+    const key = modelKey(model);
+    const known = this.#services.get(key);
     const service = modelService(model);
     const making =
-      this.#services.get(model.uid) ??
-      this.#created(SERVICES, service).then((made) => made ?? this.#options.client.apply(SERVICES, service));
-    this.#services.set(model.uid, making);
+      known?.uid === uid
+        ? known.making
+        : this.#created(SERVICES, service).then((made) => made ?? this.#options.client.apply(SERVICES, service));
+    this.#services.set(key, { uid, making });
     try {
       await making;
     } catch (error) {
-      this.#services.delete(model.uid);
+      this.#services.delete(key);
       throw error;
     }
   }
