@@ -111,20 +111,28 @@ export class NodesKnown {
   }
 }
 
-/** Nodes that match the selector or hold something of the model, and the first of the others by name; in their order. */
-function concerned(
+/** Nodes that match the selector or hold something of the model, and the first of the others by name. */
+export function concerned(
   nodes: readonly KubeObject[],
   nodeSelector: Readonly<Record<string, string>>,
   held: ReadonlySet<string | undefined>,
 ): readonly KubeObject[] {
   const wishes = Object.entries(nodeSelector);
-  if (wishes.length === 0) return nodes;
-  const isRuledOut = ({ metadata: { name, labels } }: KubeObject) =>
-    !held.has(name) && wishes.some(([label, value]) => labels?.[label] !== value);
-  const ruledOut = nodes.filter(isRuledOut).map(({ metadata }) => metadata.name);
-  if (ruledOut.length <= RULED_OUT_COUNT_MAX) return nodes;
-  const named = new Set(ruledOut.sort().slice(0, RULED_OUT_COUNT_MAX));
-  return nodes.filter((node) => named.has(node.metadata.name) || !isRuledOut(node));
+  const own: KubeObject[] = [];
+  const ruledOut: KubeObject[] = []; // sorted, no more than are shown
+  for (const node of nodes) {
+    const { name, labels } = node.metadata;
+    if (held.has(name) || wishes.every(([label, value]) => labels?.[label] === value)) {
+      own.push(node);
+      continue;
+    }
+    const last = ruledOut.at(-1)?.metadata.name ?? "";
+    if (ruledOut.length === RULED_OUT_COUNT_MAX && last < name) continue;
+    const place = last < name ? -1 : ruledOut.findIndex(({ metadata }) => name < metadata.name); // mostly they come in order
+    ruledOut.splice(place < 0 ? ruledOut.length : place, 0, node);
+    ruledOut.length = Math.min(ruledOut.length, RULED_OUT_COUNT_MAX);
+  }
+  return [...own, ...ruledOut];
 }
 
 /** The processes that a chain consists of now, by the plan's routes: a probe speaks of these and no others. */

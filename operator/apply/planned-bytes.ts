@@ -10,20 +10,26 @@ import { isProposal } from "./labels.ts";
 import { asPlan } from "./observe.ts";
 import { assignmentsIn } from "./shard-plan.ts";
 
+type Known = {
+  readonly bytes: Bytes;
+  readonly generation: number;
+  readonly uid: string;
+  readonly isEmpty: boolean; // though it has ranks
+};
 type Bytes = ReadonlyMap<string, number>; // by node
 
 export class PlannedBytes {
   readonly #totals = new Map<string, number>();
-  readonly #plans = new Map<string, { readonly bytes: Bytes; readonly generation: number; readonly uid: string }>();
+  readonly #plans = new Map<string, Known>();
 
   /** A stored plan, as it was written or read. What is older than what is known is left aside. */
   put(plan: KubeObject): void {
-    this.#put(plan, () => bytesBy(assignmentsIn(asPlan(plan))));
+    this.#put(plan, false);
   }
 
   /** A stored plan of which nothing is there. */
   empty(plan: KubeObject): void {
-    this.#put(plan, () => new Map());
+    this.#put(plan, true);
   }
 
   remove(plan: KubeObject): void {
@@ -33,7 +39,8 @@ export class PlannedBytes {
   /** From now on the model's plan counts as this, until it is stored or {@link release} takes it back. */
   reserve(key: string, assignments: readonly Assignment[]): void {
     const known = this.#plans.get(key);
-    this.#set(key, bytesBy(assignments), known?.generation ?? 0, known?.uid ?? "");
+    const { generation = 0, uid = "" } = known ?? {};
+    this.#set(key, { bytes: bytesBy(assignments), generation, uid, isEmpty: false });
   }
 
   /** It was not written after all: `stored` is what stands. */
@@ -47,18 +54,21 @@ export class PlannedBytes {
     return (this.#totals.get(node) ?? 0) - (this.#plans.get(key)?.bytes.get(node) ?? 0);
   }
 
-  #put(plan: KubeObject, bytes: () => Bytes): void {
+  #put(plan: KubeObject, isEmpty: boolean): void {
     if (isProposal(plan)) return;
     const { uid = "", generation = 0 } = plan.metadata;
     const known = this.#plans.get(keyOf(plan));
     if (known?.uid === uid && known.generation > generation) return;
-    this.#set(keyOf(plan), bytes(), generation, uid);
+    // Each pod that comes or goes leads here.
+    if (known?.uid === uid && known.generation === generation && known.isEmpty === isEmpty) return;
+    const bytes: Bytes = isEmpty ? new Map() : bytesBy(assignmentsIn(asPlan(plan)));
+    this.#set(keyOf(plan), { bytes, generation, uid, isEmpty });
   }
 
-  #set(key: string, bytes: Bytes, generation: number, uid: string): void {
+  #set(key: string, plan: Known): void {
     this.#drop(key);
-    this.#plans.set(key, { bytes, generation, uid });
-    for (const [node, count] of bytes) this.#totals.set(node, (this.#totals.get(node) ?? 0) + count);
+    this.#plans.set(key, plan);
+    for (const [node, count] of plan.bytes) this.#totals.set(node, (this.#totals.get(node) ?? 0) + count);
   }
 
   #drop(key: string): void {
