@@ -241,6 +241,27 @@ describe("the demo in a cluster", function () {
     await expectAnswer(first(goldens));
   });
 
+  it("takes back under load what does not come up and what is too slow, and says why", async () => {
+    await underLoad("weights that are not the manifest's: taken back", true, async (rollouts) => {
+      const loaded = await rollouts.breakSource();
+      expect(loaded.message).to.match(/was taken back: .*demo-\d+-\d+-\d+/);
+      return loaded;
+    });
+    await underLoad("ranks that are stopped two thirds of the time: taken back", true, async (rollouts) => {
+      const loaded = await rollouts.slowDown({ contextLength: 384 }, { contextLength: 512 });
+      expect(loaded.message).to.match(/ms for a token, \d+ % more than .*spec.update.maxSlowdown is 50%/);
+      return loaded;
+    });
+    expect(await eventReasons(kubectl)).to.include("RolledBack");
+    expect(await operatorMetric("tessellate_rollout_rollbacks_total")).to.equal(2);
+  });
+
+  it("turns round where a spec is put back halfway", async () => {
+    await underLoad("contextLength 320 and back before it serves", true, (rollouts) =>
+      rollouts.revert({ contextLength: 320 }, { contextLength: 512 }),
+    );
+  });
+
   it("goes on serving while the API server, the operator and the ledger are away", async () => {
     const { controlPlane, kubelet } = stage;
     const before = await watch.ranks();
