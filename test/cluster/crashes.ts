@@ -108,7 +108,8 @@ export type LifeOutcome = {
 };
 
 const AT_A_TIME = 3;
-const REST_MS = 700;
+/** Longer than the second for which what may wait does. */
+const REST_MS = 1_500;
 const PATIENCE_MS = 40_000;
 
 /**
