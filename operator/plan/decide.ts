@@ -58,7 +58,7 @@ const SPARE_TRIAL_COUNT_MAX = 4;
 /** Spares that find no room beside the placement. */
 function lackOf(world: Known, placement: Placement): number {
   const grounds = groundsNow({ ...world, model: plannedModel(world.model, placement) });
-  return withSpares(grounds, { ...placement, routes: routesOf(placement) }).lackCount;
+  return withSpares(grounds, { ...placement, routes: routesOf(placement) }, world.reservedChains).lackCount;
 }
 
 /** Every node has its use, so none would be left for spares: the plan does without the slowest that will do as one. */
@@ -150,9 +150,9 @@ const forced = (wanted: Wanted | NotWanted): Wanted | NotWanted =>
   "code" in wanted ? wanted : { ...wanted, isForced: true };
 
 /** Whether all ranks are ready, or have failed for reasons of their own; a world without ranks is one on paper. */
-function isSettled({ ranks, model, nodes, held }: Known, { assignments, asleep }: StandingPlan): boolean {
+function isSettled({ ranks, model, nodes, held, leaving }: Known, { assignments, asleep }: StandingPlan): boolean {
   if (asleep !== undefined) return false; // it wakes: where its caches are
-  if (held !== undefined || nodes.some(({ leaving }) => leaving === "Drained")) return false; // first things first
+  if (leaving !== undefined || held !== undefined || nodes.some(({ leaving }) => leaving === "Drained")) return false; // first things first
   if (ranks.length === 0) return true;
   const phases = new Map(ranks.map(({ name, phase }) => [name, phase]));
   return assignments.every((each) => ["Ready", "Failed"].includes(phases.get(rankName(model, each)) ?? "Missing"));
@@ -278,10 +278,8 @@ function finished(world: Known, { placement, why }: Wanted, basis: string): Want
   // Nodes that only do not answer hold what they hold: figures speak of them as if they did.
   const all = nodes.filter(({ name }) => held.has(name) || !out.has(name)).sort((a, b) => (a.name < b.name ? -1 : 1));
   const grounds = groundsOf(model, facts, all);
-  const { spared, lackCount } = withSpares(grounds, {
-    assignments: placement.assignments,
-    routes: routesOf(placement),
-  });
+  const standing = { assignments: placement.assignments, routes: routesOf(placement) };
+  const { spared, lackCount } = withSpares(grounds, standing, world.reservedChains);
   const figures: Estimated = estimated(grounds, spared);
   const lack = lackCount === 0 ? "" : `${lackCount} of ${model.spares} spares find no room; `;
   const used = nodesHeld(spared);

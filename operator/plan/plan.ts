@@ -7,6 +7,7 @@ import { withBrake } from "./brake.ts";
 import { hasPassed, readiness, weightsReady } from "./conditions.ts";
 import { type Effort, type NotWanted, type Wanted, decide } from "./decide.ts";
 import { approvalOf } from "./digests.ts";
+import { gently, parted, withLeaving } from "./leaving.ts";
 import { plannedModel } from "./model-spec.ts";
 import { rankName } from "./names.ts";
 import { ranksDue, readyChains } from "./ranks-due.ts";
@@ -37,8 +38,10 @@ function unbraked(world: World, effort: Effort): Plan {
   return planRolling(known, rolls, { effort, ordinary: (one) => planned(one, effort) });
 }
 
+const planned = (world: Known, effort: Effort): Plan => plannedApart(parted(world), effort);
+
 /** With ranks of one revision only: those of another are deleted and made anew. */
-function planned(world: Known, effort: Effort): Plan {
+function plannedApart(world: Known, effort: Effort): Plan {
   const { model: asked, facts, previous } = world;
   // What the planner chose stays chosen: other slots would be other ranks.
   const model = asked.slotsByPlanner === true ? plannedModel(asked, previous ?? {}) : asked;
@@ -47,7 +50,7 @@ function planned(world: Known, effort: Effort): Plan {
   const inForce = previous?.revision === revision && mayWake(known, previous) ? previous : undefined;
   if (inForce === undefined && asked.revision !== undefined) {
     const { revision: _, ...afresh } = asked; // nothing of it stands, so it need not be called so
-    return planned({ ...world, model: afresh }, effort);
+    return plannedApart({ ...world, model: afresh }, effort);
   }
   const wanted = decide(inForce === undefined ? { ...known, model: asked } : known, inForce, effort);
   if ("code" in wanted) return standing(world, revision, wanted.code, wayOut(known, wanted, effort));
@@ -67,19 +70,27 @@ const wayOut = (world: Known, refusal: NotWanted, { remedyPlanCountMax }: Effort
   refusalWords(world, refusal, remedyPlanCountMax === undefined ? {} : { planCountMax: remedyPlanCountMax });
 
 /** What is to be done and said so that this placement is so. */
-function carriedOut(world: Known, placement: Placement, message: string): Plan {
-  const { ranks, facts } = world;
-  const model = plannedModel(world.model, placement);
+function carriedOut(world: Known, wanted: Placement, message: string): Plan {
+  const { ranks, facts, previous } = world;
+  const model = plannedModel(world.model, wanted);
   const revision = revisionOf(model, facts);
+  // Ranks of another revision are deleted: with none of them anything goes on.
+  const isSame = previous?.revision === revision;
+  const { placement, leaving } = isSame ? gently(world, wanted) : { placement: wanted, leaving: undefined };
   const { assignments } = placement;
-  const changes = ranksDue(model, revision, placement, ranks);
+  const changes = ranksDue(model, revision, withLeaving(placement, leaving), ranks);
   const ready = readyChains(model, revision, placement, ranks);
-  const serving = ready.filter((chain) => hasPassed(world, chain));
+  const leavingReady = readyChains(model, revision, withLeaving(placement, leaving), ranks).filter((chain) =>
+    leaving?.routes.some((route) => route.chain === chain),
+  );
+  const isPassed = (chain: number) => hasPassed(world, chain);
+  const serving = [...ready.filter(isPassed), ...leavingReady.filter(isPassed)].slice(0, routesOf(placement).length);
   const seen = world.probes.filter(({ passed, hearsay }) => passed && !hearsay).map(({ chain }) => chain);
   const probes = ready.filter((chain) => !seen.includes(chain)).map((chain) => ({ do: "probe", chain }) as const);
   return {
     revision,
     placement,
+    ...(leaving === undefined || leaving.routes.length === 0 ? {} : { leaving }),
     actions: [...changes, ...probes],
     conditions: [
       { type: "Planned", status: "True", reason: "Placed", message },

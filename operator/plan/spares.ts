@@ -18,6 +18,7 @@ type Need = { readonly group: readonly Assignment[]; readonly score: number };
 export function withSpares(
   grounds: Grounds,
   routed: Standing,
+  reservedChains: readonly number[] = [],
 ): { readonly spared: Standing; readonly lackCount: number } {
   const { spares: wanted = 0 } = grounds.model;
   const needs = needsOf(grounds, routed);
@@ -32,7 +33,7 @@ export function withSpares(
   );
   let lackCount = 0;
   for (let count = useful.length; count < wanted; count++) {
-    const spare = nextSpare(grounds, { assignments, routes: routed.routes }, needs);
+    const spare = nextSpare(grounds, { assignments, routes: routed.routes }, needs, reservedChains);
     if (spare === undefined) {
       lackCount = wanted - count;
       break;
@@ -42,7 +43,10 @@ export function withSpares(
   // What is to be drained is loaded elsewhere before it goes, over and above the spares that are asked for.
   for (const need of drained) {
     if (sparesIn({ assignments, routes: routed.routes }).some(({ layers }) => sameLayers(need.group, layers))) continue;
-    assignments = [...assignments, ...(nextSpare(grounds, { assignments, routes: routed.routes }, [need]) ?? [])];
+    assignments = [
+      ...assignments,
+      ...(nextSpare(grounds, { assignments, routes: routed.routes }, [need], reservedChains) ?? []),
+    ];
   }
   return { spared: { assignments: inNameOrder(assignments), routes: routed.routes }, lackCount };
 }
@@ -69,11 +73,16 @@ const RELIABILITY = 0.99;
 const order = ([leader]: readonly Assignment[]): number => (leader?.chain ?? 0) * 10_000 + (leader?.segment ?? 0);
 
 /** A copy of the first segment, in order of need, that has fewer copies than others and fits somewhere. */
-function nextSpare(grounds: Grounds, now: Standing, needs: readonly Need[]): readonly Assignment[] | undefined {
+function nextSpare(
+  grounds: Grounds,
+  now: Standing,
+  needs: readonly Need[],
+  reservedChains: readonly number[],
+): readonly Assignment[] | undefined {
   const spares = sparesIn(now);
   const copies = ({ group }: Need) => spares.filter(({ layers }) => sameLayers(group, layers)).length;
   const inTurn = [...needs].sort((a, b) => copies(a) - copies(b));
-  const numbers = new Set(now.assignments.map(({ chain }) => chain));
+  const numbers = new Set([...reservedChains, ...now.assignments.map(({ chain }) => chain)]);
   let chain = SPARE_CHAIN_FIRST;
   while (numbers.has(chain)) chain += 1;
   for (const { group } of inTurn) {

@@ -1,4 +1,5 @@
 /** Worlds in which a plan stands, for tests of what happens to it: every rank ready, and told of its neighbours. */
+import { withLeaving } from "./leaving.ts";
 import { plannedModel } from "./model-spec.ts";
 import { rankName } from "./names.ts";
 import { neighboursIn } from "./neighbours.ts";
@@ -6,8 +7,9 @@ import { standingPlanOf } from "./revision.ts";
 import type { Action, Known, Plan } from "./types.ts";
 
 /** The world once `decided` has been carried out. */
-export function inForce(world: Known, { placement, revision }: Plan): Known {
-  if (placement === undefined) throw new Error("no placement");
+export function inForce(world: Known, { placement: wanted, revision, leaving }: Plan): Known {
+  if (wanted === undefined) throw new Error("no placement");
+  const placement = withLeaving(wanted, leaving);
   const neighboursOf = neighboursIn(world.model, placement);
   return {
     ...world,
@@ -20,6 +22,9 @@ export function inForce(world: Known, { placement, revision }: Plan): Known {
       detail: "",
     })),
     previous: standingPlanOf(revision, placement, plannedModel(world.model, placement)),
+    ...(world.draining === undefined
+      ? {}
+      : { draining: (leaving?.routes ?? []).map(({ chain }) => ({ chain, seconds: 1, isQuiet: false })) }),
   };
 }
 

@@ -8,6 +8,7 @@ import type { LayerRange } from "../../core/ranges.ts";
 import type { ModelConfig } from "../../core/model-config.ts";
 import type { ReadProgress } from "../../core/read-progress.ts";
 import type { Limits, UndoReason } from "./rollout.ts";
+import type { Standing } from "./routes.ts";
 import type { HandOffDtype, ModelSource, Quantization } from "../../core/rank-config.ts";
 
 /** What the user asked for, defaults filled in. */
@@ -157,8 +158,13 @@ export type World = {
   readonly probes: readonly Probe[]; // of the processes that run now; at most one for each chain
   readonly demand?: Demand; // left out: nobody is asked
   readonly rolls?: Rolls;
-  readonly reservedChains?: readonly number[]; // numbers that ranks of another revision bear
+  readonly reservedChains?: readonly number[]; // numbers that ranks of another revision bear, or what leaves
+  readonly draining?: readonly Draining[]; // chains of the previous plan that take no new session; left out: nobody would remember
+  readonly leaving?: Standing; // what drains, once it is told apart from the previous plan; see leaving.ts
 };
+
+/** A chain that takes no new session. Quiet: every gateway says that nothing runs on it any more. */
+export type Draining = { readonly chain: number; readonly seconds: number; readonly isQuiet: boolean };
 
 /** What ranks of a revision are told of their model, and what they run. */
 export type Form = Pick<
@@ -182,7 +188,7 @@ export type Rolls = {
   readonly inForce?: Omit<Side, "plan">; // of the world's previous plan
   readonly outgoing: readonly Side[]; // of other revisions than that plan, chains of which still stand
   readonly unproven: readonly number[]; // chains that no probe has gone through since they were made
-  readonly draining: readonly { readonly chain: number; readonly seconds: number; readonly isQuiet: boolean }[];
+  readonly draining: readonly Draining[];
   readonly stalledSeconds?: number; // left out: nothing is rolled out
   readonly refused?: Refused;
 };
@@ -278,6 +284,7 @@ export type Placement = {
 export type Plan = {
   readonly revision: string;
   readonly placement: Placement | undefined; // undefined: nothing fits, the conditions say why
+  readonly leaving?: Standing; // chains that the placement gives up and that drain beside it, with ranks that it has not
   readonly proposal?: { readonly revision: string; readonly placement: Placement; readonly approval: string }; // waits
   readonly asleep?: Sleep; // the plan in force stands, and nothing of it is to run
   readonly actions: readonly Action[];

@@ -1,0 +1,121 @@
+/** Chains that go while they serve: their sessions end first, and what they need stays until then. */
+import { expect } from "chai";
+import { aModel, aNode, aWorld, roomForLayers } from "./builders.ts";
+import { rankName } from "./names.ts";
+import { plan } from "./plan.ts";
+import { routesOf } from "./routes.ts";
+import { inForce, isTouched } from "./standing-world.ts";
+import type { Draining, Known, NodeFacts, Plan } from "./types.ts";
+
+const node = (name: string, layers = 6) => aNode(name, { freeBytes: roomForLayers(layers) });
+const standing = (names: readonly string[], replicas = 1): Known => {
+  const fresh: Known = {
+    ...aWorld(
+      names.map((name) => node(name)),
+      aModel({ replicas }),
+    ),
+    draining: [],
+  };
+  return inForce(fresh, plan(fresh));
+};
+const touched = (decided: Plan) => decided.actions.filter(isTouched).map((each) => `${each.do} ${each.name}`);
+const chains = (decided: Plan) => decided.placement && routesOf(decided.placement).map(({ chain }) => chain);
+const left = ({ leaving }: Plan) => leaving?.routes.map(({ chain }) => chain) ?? [];
+const leave = (world: Known, name: string, leaving: NonNullable<NodeFacts["leaving"]>): Known => ({
+  ...world,
+  nodes: world.nodes.map((each) => (each.name === name ? { ...each, ready: false, leaving } : each)),
+});
+const marked = (world: Known, mark: Partial<Draining>): Known => ({
+  ...world,
+  draining: (world.draining ?? []).map((each) => ({ ...each, ...mark })),
+});
+const rankOn = (world: Known, name: string): string => {
+  const assignment = world.previous?.assignments.find((each) => each.node === name);
+  if (assignment === undefined) throw new Error(`${name} holds nothing`);
+  return rankName(world.model, assignment);
+};
+
+describe("a chain through a node that is drained", () => {
+  const before = leave({ ...standing(["a", "b"]), nodes: ["a", "b", "c"].map((name) => node(name)) }, "a", "Drained");
+  const copied = inForce(before, plan(before));
+  const moved = plan(copied);
+
+  it("goes on beside the one that takes its place, under its own number", () => {
+    expect(touched(moved)).to.deep.equal([]);
+    expect([chains(moved), left(moved)]).to.deep.equal([[1], [0]]);
+    expect(moved.placement?.assignments.map((each) => each.node)).to.have.members(["b", "c"]);
+    expect(moved.leaving?.assignments.map((each) => each.node)).to.deep.equal(["a"]);
+    const { draining: _, ...forgetful } = copied;
+    expect(touched(plan(forgetful)), "where nobody would remember").to.deep.equal([
+      `delete-rank ${rankOn(before, "a")}`,
+    ]);
+  });
+
+  const draining = inForce(copied, moved);
+  it("stays while sessions run on it, and rests", () => {
+    const again = plan(draining);
+    expect([touched(again), chains(again), left(again)]).to.deep.equal([[], [1], [0]]);
+    expect(again.placement).to.deep.equal(moved.placement);
+  });
+
+  for (const [why, mark] of [
+    ["they have ended", { isQuiet: true }],
+    ["they have had their time", { seconds: 300 }],
+  ] as const)
+    it(`goes once ${why}, and its own ranks alone`, () => {
+      const gone = plan(marked(draining, mark));
+      expect([touched(gone), chains(gone), left(gone)]).to.deep.equal([
+        [`delete-rank ${rankOn(before, "a")}`],
+        [1],
+        [],
+      ]);
+    });
+
+  it("goes at once where a rank of it no longer serves", () => {
+    const ranks = draining.ranks.map((rank) =>
+      rank.assignment.node === "a" ? { ...rank, phase: "Leaving" as const } : rank,
+    );
+    const gone = plan({ ...draining, ranks });
+    expect([touched(gone), chains(gone), left(gone)]).to.deep.equal([[], [1], []]);
+  });
+
+  it("gives its name to nobody before it has gone, be its other node drained meanwhile", () => {
+    const both = leave({ ...draining, nodes: [...draining.nodes, node("d")] }, "b", "Drained");
+    const second = inForce(both, plan(both));
+    const after = plan(second);
+    expect(touched(after)).to.deep.equal([]);
+    const names = [...(after.placement?.assignments ?? []), ...(after.leaving?.assignments ?? [])];
+    expect(new Set(names.map((each) => rankName(both.model, each))).size).to.equal(names.length);
+    expect(after.placement?.assignments.map((each) => each.node)).to.have.members(["c", "d"]);
+    expect(left(after)).to.have.members([0, 1]);
+  });
+});
+
+describe("a chain that fewer replicas leave", () => {
+  const two = standing(["a", "b", "c", "d"], 2);
+  const one: Known = { ...two, model: { ...two.model, replicas: 1 } };
+  const decided = plan(one);
+  const draining = inForce(one, decided);
+
+  it("drains, and its ranks go once it is quiet", () => {
+    expect([touched(decided), chains(decided), left(decided)]).to.deep.equal([[], [0], [1]]);
+    expect(decided.readyChainCount).to.be.at.most(1);
+    const gone = plan(marked(draining, { isQuiet: true }));
+    expect(touched(gone)).to.have.length(2);
+    expect(touched(gone).every((each) => each.startsWith("delete-rank"))).to.equal(true);
+  });
+
+  it("is taken back where it is asked for again", () => {
+    const back = plan({ ...draining, model: two.model });
+    expect([touched(back), chains(back), left(back)]).to.deep.equal([[], [0, 1], []]);
+  });
+
+  it("goes at once where it is given no time, or its provider is refused", () => {
+    const update = { maxSurge: 1, maxUnavailable: 0, progressSeconds: 600, drainSeconds: 0 };
+    expect(left(plan({ ...one, model: { ...one.model, update } }))).to.deep.equal([]);
+    const provider = two.previous?.assignments.find(({ chain }) => chain === 1)?.provider ?? "";
+    const { placement } = one.model;
+    const refused = plan({ ...one, model: { ...one.model, placement: { ...placement, providersDeny: [provider] } } });
+    expect(left(refused)).to.deep.equal([]);
+  });
+});
