@@ -7,21 +7,26 @@ import { createInterface } from "node:readline";
 import { closeClient } from "@grpc/grpc-js";
 import { expect } from "chai";
 import { Client } from "pg";
+import type { State } from "../core/gen/proto/tessellate/control/v1/State.ts";
 import type { PutReply__Output } from "../core/gen/proto/tessellate/control/v1/PutReply.ts";
 import type { BalanceReply__Output } from "../core/gen/proto/tessellate/ledger/v1/BalanceReply.ts";
 import type { Judgement__Output } from "../core/gen/proto/tessellate/ledger/v1/Judgement.ts";
 import type { SettleReply__Output } from "../core/gen/proto/tessellate/ledger/v1/SettleReply.ts";
 import { GATEWAY, type Identity, LEDGER, OPERATOR } from "../core/identity.ts";
 import { parsePublicKey } from "../core/keys.ts";
-import { type Result, valueOrThrow } from "../core/result.ts";
+import { type Result, ok, valueOrThrow } from "../core/result.ts";
 import { type SessionOptions, aSession, keyNamed } from "../core/session-fixture.ts";
 import { openSettlement } from "../core/settlement.ts";
 import { type Authority, createAuthority, writeCertificate } from "../core/wire/authority.ts";
 import { ask, dial } from "../core/wire/door.ts";
 import { type Tls, openTls } from "../core/wire/tls.ts";
 import { aPicture, stateOf } from "../ledger/rules/picture-fixture.ts";
+import type { Submission } from "../gateway/usage/seal.ts";
 import { type Postgres, startPostgres, whyNoPostgres } from "./postgres.ts";
+import { aState, startTestGateway } from "./gateway/start.ts";
+import { tinyModel } from "./gateway/tiny-model.ts";
 import { requireOrSkip } from "./requirement.ts";
+import { until } from "./until.ts";
 
 type LedgerProcess = {
   readonly child: ChildProcess;
@@ -36,6 +41,7 @@ const EPOCH_SECONDS = 3600;
 const epoch = Math.floor(Date.now() / 1000 / EPOCH_SECONDS);
 /** 900 micro-credits a session of six tokens. */
 const price = 150_000_000n;
+const gatewayKey = keyNamed("gateway/gw").publicKey.spki;
 const session = (options: SessionOptions = {}) => aSession({ price, epoch, ...options });
 
 for (const kind of ["pglite", "postgres"] as const) {
@@ -136,18 +142,23 @@ for (const kind of ["pglite", "postgres"] as const) {
       }
     };
     const dialLedger = (address: string, tls: Tls) => dial("Ledger", address, tls, LEDGER);
-    const put = async (identity: Identity = OPERATOR): Promise<Result<PutReply__Output>> => {
+    const put = async (
+      identity: Identity = OPERATOR,
+      state: State = stateOf(aPicture({ price })),
+    ): Promise<Result<PutReply__Output>> => {
       const client = dial("Control", ledger.address, await tlsOf(identity), LEDGER);
       try {
         return await ask<PutReply__Output>("the ledger", 10_000, (options, callback) =>
-          client.Put(stateOf(aPicture({ price })), options, callback),
+          client.Put(state, options, callback),
         );
       } finally {
         closeClient(client);
       }
     };
     const submit = (options: SessionOptions = {}, identity: Identity = GATEWAY) => {
-      const { usage, receipts } = session(options).submission;
+      return submitted(session(options).submission, identity);
+    };
+    const submitted = ({ usage, receipts }: Submission, identity: Identity = GATEWAY) => {
       const message = { usage: Buffer.from(usage), receipts: receipts.map((receipt) => Buffer.from(receipt)) };
       return asked<Judgement__Output>(identity, (client) =>
         ask("the ledger", 10_000, (call, callback) => client.Submit(message, call, callback)),
@@ -312,6 +323,50 @@ for (const kind of ["pglite", "postgres"] as const) {
         status: 1,
       });
     });
+
+    if (kind === "postgres") {
+      it("is away for as long as its database: gateways answer, and it has all of their usage afterwards", async () => {
+        const model = tinyModel();
+        const known = { ...aState([[model]]), fence: 2, gateways: [{ name: "gw", publicKey: gatewayKey }] };
+        valueOrThrow(await put(OPERATOR, known));
+        const gateway = await startTestGateway({ models: [model] });
+        try {
+          const judged: number[] = []; // receipts that were accepted, by submission
+          gateway.judge = async ({ usage, receipts }) => {
+            const judgement = await submitted({ usage, receipts });
+            if (!judgement.ok) return judgement;
+            const { verdicts: all } = judgement.value;
+            const rejected = all.flatMap(({ verdict, code }) => (verdict === "accept" ? [] : [code]));
+            judged.push(all.length - rejected.length);
+            return ok({ accepted: all.length - rejected.length, rejected });
+          };
+          const answer = async () => {
+            const body = JSON.stringify({ model: "tiny", prompt: "Once", max_tokens: 4 });
+            const headers = { "content-type": "application/json" };
+            return (await fetch(`${gateway.url}/v1/completions`, { method: "POST", headers, body })).status;
+          };
+          expect(await answer()).to.equal(200);
+          await until("the first to be judged", () => judged.length === 1);
+          postgres?.halt();
+          expect(await ledger.ended).to.equal(1);
+          expect(ledger.errors()).to.contain("store-lost");
+          const again = await start().then(
+            () => "it started",
+            (error: unknown) => String(error),
+          );
+          expect(again).to.contain("cannot reach the ledger's database");
+          for (let count = 0; count < 3; count++) expect(await answer(), "while the ledger is away").to.equal(200);
+          expect(judged).to.have.length(1);
+          postgres?.resume();
+          ledger = await start();
+          await until("all to be judged", () => judged.length === 4);
+          expect(new Set(judged), "none is rejected").to.deep.equal(new Set([judged[0]]));
+          expect(judged[0]).to.be.greaterThan(0);
+        } finally {
+          await gateway.close();
+        }
+      });
+    }
   });
 }
 

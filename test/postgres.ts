@@ -7,6 +7,9 @@ import { join } from "node:path";
 
 export type Postgres = {
   readonly url: string; // postgres://…
+  /** As if its machine had lost power, until it is resumed with all that it had kept. */
+  halt(): void;
+  resume(): void;
   stop(): void;
 };
 
@@ -44,23 +47,16 @@ export async function startPostgres(): Promise<Postgres> {
   const port = await freePort();
   run("initdb", "-D", data, "-U", "tessellate", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C");
   const settings = `-c listen_addresses=127.0.0.1 -c port=${port} -c unix_socket_directories= -c fsync=off`;
-  run(
-    "pg_ctl",
-    "-D",
-    data,
-    "-l",
-    join(directory, "log"),
-    "-t",
-    String(START_TIMEOUT_SECONDS),
-    "-w",
-    "-o",
-    settings,
-    "start",
-  );
+  const log = ["-l", join(directory, "log"), "-t", String(START_TIMEOUT_SECONDS)];
+  const startServer = () => run("pg_ctl", "-D", data, ...log, "-w", "-o", settings, "start");
+  const halt = () => run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop");
+  startServer();
   return {
     url: `postgres://tessellate@127.0.0.1:${port}/postgres`,
+    halt,
+    resume: startServer,
     stop: () => {
-      run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop");
+      halt();
       rmSync(directory, { recursive: true, force: true });
     },
   };

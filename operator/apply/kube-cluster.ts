@@ -1,6 +1,7 @@
 /** The door to a real cluster: reads from copies that watches keep, writes by server-side apply. */
 import type { Model } from "../../core/gen/proto/tessellate/control/v1/Model.ts";
 import { shardedModelResource } from "../../core/gen/crds/shardedmodel.ts";
+import { shardNodeResource } from "../../core/gen/crds/shardnode.ts";
 import { shardPlanResource } from "../../core/gen/crds/shardplan.ts";
 import { present } from "../../core/assert.ts";
 import type { ReadProgress } from "../../core/read-progress.ts";
@@ -11,6 +12,7 @@ import type { EventRecorder } from "../kube/events.ts";
 import { type KubeObject, PODS, SECRETS, keyOf } from "../kube/objects.ts";
 import { Recent } from "../kube/recent.ts";
 import { sameJson } from "../kube/same.ts";
+import { withLeaving } from "../plan/leaving.ts";
 import { modelSpecOf } from "../plan/model-spec.ts";
 import { plannedPromise } from "../plan/words/plan-words.ts";
 import type { Action, Assignment, Plan, RankState, World } from "../plan/types.ts";
@@ -31,10 +33,11 @@ import { RepairBook, type Repaired } from "./repairs.ts";
 import { Reports } from "./reports.ts";
 import { type RolloutEnd, rolloutEnd } from "./rollout-ends.ts";
 import { outgoingIn, withRollout } from "./rollout-record.ts";
-import { assignmentsIn, shardPlanSpec, standingPlanIn } from "./shard-plan.ts";
+import { assignmentsIn, drainingIn, drainingSpec, shardPlanSpec, standingPlanIn } from "./shard-plan.ts";
 import { pictureOfAll, plannedAs, rollsOf, toldOf } from "./sides.ts";
 import { type DemandOf, Sleepers, keepAsleep } from "./sleepers.ts";
 import type { Stores } from "./stores.ts";
+import { underTaints } from "./taints.ts";
 
 export type { Prober } from "./chain-probes.ts";
 
@@ -133,7 +136,10 @@ export class KubeCluster implements Cluster {
       model,
       facts,
       ...rolls,
-      nodes: this.#nodes.for(stores, wanted, nowMs),
+      draining: drainingIn(shardPlan, nowMs, isQuiet),
+      nodes: this.#nodes
+        .for(stores, wanted, nowMs)
+        .map((node) => underTaints(node, stores.machines.get(node.machine ?? node.name), model)),
       ranks: await this.#inTheirOwnWords(rankStatesOf(stores, pods)),
       previous,
       probes: this.#probes.of(draft, standing, object.status, pods, shardPlan?.spec.rollout),
@@ -160,8 +166,10 @@ export class KubeCluster implements Cluster {
     const { model: told, facts: read } = plannedAs(model, facts, rolled);
     const before = this.#planOf(modelKey(model));
     const givenUp = this.#options.brake.written(world, plan, before && asPlan(before));
-    const plain = { ...shardPlanSpec(told, read, revision, placement), ...givenUp };
     const nowMs = this.#options.clock.wallMs();
+    const draining = drainingSpec(plan.leaving, before && asPlan(before).spec, nowMs);
+    const all = withLeaving(placement, plan.leaving);
+    const plain = { ...shardPlanSpec(told, read, revision, all), ...draining, ...givenUp };
     const spec = rolled === undefined ? plain : withRollout(plain, model, rolled, before && asPlan(before).spec, nowMs);
     if (before !== undefined && sameJson(before["spec"], spec)) return;
     this.#reserve(world, assignmentsIn({ spec }), before === undefined ? [] : assignmentsIn(asPlan(before)));
@@ -209,12 +217,17 @@ export class KubeCluster implements Cluster {
   }
 
   async report(observed: Observed, plan: Plan): Promise<void> {
-    const { clock, events, onRepaired, onRolled } = this.#options;
+    const { clock, events, stores, onRepaired, onRolled } = this.#options;
     const { world, object } = observed;
     const key = modelKey(world.model);
     const made = this.#ranks.takeWords(key).join("; ");
     const happening = { type: "Normal", reason: "RankCreated", action: "CreateRank", note: made } as const;
     if (made !== "") events.record(shardedModelResource, asObject(object), happening);
+    for (const { node, why } of stores.drains.note(key, plan.stuck)) {
+      const about = stores.shardNodes.get(node);
+      const blocked = { type: "Warning", reason: "DrainBlocked", action: "Drain", note: `${key}: ${why}` } as const;
+      if (about !== undefined) events.record(shardNodeResource, about, blocked);
+    }
     const stored = this.#planOf(key);
     await this.#reports.reportModel(observed, plan, (before) => {
       const { repairs, over } = this.#repairs.look(world, plan, before, stored && asPlan(stored), clock.wallMs());
@@ -366,6 +379,7 @@ export class KubeCluster implements Cluster {
     this.#options.brake.forget(key);
     this.#ranks.forget(key);
     this.#budgets.forget(key);
+    this.#options.stores.drains.forget(key);
     this.#reports.forget(key);
   }
 }

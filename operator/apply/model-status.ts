@@ -88,7 +88,9 @@ const STALLS: ReadonlySet<string> = new Set([
 
 /** Whether a condition that turned deserves a warning: it will not come right by waiting. */
 export const isTrouble = (type: string, value: string, reason: string): boolean =>
-  reason === "BrakeHolds" || (value === "False" && (type === "Planned" || TROUBLES.has(reason)));
+  reason === "BrakeHolds" ||
+  reason === "DrainBlocked" ||
+  (value === "False" && (type === "Planned" || TROUBLES.has(reason)));
 
 const TROUBLES: ReadonlySet<string> = new Set(["ProbeFailed", "NoRoomToRoll", "RollingBack", "RolledBack"]);
 

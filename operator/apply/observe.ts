@@ -20,7 +20,7 @@ export const asPlan = (object: KubeObject) => object as unknown as ShardPlan;
 export const asNode = (object: KubeObject) => object as unknown as ShardNode;
 export const asProvider = (object: KubeObject) => object as unknown as Provider;
 
-const machineOf = (stores: Stores, node: ShardNode): KubeObject | undefined =>
+export const machineOf = (stores: Stores, node: ShardNode): KubeObject | undefined =>
   stores.machines.get(node.spec.nodeName ?? node.metadata.name);
 
 /** Pods of a model; `made` are those of it that we made and the copy has not caught up with. */
@@ -103,8 +103,8 @@ export class NodesKnown {
     const read = nodeFactsOf(node, providers, machineIsReady(machine) && counts, daysAgo);
     const region = read.region ?? machine?.metadata.labels?.[REGION_LABEL];
     const signer = node.spec.signer.target ?? stores.offers.signer ?? read.signer;
-    const leaving = leavingOf(object, machine);
-    const drain = leaving === undefined ? {} : { ready: false, leaving };
+    const leave = leavingOf(object, machine);
+    const drain = leave.leaving === undefined ? {} : { ready: false, ...leave };
     const facts = { ...read, ...drain, signer, ...(region === undefined ? {} : { region }) };
     this.#known.set(object.metadata.name, { object, machine, provider, daysAgo, counts, facts });
     return facts;

@@ -5,9 +5,10 @@ import { parsePublicKey } from "../../core/keys.ts";
 import type { WallClock } from "../clock.ts";
 import type { KubeClient } from "../kube/client.ts";
 import { type NewCondition, withTimes } from "../kube/conditions.ts";
+import type { KubeObject } from "../kube/objects.ts";
 import { sameJson } from "../kube/same.ts";
 import { asNode, asProvider } from "./observe.ts";
-import { machineIsReady } from "./rank-state.ts";
+import { leavingOf, machineIsReady } from "./rank-state.ts";
 import type { Stores } from "./stores.ts";
 
 type Doors = {
@@ -47,11 +48,12 @@ export async function reportNode(doors: Doors, name: string): Promise<void> {
   if (object === undefined) return;
   const node = asNode(object);
   const generation = object.metadata.generation ?? 1;
-  const [condition] = withTimes(node.status?.conditions, [offer(stores, node)], generation, clock.wallMs());
+  const said = [offer(stores, node), ...(doors.isNamespaced ? [] : drained(stores, object))];
+  const conditions = withTimes(node.status?.conditions, said, generation, clock.wallMs());
   const status: ShardNodeStatus = {
     observedGeneration: generation,
     ...shardCountOf(doors, `node/${name}`),
-    conditions: condition === undefined ? [] : [{ ...condition, type: "Ready" }],
+    conditions: conditions.map((each) => ({ ...each, type: each.type === "Drained" ? "Drained" : "Ready" })),
   };
   const { measured: _, offer: __, devices: ___, ...before } = node.status ?? {}; // the node agent's
   if (!sameJson(before, status)) await client.apply(shardNodeResource, { metadata: { name }, status }, "status");
@@ -63,6 +65,22 @@ export function admission({ metadata, spec }: Provider): NewCondition {
     return { type: "Admitted", status: "True", reason: "KeyKnown", message: "its receipts can be checked" };
   const message = `spec.publicKey is missing: add the key that \`tessellate provider\` prints on ${metadata.name}'s machine`;
   return { type: "Admitted", status: "False", reason: "NoPublicKey", message };
+}
+
+/** Whether a node that is to be emptied is; nothing of any other. */
+function drained(stores: Stores, object: KubeObject): readonly NewCondition[] {
+  const node = asNode(object);
+  const { name } = object.metadata;
+  const { leaving, leavingWhy } = leavingOf(object, stores.machines.get(node.spec.nodeName ?? name));
+  if (leaving !== "Drained") return [];
+  const say = (status: "True" | "False", reason: string, message: string): readonly NewCondition[] => [
+    { type: "Drained", status, reason, message },
+  ];
+  const count = stores.shardCount(`node/${name}`);
+  const stuck = stores.drains.of(name);
+  if (stuck.length > 0) return say("False", "NoRoom", stuck.join("; "));
+  if (count === 0) return say("True", "Empty", `${leavingWhy}, and holds no shard`);
+  return say("False", "Draining", `${leavingWhy}: what it holds is loaded elsewhere, and its sessions end`);
 }
 
 function offer(stores: Stores, node: ShardNode): NewCondition {

@@ -19,10 +19,10 @@ import {
   NEIGHBOURS_ANNOTATION,
   RENEW_ANNOTATION,
   REVISION_ANNOTATION,
-  SHARDS_TAINT,
   modelLabels,
   rankLabels,
 } from "./labels.ts";
+import { tolerationsOf } from "./taints.ts";
 
 export const RANK_PORT = 7400;
 export const METRICS_PORT = 7401;
@@ -32,8 +32,6 @@ const CACHE_DIRECTORY = "/var/cache/tessellate";
 const TOKEN_DIRECTORY = "/etc/tessellate-hub";
 /** Nobody in particular; the same as in the image. */
 const USER_ID = 65532;
-/** After the node's machine stopped answering, until its pods are given up. */
-const AWAY_SECONDS = 60;
 /** What a rank's pod calls the device that it claims. */
 const CLAIM = "device";
 /** A rank lets sessions finish for 10 s. */
@@ -111,7 +109,7 @@ export function rankPod(options: RankPodOptions): KubeObject {
     },
     spec: {
       affinity: pinnedTo(node.machine ?? node.name),
-      tolerations: [...tolerationsOf(node), ...(model.placement.tolerations ?? [])],
+      tolerations: tolerationsOf(model, node),
       hostname: rankName(model, assignment).slice(0, 63),
       subdomain: model.name,
       automountServiceAccountToken: false,
@@ -200,13 +198,6 @@ const pinnedTo = (machine: string): object => ({
     },
   },
 });
-
-const tolerationsOf = ({ gpuResource }: NodeFacts): readonly object[] => [
-  { key: "node.kubernetes.io/not-ready", operator: "Exists", effect: "NoExecute", tolerationSeconds: AWAY_SECONDS },
-  { key: "node.kubernetes.io/unreachable", operator: "Exists", effect: "NoExecute", tolerationSeconds: AWAY_SECONDS },
-  { key: SHARDS_TAINT, operator: "Exists" },
-  ...(gpuResource === undefined ? [] : [{ key: gpuResource, operator: "Exists" }]),
-];
 
 type Mount = { readonly volume: { readonly name: string }; readonly mount: object };
 

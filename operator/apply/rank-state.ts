@@ -1,7 +1,7 @@
 /** From a pod to the planner's view of a rank. Pure: what the cluster says, and nothing guessed. */
 import { isJsonObject, type JsonObject, parseJson } from "../../core/json.ts";
 import type { KubeObject } from "../kube/objects.ts";
-import type { Assignment, RankState } from "../plan/types.ts";
+import type { Assignment, NodeFacts, RankState } from "../plan/types.ts";
 import { ASSIGNMENT_ANNOTATION, DRAIN_ANNOTATION, NEIGHBOURS_ANNOTATION, REVISION_ANNOTATION } from "./labels.ts";
 import { RANK_PORT } from "./rank-objects.ts";
 
@@ -62,15 +62,17 @@ export function machineIsReady(machine: KubeObject | undefined): boolean {
   return conditionOf(objectAt(machine, "status"), "Ready")?.["status"] === "True";
 }
 
+export type Leave = Pick<NodeFacts, "leaving" | "leavingWhy">;
+
 /**
  * Drained: by its owner's word, or since its machine is cordoned, which is all of `kubectl drain` that an API server
  * keeps. Cordoned: it is, and the owner's word is that what runs there stays.
  */
-export function leavingOf(node: KubeObject, machine: KubeObject | undefined): "Cordoned" | "Drained" | undefined {
+export function leavingOf(node: KubeObject, machine: KubeObject | undefined): Leave {
   const word = node.metadata.annotations?.[DRAIN_ANNOTATION];
-  if (word !== undefined && word !== "false") return "Drained";
-  if (machine === undefined || objectAt(machine, "spec")["unschedulable"] !== true) return undefined;
-  return word === "false" ? "Cordoned" : "Drained";
+  if (word !== undefined && word !== "false") return { leaving: "Drained", leavingWhy: "it is drained" };
+  if (machine === undefined || objectAt(machine, "spec")["unschedulable"] !== true) return {};
+  return { leaving: word === "false" ? "Cordoned" : "Drained", leavingWhy: "its machine is cordoned" };
 }
 
 /** Changes with every start of the rank's process: what was learned of an earlier one no longer counts. */

@@ -94,7 +94,12 @@ export class Reports {
     const { model, facts, nodes, ranks, previous } = world;
     const { placement, asleep, rolled } = plan;
     const own = placement?.assignments ?? (asleep === undefined ? undefined : previous?.assignments);
-    const assignments = own && [...own, ...(rolled?.outgoing ?? []).flatMap((side) => side.plan.assignments)];
+    const leaving = plan.leaving?.assignments ?? [];
+    const assignments = own && [
+      ...own,
+      ...leaving,
+      ...(rolled?.outgoing ?? []).flatMap((side) => side.plan.assignments),
+    ];
     if (stored === undefined || assignments === undefined || "code" in facts) return undefined;
     const key = modelKey(model);
     const what = planOf(key);

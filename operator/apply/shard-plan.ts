@@ -3,7 +3,16 @@ import type { ShardPlan, ShardPlanSpec, ShardPlanStatus } from "../../core/gen/c
 import { formatCredits } from "../../core/units.ts";
 import type { ReadFacts } from "../manifest/read-facts.ts";
 import { rankName } from "../plan/names.ts";
-import type { Assignment, ModelSpec, Placement, RankState, Route, StandingPlan } from "../plan/types.ts";
+import type {
+  Assignment,
+  Draining,
+  ModelSpec,
+  Placement,
+  Plan,
+  RankState,
+  Route,
+  StandingPlan,
+} from "../plan/types.ts";
 import { sourceDigestOf } from "./facts.ts";
 
 export function shardPlanSpec(
@@ -136,6 +145,32 @@ export function standingPlanIn(plan: Pick<ShardPlan, "spec">, revision = plan.sp
             })),
         }),
   };
+}
+
+/** What the plan says of chains that leave, as {@link shardPlanSpec} has them among the others. `before`: as it was written last. */
+export function drainingSpec(
+  leaving: Plan["leaving"],
+  before: Pick<ShardPlanSpec, "draining" | "rollout"> | undefined,
+  nowMs: number,
+): Pick<ShardPlanSpec, "draining"> {
+  if (leaving === undefined || leaving.routes.length === 0) return {};
+  const known = [...(before?.draining ?? []), ...(before?.rollout?.draining ?? [])];
+  const now = new Date(nowMs).toISOString();
+  const sinceOf = (chain: number) => known.find((each) => each.chain === chain)?.since ?? now;
+  return { draining: leaving.routes.map(({ chain }) => ({ chain, since: sinceOf(chain) })) };
+}
+
+/** The same, read again. */
+export function drainingIn(
+  plan: Pick<ShardPlan, "spec"> | undefined,
+  nowMs: number,
+  isQuiet: (chain: number) => boolean,
+): readonly Draining[] {
+  return (plan?.spec.draining ?? []).map(({ chain, since }) => ({
+    chain,
+    seconds: Math.max(0, Math.floor((nowMs - Date.parse(since)) / 1000)),
+    isQuiet: isQuiet(chain),
+  }));
 }
 
 /** All that the plan gives to nodes, of whatever revision. */

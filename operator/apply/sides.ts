@@ -3,6 +3,7 @@ import type { Model } from "../../core/gen/proto/tessellate/control/v1/Model.ts"
 import type { ShardedModel } from "../../core/gen/crds/shardedmodel.ts";
 import type { ShardPlan } from "../../core/gen/crds/shardplan.ts";
 import type { ReadFacts } from "../manifest/read-facts.ts";
+import { withLeaving } from "../plan/leaving.ts";
 import { modelSpecOf, plannedModel } from "../plan/model-spec.ts";
 import { pictureOf, withChains } from "../plan/picture.ts";
 import { modelOf } from "../plan/revision.ts";
@@ -10,7 +11,7 @@ import { type Routed, routesOf } from "../plan/routes.ts";
 import type { ModelFacts, ModelSpec, Plan, RankState, Rolled, Rolls, World } from "../plan/types.ts";
 import { isAssigned } from "./observe.ts";
 import { formIn, outgoingIn, rollsIn } from "./rollout-record.ts";
-import { standingPlanIn } from "./shard-plan.ts";
+import { drainingIn, standingPlanIn } from "./shard-plan.ts";
 
 export type Told = {
   readonly model: ModelSpec; // as the ranks of the revision have it
@@ -21,7 +22,8 @@ export type Told = {
 
 /** What ranks of a revision are told; undefined where the plan has no chains of it. */
 export function toldOf({ model, facts }: World, plan: Plan, revision: string): Told | undefined {
-  const { rolled, placement } = plan;
+  const { rolled, leaving } = plan;
+  const placement = plan.placement && withLeaving(plan.placement, leaving);
   const side = rolled?.outgoing.find((each) => each.plan.revision === revision);
   if (side !== undefined) {
     const { image } = side.form;
@@ -64,7 +66,7 @@ export function pictureOfAll(
   const asked = modelSpecOf(object, facts.config);
   const { rollout } = plan.spec;
   const unproven = rollout?.unproven ?? [];
-  const draining = (rollout?.draining ?? []).map(({ chain }) => chain);
+  const draining = [...(rollout?.draining ?? []), ...(plan.spec.draining ?? [])].map(({ chain }) => chain);
   const standing = standingPlanIn(plan);
   const sides = [{ form: formIn(plan, asked), facts, plan: standing }, ...outgoingIn(plan)];
   const pictures = sides.map((side) => {
@@ -106,6 +108,9 @@ export function rollsOf(
     limits: model.update,
     image,
     configText: facts.configText,
-    draining: known.draining.map((each) => ({ ...each, isQuiet: isQuiet(each.chain) })),
+    draining: [
+      ...known.draining.map((each) => ({ ...each, isQuiet: isQuiet(each.chain) })),
+      ...drainingIn(stored?.plan, nowMs, isQuiet),
+    ],
   };
 }

@@ -11,6 +11,7 @@ import { BUDGETS, type KubeObject, NODES, PODS, keyOf } from "../kube/objects.ts
 import type { Urgency } from "../kube/queue.ts";
 import { type Change, Reflector, type ReflectorOptions } from "../kube/reflector.ts";
 import { sameJson } from "../kube/same.ts";
+import { DrainBook } from "./drain-book.ts";
 import {
   COMPONENT_LABEL,
   MANAGED_BY_LABEL,
@@ -59,6 +60,7 @@ export class Stores {
   readonly budgets: Reflector; // PodDisruptionBudgets of models
   readonly components: Reflector; // pods of gateways, the ledger and node agents
   readonly offers: Offers;
+  readonly drains: DrainBook;
   readonly #shardCounts = new Map<WorkKey, number>();
   /** Memory that the plans take. */
   readonly planned = new PlannedBytes();
@@ -68,6 +70,7 @@ export class Stores {
     this.#options = options;
     const { client, clock, namespace, watchNamespace, onTrouble } = options;
     this.offers = options.offers;
+    this.drains = new DrainBook((node) => options.onWork(`node/${node}`));
     const reflect = (set: Pick<ReflectorOptions, "resource" | "onChange"> & Partial<ReflectorOptions>) =>
       new Reflector({ client, clock, onTrouble, ...set });
     const inNamespace = { namespace: watchNamespace };
@@ -261,7 +264,7 @@ const machineFacts = (machine: KubeObject): unknown => {
     ? conditions.filter(isJsonObject).find(({ type }) => type === "Ready")
     : undefined;
   const taints = Array.isArray(spec["taints"])
-    ? spec["taints"].filter(isJsonObject).map(({ key, effect }) => [key, effect])
+    ? spec["taints"].filter(isJsonObject).map(({ key, value, effect }) => [key, value, effect])
     : [];
   return { ready: ready?.["status"], taints, unschedulable: spec["unschedulable"] };
 };

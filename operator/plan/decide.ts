@@ -16,13 +16,19 @@ import { type Routed, type Standing, isWhole, keysOf, routesOf, segmentKey, segm
 import { type Grounds, groundsOf } from "./sites.ts";
 import { type Judged, brokenWishes } from "./soundness.ts";
 import { withSpares } from "./spares.ts";
+import { stuckOn } from "./stuck.ts";
 import { isSameShard, touchedBy } from "./touched.ts";
-import type { Assignment, Known, LeftOut, NodeFacts, Placement, StandingPlan } from "./types.ts";
+import type { Assignment, Known, LeftOut, NodeFacts, Placement, StandingPlan, Stuck } from "./types.ts";
 
 /** The basis of a plan that was forced: whether there is a better one has not been looked for yet. */
 const UNSEEN = "unseen";
 
-export type Wanted = { readonly placement: Placement; readonly why: string; readonly isForced?: true };
+export type Wanted = {
+  readonly placement: Placement;
+  readonly why: string;
+  readonly isForced?: true;
+  readonly stuck?: readonly Stuck[];
+};
 /** How long to search, where a search is needed. */
 export type Effort = Pick<PlaceOptions, "evaluationCount" | "isDraft"> & {
   readonly remedyPlanCountMax?: number; // plans that are tried for a way out where nothing fits; 0: none is said
@@ -37,7 +43,7 @@ export function decide(world: Known, inForce: StandingPlan | undefined, effort: 
   const wanted = inForce === undefined ? afresh(world, "", drafting) : goingOn(world, inForce, basis, drafting);
   if ("code" in wanted) return wanted;
   const known = { ...world, model: plannedModel(world.model, wanted.placement) };
-  return finished(known, wanted, wanted.isForced === true ? (inForce?.basis ?? UNSEEN) : basis);
+  return finished(known, wanted, wanted.isForced === true ? (inForce?.basis ?? UNSEEN) : basis, effort);
 }
 
 /** A node that holds a part and only does not answer goes on holding it: what runs there may serve on. */
@@ -135,12 +141,14 @@ function drainedNodes({ model, nodes, ranks }: Known, inForce: StandingPlan): Re
       (spare) =>
         spare.layers.start === layers.start && spare.layers.end === layers.end && spare.node !== node && isReady(spare),
     );
-  const left = nodes.flatMap(({ name, leaving }): readonly LeftOut[] => {
+  const left = nodes.flatMap(({ name, leaving, leavingWhy }): readonly LeftOut[] => {
     const own = inForce.assignments.filter(({ node }) => node === name);
     if (leaving === undefined || own.length === 0) return [];
     if (own.every(isEvicted)) return [{ node: name, code: leaving, why: "what it held was evicted" }];
     if (leaving === "Drained" && own.every((each) => spares.has(each) || hasCopy(each)))
-      return [{ node: name, code: leaving, why: "it is drained, and what it held is loaded elsewhere" }];
+      return [
+        { node: name, code: leaving, why: `${leavingWhy ?? "it is drained"}, and what it held is loaded elsewhere` },
+      ];
     return [];
   });
   return new Map(left.map((each) => [each.node, each]));
@@ -269,7 +277,7 @@ const groundsNow = (world: Known): Grounds =>
   groundsOf(world.model, world.facts, eligible(world.model, world.nodes).nodes);
 
 /** Spares, figures, and why others are left out: the same for every plan, kept or new. */
-function finished(world: Known, { placement, why }: Wanted, basis: string): Wanted {
+function finished(world: Known, { placement, why }: Wanted, basis: string, effort: Effort): Wanted {
   const { model, facts, nodes } = world;
   if (model.replicas === 0) return { placement: { ...placement, basis }, why };
   const { leftOut } = eligible(model, nodes);
@@ -279,12 +287,18 @@ function finished(world: Known, { placement, why }: Wanted, basis: string): Want
   const all = nodes.filter(({ name }) => held.has(name) || !out.has(name)).sort((a, b) => (a.name < b.name ? -1 : 1));
   const grounds = groundsOf(model, facts, all);
   const standing = { assignments: placement.assignments, routes: routesOf(placement) };
-  const { spared, lackCount } = withSpares(grounds, standing, world.reservedChains);
+  const { spared, lackCount, stuck } = withSpares(grounds, standing, world.reservedChains);
   const figures: Estimated = estimated(grounds, spared);
   const lack = lackCount === 0 ? "" : `${lackCount} of ${model.spares} spares find no room; `;
   const used = nodesHeld(spared);
+  const left = stuckOn(world, spared, stuck, effort);
+  const blocked = left.length === 0 ? {} : { stuck: left };
   const unused = [...leftOut, ...leftOutOf(grounds, { ...spared, ...figures })].filter(({ node }) => !used.has(node));
-  return { placement: { ...placement, ...spared, ...figures, basis, leftOut: unused }, why: `${why}${lack}` };
+  return {
+    placement: { ...placement, ...spared, ...figures, basis, leftOut: unused },
+    why: `${why}${lack}`,
+    ...blocked,
+  };
 }
 
 const nodesHeld = ({ assignments }: Routed): ReadonlySet<string> => new Set(assignments.map(({ node }) => node));

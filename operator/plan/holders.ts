@@ -38,7 +38,7 @@ export function eligible(
 function refusalOf(model: ModelSpec, node: NodeFacts): LeftOut | undefined {
   const banned = banOf(model, node);
   if (banned !== undefined) return banned;
-  if (!node.ready) return { node: node.name, code: "NodeNotReady", why: "the node does not answer" };
+  if (!node.ready) return { node: node.name, code: "NodeNotReady", why: node.leavingWhy ?? "the node does not answer" };
   if (node.freeBytes <= 0) return { node: node.name, code: "NoMemory", why: "no free memory" };
   return undefined;
 }

@@ -119,3 +119,37 @@ describe("a chain that fewer replicas leave", () => {
     expect(left(refused)).to.deep.equal([]);
   });
 });
+
+describe("a drained node whose shard finds no room", () => {
+  const full = leave(standing(["a", "b"]), "a", "Drained");
+  const said = (decided: Plan) => decided.conditions.find(({ type }) => type === "Planned");
+
+  it("keeps it, and says the smallest change that would let it go", () => {
+    const decided = plan(full);
+    expect(touched(decided)).to.deep.equal([]);
+    expect(decided.stuck?.map(({ node: name, ranks }) => [name, ranks])).to.deep.equal([["a", [rankOn(full, "a")]]]);
+    expect(said(decided)).to.include({ status: "True", reason: "DrainBlocked" });
+    expect(said(decided)?.message).to.match(
+      /^node a is drained and keeps what it holds: no other node may hold \S+ \(layers 0–6, .*\)\. It would fit with: .*add a node with ≥ /,
+    );
+    const [, size = ""] = /add a node with ≥ ([\d.]+) MiB/.exec(said(decided)?.message ?? "") ?? [];
+    const added = (bytes: number) => plan({ ...full, nodes: [...full.nodes, aNode("c", { freeBytes: bytes })] });
+    expect(touched(added(Number(size) * 2 ** 20))).to.have.length(1);
+    expect(said(added(Number(size) * 2 ** 20))?.reason).to.equal("Placed");
+  });
+
+  it("is not copied to where no wish lets it stand in", () => {
+    const others = full.nodes.map((each) => ({ ...each, provider: each.name }));
+    const { placement } = full.model;
+    const world: Known = {
+      ...full,
+      model: { ...full.model, placement: { ...placement, providersMin: 2 } },
+      nodes: [...others, aNode("c", { freeBytes: roomForLayers(6), provider: "b" })],
+      previous: full.previous && {
+        ...full.previous,
+        assignments: full.previous.assignments.map((each) => ({ ...each, provider: each.node })),
+      },
+    };
+    expect([touched(plan(world)), said(plan(world))?.reason]).to.deep.equal([[], "DrainBlocked"]);
+  });
+});

@@ -19,7 +19,7 @@ import { isSound, overfullNode } from "./soundness.ts";
 import { proposalWords } from "./words/approval.ts";
 import { plannedSentence } from "./words/plan-words.ts";
 import { refusalWords } from "./words/remedies.ts";
-import type { Condition, Known, Placement, Plan, StandingPlan, World } from "./types.ts";
+import type { Condition, Known, Placement, Plan, StandingPlan, Stuck, World } from "./types.ts";
 
 export const plan = (world: World, effort: Effort = {}): Plan => withBrake(world, unbraked(world, effort));
 
@@ -55,7 +55,7 @@ function plannedApart(world: Known, effort: Effort): Plan {
   const wanted = decide(inForce === undefined ? { ...known, model: asked } : known, inForce, effort);
   if ("code" in wanted) return standing(world, revision, wanted.code, wayOut(known, wanted, effort));
   if (asked.planPolicy === "Manual") return approved(known, inForce, wanted);
-  return carriedOut(known, wanted.placement, `${wanted.why}${plannedSentence(wanted.placement)}`);
+  return carriedOut(known, wanted.placement, `${wanted.why}${plannedSentence(wanted.placement)}`, wanted.stuck);
 }
 
 /** While a model sleeps its memory is others'; where they hold it now, it is placed afresh. */
@@ -70,7 +70,7 @@ const wayOut = (world: Known, refusal: NotWanted, { remedyPlanCountMax }: Effort
   refusalWords(world, refusal, remedyPlanCountMax === undefined ? {} : { planCountMax: remedyPlanCountMax });
 
 /** What is to be done and said so that this placement is so. */
-function carriedOut(world: Known, wanted: Placement, message: string): Plan {
+function carriedOut(world: Known, wanted: Placement, message: string, stuck: readonly Stuck[] = []): Plan {
   const { ranks, facts, previous } = world;
   const model = plannedModel(world.model, wanted);
   const revision = revisionOf(model, facts);
@@ -93,12 +93,19 @@ function carriedOut(world: Known, wanted: Placement, message: string): Plan {
     ...(leaving === undefined || leaving.routes.length === 0 ? {} : { leaving }),
     actions: [...changes, ...probes],
     conditions: [
-      { type: "Planned", status: "True", reason: "Placed", message },
+      { type: "Planned", status: "True", ...plannedWords(message, stuck) },
       weightsReady(model, assignments, ranks),
       readiness({ ...world, model }, ready, serving),
     ],
     readyChainCount: serving.length,
+    ...(stuck.length === 0 ? {} : { stuck }),
   };
+}
+
+function plannedWords(message: string, stuck: readonly Stuck[]): Pick<Condition, "reason" | "message"> {
+  if (stuck.length === 0) return { reason: "Placed", message };
+  const words = stuck.map(({ node, why }) => `node ${node} is drained and keeps what it holds: ${why}`);
+  return { reason: "DrainBlocked", message: [...words, message].join("; ") };
 }
 
 /** `planPolicy: Manual`: what would move anything waits until a person has let that very plan through. */
@@ -107,7 +114,7 @@ function approved(world: Known, inForce: StandingPlan | undefined, wanted: Wante
   const revision = revisionOf(plannedModel(model, wanted.placement), facts);
   const fresh = standingPlanOf(revision, wanted.placement, model);
   if (inForce !== undefined && approvalOf(fresh) === approvalOf(inForce))
-    return carriedOut(world, wanted.placement, `${wanted.why}${plannedSentence(wanted.placement)}`);
+    return carriedOut(world, wanted.placement, `${wanted.why}${plannedSentence(wanted.placement)}`, wanted.stuck);
   // What a person looks at stays what it is for as long as it could be carried out.
   const { proposed } = world;
   const stays = proposed !== undefined && proposed.revision === revision && isSound(world, proposed);

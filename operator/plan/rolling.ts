@@ -101,7 +101,7 @@ function walked(walk: Walk): Plan {
   }));
   const isUnderWay = rolls.stalledSeconds !== undefined && target.plan.revision !== "";
   if (!isUnderWay && outgoing.every(({ plan }) => plan.routes.length === 0)) return atRest({ ...walk, outgoing: [] });
-  const now: Walk = { ...walk, outgoing };
+  const now: Walk = { ...walk, outgoing, target: withoutClosed(walk) };
   const views = viewsOf(now);
   const canUndo = walk.refused === undefined && outgoing.length > 0;
   let refusal: NotWanted | undefined;
@@ -127,6 +127,15 @@ function walked(walk: Walk): Plan {
         return undone(now, { why: `no room for ${rolls.limits.progressSeconds} s`, reason: "NoRoom" });
       return gone(now, step, views, refusal);
   }
+}
+
+/** Less the chains that drain for another reason: they go at once, the rollout cannot wait for them. */
+function withoutClosed({ target, world }: Walk): Side {
+  const closed = new Set(
+    target.plan.revision === world.previous?.revision ? world.draining?.map(({ chain }) => chain) : [],
+  );
+  const routes = routesOf(target.plan).filter(({ chain }) => !closed.has(chain));
+  return closed.size === 0 ? target : { ...target, plan: { ...target.plan, ...onRoutes(routes, target) } };
 }
 
 /** Old chains were taken away for a next one, and it finds no room after all. */

@@ -6,20 +6,22 @@ import { SPARE_CHAIN_FIRST } from "./names.ts";
 import { bytesOn } from "./footprint.ts";
 import { holderOf, maySeeText, paceOf } from "./holders.ts";
 import { assignmentsOf, inNameOrder } from "./homes.ts";
-import { type Standing, keysOf, ranksOn, routesOf, segmentsOf, sparesIn } from "./routes.ts";
+import { type Standing, keysOf, ranksOn, routesOf, segmentKey, segmentsOf, sparesIn } from "./routes.ts";
 import type { Grounds } from "./sites.ts";
 import { priceOf } from "./estimate.ts";
-import { priceCeiling } from "./soundness.ts";
+import { brokenWishes, priceCeiling } from "./soundness.ts";
 import type { Assignment, NodeFacts } from "./types.ts";
 
-type Need = { readonly group: readonly Assignment[]; readonly score: number };
+/** The ranks of a segment. */
+type Group = readonly Assignment[];
+type Need = { readonly group: Group; readonly score: number };
 
 /** With as many spares as the model asks for and memory allows; those that stand stay while somebody may need them. */
 export function withSpares(
   grounds: Grounds,
   routed: Standing,
   reservedChains: readonly number[] = [],
-): { readonly spared: Standing; readonly lackCount: number } {
+): { readonly spared: Standing; readonly lackCount: number; readonly stuck: readonly Group[] } {
   const { spares: wanted = 0 } = grounds.model;
   const needs = needsOf(grounds, routed);
   const drained = needs.filter(({ group }) => group.some(({ node }) => grounds.nodes.get(node)?.leaving === "Drained"));
@@ -41,14 +43,33 @@ export function withSpares(
     assignments = [...assignments, ...spare];
   }
   // What is to be drained is loaded elsewhere before it goes, over and above the spares that are asked for.
+  const stuck: Group[] = [];
   for (const need of drained) {
-    if (sparesIn({ assignments, routes: routed.routes }).some(({ layers }) => sameLayers(need.group, layers))) continue;
-    assignments = [
-      ...assignments,
-      ...(nextSpare(grounds, { assignments, routes: routed.routes }, [need], reservedChains) ?? []),
-    ];
+    const now = { assignments, routes: routed.routes };
+    const mayStandIn = standsIn(grounds, now, need.group);
+    if (sparesIn(now).some((spare) => sameLayers(need.group, spare.layers) && mayStandIn([spare]))) continue;
+    const copy = nextSpare(grounds, now, [need], reservedChains, mayStandIn);
+    if (copy === undefined) stuck.push(need.group);
+    assignments = [...assignments, ...(copy ?? [])];
   }
-  return { spared: { assignments: inNameOrder(assignments), routes: routed.routes }, lackCount };
+  return { spared: { assignments: inNameOrder(assignments), routes: routed.routes }, lackCount, stuck };
+}
+
+/** Whether no wish would be broken by this copy on the routes in the group's place. */
+function standsIn(grounds: Grounds, now: Standing, group: Group): (copy: Group) => boolean {
+  const own = group[0] === undefined ? "" : segmentKey(group[0]);
+  const known = new Set(brokenWishes(grounds, now));
+  return (copy) => {
+    const [place] = copy;
+    if (place === undefined) return false;
+    const { chain, segment } = place;
+    const routes = now.routes.map((route) => ({
+      ...route,
+      segments: route.segments.map((each) => (segmentKey(each) === own ? { chain, segment } : each)),
+    }));
+    const others = now.assignments.filter((each) => segmentKey(each) !== own && !copy.includes(each));
+    return brokenWishes(grounds, { assignments: [...others, ...copy], routes }).every((each) => known.has(each));
+  };
 }
 
 const sameLayers = ([leader]: readonly Assignment[], { start, end }: Assignment["layers"]): boolean =>
@@ -78,7 +99,8 @@ function nextSpare(
   now: Standing,
   needs: readonly Need[],
   reservedChains: readonly number[],
-): readonly Assignment[] | undefined {
+  isFine: (copy: Group) => boolean = () => true,
+): Group | undefined {
   const spares = sparesIn(now);
   const copies = ({ group }: Need) => spares.filter(({ layers }) => sameLayers(group, layers)).length;
   const inTurn = [...needs].sort((a, b) => copies(a) - copies(b));
@@ -93,6 +115,7 @@ function nextSpare(
       if (bytesOn(node.name, [...now.assignments, ...copy]) > node.freeBytes) continue;
       const ceiling = priceCeiling(grounds.model);
       if (ceiling !== undefined && priceOf(grounds, [...now.assignments, ...copy]) > ceiling) continue;
+      if (!isFine(copy)) continue;
       return copy;
     }
   }

@@ -78,6 +78,7 @@ export type NodeFacts = {
   readonly providerAdmitted: boolean;
   readonly ready: boolean;
   readonly leaving?: "Cordoned" | "Drained"; // Cordoned: nothing new. Drained: what it holds is to go elsewhere first
+  readonly leavingWhy?: string; // in words
   readonly labels: Readonly<Record<string, string>>;
   readonly device: string; // cpu | webgpu | cuda | coreml | directml
   readonly gpuResource?: string; // extended resource that a rank requests, such as nvidia.com/gpu
@@ -122,6 +123,9 @@ export type RankState = {
   readonly endedCount?: number; // how often its process has ended; left out: not known
   readonly progress?: ReadProgress; // of its part of the model, while it reads that
 };
+
+/** What a drained node holds and nobody else has the room for. `why`: with what would make it fit. */
+export type Stuck = { readonly node: string; readonly ranks: readonly string[]; readonly why: string };
 
 /** Which shard goes to which node. */
 export type Assignment = {
@@ -290,5 +294,6 @@ export type Plan = {
   readonly actions: readonly Action[];
   readonly conditions: readonly Condition[];
   readonly readyChainCount: number;
+  readonly stuck?: readonly Stuck[]; // on nodes that are drained; left out: none
   readonly rolled?: Rolled;
 };

@@ -1,6 +1,7 @@
 /** `kubectl drain` by somebody who knows nothing else, on a real API server: it ends where there is room, and no sooner. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
+import type { ShardNode } from "../../core/gen/crds/shardnode.ts";
 import { untilFound } from "../until.ts";
 import { ModelCase } from "./model-case.ts";
 import { operatedWorld } from "./operated-world.ts";
@@ -17,6 +18,10 @@ describe("draining nodes on a real API server", function () {
       "--delete-emptydir-data",
       `--timeout=${timeout}`,
     ]);
+  const conditionOf = async (node: string, type: string) =>
+    (
+      await suite.world.cluster.api.get<ShardNode>(`/apis/tessellate.dev/v1alpha1/shardnodes/${node}`)
+    ).status?.conditions?.find((each) => each.type === type);
   const uncordon = (node: string) => suite.world.cluster.kubectl(["uncordon", node]);
 
   it("is asked again until what the node held serves elsewhere, and touches no other rank", async () => {
@@ -32,6 +37,7 @@ describe("draining nodes on a real API server", function () {
     );
     expect(JSON.parse(budget)).to.include({ disruptionsAllowed: 0, currentHealthy: 2 });
     suite.world.machines.autoReady = false; // the copy takes its time
+    suite.world.house.say("emptied/tiny", { sessions: 1 }); // of an answer under way
     const drained = drain(node);
     const copy = await untilFound(
       "a copy",
@@ -43,15 +49,102 @@ describe("draining nodes on a real API server", function () {
     const [made = ""] = Object.keys(copy).filter((each) => before[each] === undefined);
     suite.world.machines.autoReady = true;
     await suite.world.machines.report(made, { ready: true });
+    const told = await untilFound(
+      "a chain beside the one that drains",
+      async () => suite.world.house.told.gateway?.models.find(({ namespace }) => namespace === "emptied")?.chains ?? [],
+      (chains) => chains.length === 2,
+    );
+    expect(told.map(({ index, ready, draining }) => [index, ready, draining])).to.deep.equal([
+      [0, true, true],
+      [1, true, false],
+    ]);
+    await sleep(2_500);
+    expect((await tiny.ranks())[name], "it stays until its sessions have ended").to.deep.equal([node, uid]);
+    const plan = await tiny.plan();
+    expect([plan?.spec.draining?.map(({ chain }) => chain), plan?.spec.routes?.length]).to.deep.equal([[0], 2]);
+    suite.world.house.say("emptied/tiny", {});
     expect(await drained).to.match(/node\/\S+ drained/);
     const after = await tiny.ranks();
     const { [name]: _, ...others } = before;
     expect(after).to.deep.include(others);
     expect(Object.values(after).map(([each]) => each)).to.not.include(node);
     await tiny.turned("Ready", "Serving");
+    await untilFound(
+      "said of the node",
+      () => conditionOf(node, "Drained"),
+      (found) => found?.reason === "Empty",
+    );
     await uncordon(node);
+    await untilFound(
+      "nothing said of a node that is not drained",
+      () => conditionOf(node, "Drained"),
+      (found) => found === undefined,
+    );
     await sleep(1_000);
     expect(await tiny.ranks(), "nothing goes back").to.deep.equal(after);
+    await tiny.end();
+  });
+
+  it("says why it cannot be done, and what would help, where there is no room", async () => {
+    const tiny = new ModelCase(suite.world, "cramped");
+    await tiny.create({ placement: { providers: { min: 4, maxShare: "25%" } } });
+    await tiny.turned("Ready", "Serving");
+    const before = await tiny.ranks();
+    const [[name, [node]] = ["", [""]]] = Object.entries(before);
+    const refused = await drain(node, "3s").then(
+      () => "done",
+      (error: Error) => error.message,
+    );
+    expect(refused).to.contain("timeout");
+    const planned = await tiny.turned("Planned", "DrainBlocked");
+    expect(planned?.status).to.equal("True");
+    expect(planned?.message).to.match(
+      new RegExp(
+        `^node ${node} is drained and keeps what it holds: no other node may hold ${name} .*It would fit with: `,
+      ),
+    );
+    const said = await untilFound(
+      "said of the node",
+      () => conditionOf(node, "Drained"),
+      (found) => found?.reason === "NoRoom",
+    );
+    expect(said?.message).to.contain("cramped/tiny: no other node may hold");
+    expect(await tiny.ranks()).to.deep.equal(before);
+    expect(await tiny.condition("Ready")).to.include({ status: "True" });
+    expect(await tiny.events()).to.match(/Warning +DrainBlocked/);
+    expect(await suite.world.cluster.kubectl(["events", "--for", `shardnode/${node}`])).to.match(
+      /Warning +DrainBlocked/,
+    );
+    await uncordon(node);
+    await tiny.turned("Planned", "Placed");
+    await tiny.end();
+  });
+
+  it("leaves a machine that gets a taint which its ranks do not tolerate, and puts nothing there", async () => {
+    const tiny = new ModelCase(suite.world, "tainted");
+    await tiny.create({ placement: { providers: { min: 2, maxShare: "50%" } } });
+    await tiny.turned("Ready", "Serving");
+    const before = await tiny.ranks();
+    const [[name, [node, uid]] = ["", ["", ""]], [, [other]] = ["", [""]]] = Object.entries(before);
+    await suite.world.cluster.kubectl(["taint", "nodes", other, "dedicated=others:NoSchedule"]);
+    suite.world.machines.autoReady = false;
+    await suite.world.cluster.kubectl(["taint", "nodes", node, "dedicated=others:NoExecute"]);
+    const copy = await untilFound(
+      "a copy",
+      () => tiny.ranks(),
+      (ranks) => Object.keys(ranks).length === 3,
+    );
+    expect(copy[name], "copies first").to.deep.equal([node, uid]);
+    const [made = ""] = Object.keys(copy).filter((each) => before[each] === undefined);
+    suite.world.machines.autoReady = true;
+    await suite.world.machines.report(made, { ready: true });
+    const after = await untilFound(
+      "gone from the node",
+      () => tiny.ranks(),
+      (ranks) => ranks[name] === undefined,
+    );
+    expect(Object.values(after).map(([each]) => each)).to.include(other, "NoSchedule moves nothing");
+    await suite.world.cluster.kubectl(["taint", "nodes", node, other, "dedicated-"]);
     await tiny.end();
   });
 

@@ -63,6 +63,7 @@ export async function startFakeHouse(
     probes: [] as { model: string; chain: number }[],
   };
   const said = new Map<string, ModelDemand>();
+  const sessionsOf = (namespace: string, name: string) => said.get(`${namespace}/${name}`)?.sessionCount ?? 0;
   const listeners = new Set<{ write(report: DemandReport): unknown }>();
   const known = new Map<string, State__Output["models"][number]>(); // of all operators that tell it things
   const report = (): void => {
@@ -83,10 +84,12 @@ export async function startFakeHouse(
       told[who] = state;
       for (const model of state.models) known.set(`${model.namespace}/${model.name}`, model);
       if (who === "gateway") report();
-      // Nobody asks it anything, so all that drains is quiet.
+      // Nobody asks it anything unless a test says so, so all that drains is quiet.
       const draining = state.models.flatMap(({ namespace, name, chains }) =>
         chains.flatMap((chain) =>
-          chain.draining ? [{ namespace, model: name, chain: chain.index, sessionCount: 0 }] : [],
+          chain.draining
+            ? [{ namespace, model: name, chain: chain.index, sessionCount: sessionsOf(namespace, name) }]
+            : [],
         ),
       );
       return ok({ name: `${who}-0`, publicKey: who === "gateway" ? gatewayKey.publicKey.spki : "", draining });

@@ -119,7 +119,17 @@ describe("scaling on a real API server", function () {
       2,
       { replicas: 2, selector: "tessellate.dev/model=writer" },
     ]);
+    suite.world.house.say("models/writer", { sessions: 1 }); // an answer under way
     await kubectl("scale", "sm", "writer", "--replicas=1");
+    const drains = () => suite.world.house.told.gateway?.models.find(({ name }) => name === "writer")?.chains ?? [];
+    await untilFound(
+      "a chain that drains",
+      async () => drains().map(({ draining }) => draining),
+      (found) => JSON.stringify(found) === "[false,true]",
+    );
+    await sleep(1_500);
+    expect(await ranks("writer"), "while a session runs").to.deep.equal(two);
+    suite.world.house.say("models/writer", {});
     expect(await ranksOf("writer", one.length)).to.deep.equal(one);
 
     suite.world.house.say("models/writer", { sessions: 1 }); // of a gateway that has not let go

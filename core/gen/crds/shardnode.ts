@@ -135,8 +135,8 @@ export interface ShardNodeStatusMeasured {
 
 /** One statement about the node. */
 export interface ShardNodeStatusCondition {
-  /** Ready: it may hold shards. */
-  readonly type: "Ready";
+  /** Ready: it may hold shards. Drained: it was to be emptied, and is; absent where it is not to be. */
+  readonly type: "Ready" | "Drained";
   /** Whether it holds. */
   readonly status: "True" | "False" | "Unknown";
   /** Generation of the spec that the statement speaks of. */
@@ -422,7 +422,7 @@ export const shardNodeSchema: Schema = {
             type: "object",
             required: ["type", "status", "lastTransitionTime", "reason", "message"],
             properties: {
-              type: { type: "string", enum: ["Ready"] },
+              type: { type: "string", enum: ["Ready", "Drained"] },
               status: { type: "string", enum: ["True", "False", "Unknown"] },
               observedGeneration: { type: "integer", format: "int64" },
               lastTransitionTime: { type: "string", format: "date-time" },

@@ -150,6 +150,14 @@ export interface ShardPlanSpecRollout {
   readonly draining?: readonly ShardPlanSpecRolloutDraining[];
 }
 
+/** One chain. */
+export interface ShardPlanSpecDraining {
+  /** Its number. */
+  readonly chain: number;
+  /** Since when. */
+  readonly since: string;
+}
+
 /** A revision that was tried and taken back. It is not tried again while the spec asks for it. */
 export interface ShardPlanSpecRefused {
   /** Digest of what the spec asked for. */
@@ -213,6 +221,8 @@ export interface ShardPlanSpec {
   readonly outgoing?: readonly ShardPlanSpecOutgoing[];
   /** How far the way from outgoing revisions to the plan's own is. Absent where there is none. */
   readonly rollout?: ShardPlanSpecRollout;
+  /** Chains of the plan's own revision that take no new session and go once those that run on them have ended. */
+  readonly draining?: readonly ShardPlanSpecDraining[];
   /** A revision that was tried and taken back. It is not tried again while the spec asks for it. */
   readonly refused?: ShardPlanSpecRefused;
   /** Nodes without a shard, and why. */
@@ -480,6 +490,20 @@ export const shardPlanSchema: Schema = {
                   since: { type: "string", format: "date-time" },
                 },
               },
+            },
+          },
+        },
+        draining: {
+          type: "array",
+          "x-kubernetes-list-type": "map",
+          "x-kubernetes-list-map-keys": ["chain"],
+          maxItems: 1024,
+          items: {
+            type: "object",
+            required: ["chain", "since"],
+            properties: {
+              chain: { type: "integer", format: "int32" },
+              since: { type: "string", format: "date-time" },
             },
           },
         },
