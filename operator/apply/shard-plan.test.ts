@@ -1,11 +1,14 @@
 import { expect } from "chai";
 import fc from "fast-check";
 import { parseShardPlan } from "../../core/gen/crds/shardplan.ts";
-import { FACTS, aModel, aNode, aPartNode, aWorld } from "../plan/builders.ts";
+import { FACTS, aModel, aNode, aPartNode, aWorld, roomForLayers } from "../plan/builders.ts";
+import { withLeaving } from "../plan/leaving.ts";
 import { place } from "../plan/place.ts";
-import type { RankState } from "../plan/types.ts";
+import { plan } from "../plan/plan.ts";
+import { inForce } from "../plan/standing-world.ts";
+import type { Known, RankState } from "../plan/types.ts";
 import { factsIn } from "./facts.ts";
-import { shardPlanSpec, shardPlanStatus, standingPlanIn } from "./shard-plan.ts";
+import { drainingIn, drainingSpec, shardPlanSpec, shardPlanStatus, standingPlanIn } from "./shard-plan.ts";
 
 const CONFIG_TEXT = JSON.stringify({
   model_type: "llama",
@@ -54,6 +57,33 @@ describe("a ShardPlan", () => {
       ),
       { numRuns: 12 },
     );
+  });
+
+  it("remembers which chains drain, and since when, whoever reads it", () => {
+    const nodes = ["n0", "n1"].map((name) => aNode(name, { freeBytes: roomForLayers(14) }));
+    const world: Known = { ...aWorld(nodes, aModel({ replicas: 2 })), facts: READ, draining: [] };
+    const standing = inForce(world, plan(world));
+    const { placement, leaving } = plan({ ...standing, model: { ...standing.model, replicas: 1 } });
+    if (placement === undefined) throw new Error("no placement");
+    const spec = (before: Parameters<typeof drainingSpec>[1], nowMs: number) => ({
+      ...shardPlanSpec(aModel(), READ, "r1", withLeaving(placement, leaving)),
+      ...drainingSpec(leaving, before, nowMs),
+    });
+    const first = spec(undefined, 60_000);
+    const again = spec(first, 90_000);
+    expect(again).to.deep.equal(first);
+    const object = {
+      apiVersion: "tessellate.dev/v1alpha1",
+      kind: "ShardPlan",
+      metadata: { name: "tiny" },
+      spec: first,
+    };
+    expect(parseShardPlan(JSON.parse(JSON.stringify(object)))).to.include({ ok: true });
+    expect(drainingIn({ spec: first }, 90_500, (chain) => chain === 1)).to.deep.equal([
+      { chain: 1, seconds: 30, isQuiet: true },
+    ]);
+    expect(standingPlanIn({ spec: first }).routes?.map(({ chain }) => chain)).to.deep.equal([0, 1]);
+    expect(drainingSpec(undefined, first, 90_000)).to.deep.equal({});
   });
 
   it("holds what planning needs to know of the model", () => {

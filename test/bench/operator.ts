@@ -11,6 +11,7 @@ import { soak } from "../cluster/soak.ts";
 import { type BenchResult, atMost, rounded } from "./figures.ts";
 import { machineFacts } from "./machine.ts";
 import { askedAgents } from "./operator-agents.ts";
+import { away } from "./operator-away.ts";
 import { churned } from "./operator-churn.ts";
 import { crashed } from "./operator-crash.ts";
 import { operatorGrowthPicture } from "./operator-growth.ts";
@@ -55,6 +56,11 @@ const ALONE: readonly Alone[] = [
     option: "--rest",
     what: "[MINUTES]: three hundred models that nobody touches; processor time by the minute, and writes",
     run: async ({ count }) => [await rested(count("--rest"))],
+  },
+  {
+    option: "--away",
+    what: "[MINUTES]: no API server for ten, and what has moved and was written once it is back",
+    run: async ({ count }) => [await away(count("--away") ?? 10)],
   },
   {
     option: "--crashes",
