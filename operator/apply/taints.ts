@@ -7,7 +7,6 @@ import { isJsonObject } from "../../core/json.ts";
 import type { KubeObject } from "../kube/objects.ts";
 import type { ModelSpec, NodeFacts } from "../plan/types.ts";
 import { SHARDS_TAINT } from "./labels.ts";
-import { objectAt } from "./rank-state.ts";
 
 /** After the node's machine stopped answering, until its pods are given up. */
 const AWAY_SECONDS = 60;
@@ -39,7 +38,8 @@ export const tolerationsOf = ({ placement, update }: ModelSpec, { gpuResource }:
 
 /** The node as a model's ranks find it; `machine`: its Kubernetes Node. */
 export function underTaints(node: NodeFacts, machine: KubeObject | undefined, { placement }: ModelSpec): NodeFacts {
-  const taints = machine === undefined ? undefined : objectAt(machine, "spec")["taints"];
+  const spec = machine?.["spec"];
+  const taints = isJsonObject(spec) ? spec["taints"] : undefined;
   if (!Array.isArray(taints) || node.leaving === "Drained") return node;
   const tolerated = (taint: Taint) =>
     taint.key === SHARDS_TAINT ||
