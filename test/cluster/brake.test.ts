@@ -32,7 +32,7 @@ describe("the brake on mass eviction", function () {
     const condition = await tiny.condition("Planned");
     expect(condition).to.include({ status: "True" });
     expect(condition?.message).to.match(new RegExp(`^node ${held} went away, .* at most 1 of 4 nodes are given up`));
-    expect(await tiny.events()).to.match(/Warning +BrakeHolds/);
+    await tiny.told(/Warning +BrakeHolds/);
     expect((await tiny.ranks())[nameOn(held)], "its pod is left alone").to.deep.equal(before[nameOn(held)]);
 
     await suite.operator.stop();

@@ -111,9 +111,11 @@ describe("draining nodes on a real API server", function () {
     expect(said?.message).to.contain("cramped/tiny: no other node may hold");
     expect(await tiny.ranks()).to.deep.equal(before);
     expect(await tiny.condition("Ready")).to.include({ status: "True" });
-    expect(await tiny.events()).to.match(/Warning +DrainBlocked/);
-    expect(await suite.world.cluster.kubectl(["events", "--for", `shardnode/${node}`])).to.match(
-      /Warning +DrainBlocked/,
+    await tiny.told(/Warning +DrainBlocked/);
+    await untilFound(
+      "an event of the node's",
+      () => suite.world.cluster.kubectl(["events", "--for", `shardnode/${node}`]),
+      (text) => /Warning +DrainBlocked/.test(text),
     );
     await uncordon(node);
     await tiny.turned("Planned", "Placed");

@@ -66,8 +66,13 @@ export class ModelCase {
     );
   }
 
-  events(): Promise<string> {
-    return this.kubectl("events", "--for", "shardedmodel/tiny");
+  /** Waits until `kubectl events` says all of it: they are written in the background, what is normal once there is time. */
+  async told(...words: readonly RegExp[]): Promise<void> {
+    await untilFound(
+      `events that say ${words.join(" and ")}`,
+      () => this.kubectl("events", "--for", "shardedmodel/tiny"),
+      (text) => words.every((each) => each.test(text)),
+    );
   }
 
   async end(): Promise<void> {

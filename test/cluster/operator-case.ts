@@ -1,5 +1,8 @@
 /** Objects that tests of the operator give a real API server, and the ranks that it makes of them. */
 import { generateKeyPairSync } from "node:crypto";
+import { RANK_SELECTOR } from "../../operator/apply/labels.ts";
+import { untilFound } from "../until.ts";
+import type { ControlPlane } from "./control-plane.ts";
 
 export const modelObject = (name: string, modelDirectory: string, spec: object = {}) => ({
   apiVersion: "tessellate.dev/v1alpha1",
@@ -40,4 +43,21 @@ export async function ranksOf(
   const path = 'jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.metadata.uid}{"\\n"}{end}';
   const pods = await kubectl("get", "pods", "-l", `tessellate.dev/model=${model}`, "-o", path);
   return pods.trim().split("\n").filter(Boolean);
+}
+
+/** Waits until each node and provider says how many ranks it holds: of all that an operator writes it is the last. */
+export async function allRanksAreCounted({ api }: ControlPlane): Promise<void> {
+  type Listed = { readonly items: readonly { readonly status?: { readonly shardCount?: number } }[] };
+  const countsOf = async (kind: string) => {
+    const { items } = await api.get<Listed>(`/apis/tessellate.dev/v1alpha1/${kind}`);
+    return items.reduce((sum, { status }) => sum + (status?.shardCount ?? 0), 0);
+  };
+  await untilFound(
+    "each place to say how many ranks it holds",
+    async () => {
+      const ranks = await api.get<Listed>(`/api/v1/pods?labelSelector=${encodeURIComponent(RANK_SELECTOR)}`);
+      return [ranks.items.length, await countsOf("shardnodes"), await countsOf("providers")];
+    },
+    ([rankCount, ...counts]) => counts.every((count) => count === rankCount),
+  );
 }

@@ -11,7 +11,7 @@ import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { type FakeHouse, startFakeHouse } from "./fake-house.ts";
 import { FakeMachines } from "./fake-machines.ts";
 import { createNamespaceIn, installKinds, makeModelDirectory } from "./model-world.ts";
-import { modelObject, newKey, nodeObject, providerObject, ranksOf } from "./operator-case.ts";
+import { allRanksAreCounted, modelObject, newKey, nodeObject, providerObject, ranksOf } from "./operator-case.ts";
 import { startReadingRanks } from "./reading-ranks.ts";
 import { type Operator, makeHousePods, manifestText, startOperator } from "./running-operator.ts";
 
@@ -195,7 +195,7 @@ describe("the operator on a real API server", function () {
   });
 
   it("rests: looked at again, nothing is written", async () => {
-    await systemClock().sleep(500); // the last events
+    await allRanksAreCounted(cluster);
     const before = operator.client.writes.length;
     await kubectl("annotate", "sm", "tiny", "seen=1");
     await kubectl("annotate", "shardnode", "campus-a1", "seen=1");

@@ -6,8 +6,8 @@ import { systemClock } from "../../operator/clock.ts";
 import { Controller } from "../../operator/controller.ts";
 import { clusterAccess } from "../../operator/kube/access.ts";
 import { KubeClient } from "../../operator/kube/client.ts";
-import { until } from "../until.ts";
 import { startFaultyProxy } from "./faulty-proxy.ts";
+import { allRanksAreCounted } from "./operator-case.ts";
 import { type ModelWorld, startModelWorld } from "./model-world.ts";
 
 describe("an operator with nothing to do", function () {
@@ -40,7 +40,7 @@ describe("an operator with nothing to do", function () {
     const model = { apiVersion: "tessellate.dev/v1alpha1", kind: "ShardedModel", metadata: { name: "tiny" }, spec };
     await cluster.api.request("POST", path, model);
     await cluster.kubectl(["-n", "models", "wait", "--for=condition=Ready", "--timeout=60s", "sm/tiny"]);
-    await until("each place says how many ranks it holds, which is written last", () => allAreCounted(world));
+    await allRanksAreCounted(cluster);
     for (let count = -1; count !== proxy.writes.length; await sleep(1_500)) count = proxy.writes.length; // the last events
     const writtenBefore = proxy.writes.length;
     const looksBefore = await looksAtModels(controller);
@@ -56,16 +56,6 @@ describe("an operator with nothing to do", function () {
     await proxy.close();
   });
 });
-
-async function allAreCounted({ cluster: { api } }: ModelWorld): Promise<boolean> {
-  type Listed = { readonly items: readonly { readonly status?: { readonly shardCount?: number } }[] };
-  const ranks = await api.get<Listed>("/api/v1/namespaces/models/pods");
-  const kinds = ["shardnodes", "providers"].map((kind) => api.get<Listed>(`/apis/tessellate.dev/v1alpha1/${kind}`));
-  const counts = (await Promise.all(kinds)).map(({ items }) =>
-    items.reduce((sum, { status }) => sum + (status?.shardCount ?? 0), 0),
-  );
-  return counts.every((count) => count === ranks.items.length);
-}
 
 async function looksAtModels({ metrics }: Controller): Promise<number> {
   const { values } = await metrics.reconcileSeconds.get();

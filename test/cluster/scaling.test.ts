@@ -5,6 +5,7 @@ import type { ShardedModel } from "../../core/gen/crds/shardedmodel.ts";
 import type { ShardPlan } from "../../core/gen/crds/shardplan.ts";
 import { untilFound } from "../until.ts";
 import type { Pod } from "./kube-types.ts";
+import { allRanksAreCounted } from "./operator-case.ts";
 import { operatedWorld } from "./operated-world.ts";
 
 const GROUP = "/apis/tessellate.dev/v1alpha1";
@@ -67,7 +68,9 @@ describe("scaling on a real API server", function () {
       async () => (await modelNow("reader")).status?.conditions?.find(({ type }) => type === "WeightsReady")?.reason,
       (reason) => reason === "Asleep",
     );
-    await sleep(1_500); // the last events
+    const events = () => kubectl("events", "--for", "shardedmodel/reader");
+    await untilFound("an event of its sleep", events, (text) => text.includes("Asleep"));
+    await allRanksAreCounted(suite.world.cluster);
     const before = suite.operator.client.writes.length;
     suite.world.house.say("models/reader", { idleSeconds: 5_000 });
     await sleep(1_500);
@@ -81,7 +84,6 @@ describe("scaling on a real API server", function () {
       async () => suite.world.house.told.gateway?.models.find(({ name }) => name === "reader")?.asleep,
       (asleep) => asleep === false,
     );
-    expect(await kubectl("events", "--for", "shardedmodel/reader")).to.contain("Asleep");
   });
 
   it("sleeps on under another leader, which asks the gateways anew, and wakes it", async () => {

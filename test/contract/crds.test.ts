@@ -114,7 +114,7 @@ describe("crds/ on a real API server", function () {
         .split("\n")[0]
         ?.split(/\s{2,}/)
         .filter(Boolean);
-    expect(await header("sm")).to.deep.equal(["NAME", "READY", "REASON", "CHAINS", "PROVIDERS", "TOK/S", "AGE"]);
+    expect(await header("sm")).to.deep.equal(["NAME", "READY", "REASON", "REPLICAS", "PROVIDERS", "TOK/S", "AGE"]);
     expect(await header("sp")).to.deep.equal(["NAME", "MODEL", "RANKS", "MS/TOKEN", "BOTTLENECK", "AGE"]);
     expect(await header("prov")).to.deep.equal(["NAME", "ADMITTED", "REASON", "NODES", "SHARDS", "AGE"]);
     expect(await header("shn")).to.deep.equal([

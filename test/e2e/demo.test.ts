@@ -5,6 +5,7 @@
 import { expect } from "chai";
 import { verifyAnswer } from "../../core/answer-verification.ts";
 import type { Condition, KubeList, KubeObject, Pod } from "../cluster/kube-types.ts";
+import { allRanksAreCounted } from "../cluster/operator-case.ts";
 import { startPrometheus, whyNoPrometheus } from "../prometheus.ts";
 import { inSteps } from "../in-steps.ts";
 import { requireOrSkip, whyNoProcessKubelet } from "../requirement.ts";
@@ -20,7 +21,7 @@ import { expectAgreement } from "./rewards.ts";
 import { type Loaded, Rollouts } from "./rollouts.ts";
 import { makeStrictNamespace, rightsOf, whyNotRestricted } from "./rights.ts";
 import { MACHINES, podProcesses, type Stage, setStage } from "./stage.ts";
-import { eventReasons, metricAt, tellWhatIsKnown, versionsIn } from "./telling.ts";
+import { happened, metricAt, tellWhatIsKnown, versionsIn } from "./telling.ts";
 import { Timeline } from "./timeline.ts";
 import { verifyCommand } from "./verify-command.ts";
 
@@ -108,11 +109,11 @@ describe("the demo in a cluster", function () {
       "UpToDate=True AsAsked",
       "WeightsReady=True Loaded",
     ]);
-    const events = await eventReasons(kubectl);
-    expect(events).to.include.members(["Planned", "RankCreated", "Serving"]);
+    await happened(kubectl, "Planned", "RankCreated", "Serving");
   });
 
   it("answers as transformers does, with receipts by the providers' own keys", async () => {
+    await allRanksAreCounted(stage.controlPlane);
     const before = await versionsIn(kubectl);
     await timeline.phase(
       `${goldens.length} questions one by one, then all at once, their receipts verified`,
@@ -189,7 +190,7 @@ describe("the demo in a cluster", function () {
     });
     expectOnlyReplaced(before, await watch.ranks(), victim, "garage-4");
     expect(await kubectl("get", "shardnode", "garage-3", "--no-headers")).to.contain("NodeMissing");
-    expect(await eventReasons(kubectl)).to.include("Replanned");
+    await happened(kubectl, "Replanned");
   });
 
   it("serves from as many chains as kubectl scale asks for", async () => {
@@ -252,7 +253,7 @@ describe("the demo in a cluster", function () {
       expect(loaded.message).to.match(/ms for a token, \d+ % more than .*spec.update.maxSlowdown is 50%/);
       return loaded;
     });
-    expect(await eventReasons(kubectl)).to.include("RolledBack");
+    await happened(kubectl, "RolledBack");
     expect(await operatorMetric("tessellate_rollout_rollbacks_total")).to.equal(2);
   });
 

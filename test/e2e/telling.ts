@@ -1,4 +1,5 @@
 /** What processes and cluster say of themselves: figures, and everything for whoever has to find out why a step failed. */
+import { untilFound } from "../until.ts";
 import { lastLines } from "./expected.ts";
 import type { Stage } from "./stage.ts";
 
@@ -13,10 +14,15 @@ export async function metricAt(address: string, name: string): Promise<number> {
 
 type Kubectl = (...args: string[]) => Promise<string>;
 
-export async function eventReasons(kubectl: Kubectl): Promise<readonly string[]> {
+/** Waits until events of models give all these reasons: what is normal is written once there is time. */
+export async function happened(kubectl: Kubectl, ...reasons: readonly string[]): Promise<void> {
   const path = "{range .items[*]}{.reason}{'\\n'}{end}";
   const options = ["--field-selector=involvedObject.kind=ShardedModel", "-o", `jsonpath=${path}`];
-  return [...new Set((await kubectl("get", "events", ...options)).split("\n").filter(Boolean))];
+  await untilFound(
+    `events ${reasons.join(", ")}`,
+    async () => new Set((await kubectl("get", "events", ...options)).split("\n")),
+    (found) => reasons.every((reason) => found.has(reason)),
+  );
 }
 
 /** Which version every object has that the operator writes or could write. */
