@@ -27,6 +27,7 @@ import {
 import { type RealCluster, startRealCluster, whyNoRealCluster } from "./real-cluster.ts";
 import { keyFile, signerTarget, startSigners } from "./signers.ts";
 import { wholeImage } from "./whole-image.ts";
+import { untilFound } from "../until.ts";
 
 const PREVIOUS = "test/chart/previous/tessellate-0.1.0.tgz";
 const NODES = [...new Set(MACHINES.map(({ node }) => node))];
@@ -123,9 +124,16 @@ describe("chart 0.1.0 on real nodes, upgraded", function () {
   });
 
   it("has its nodes signed for by agents, with the key that signed so far", async () => {
+    // They were Ready before, too: for the operator of 0.1.0 nobody had to sign.
+    const offers = 'jsonpath={range .items[*]}{.metadata.name} {.status.offer}{"\\n"}{end}';
     await timeline.phase("nodes signed for", () =>
-      kubectl("wait", "--for=condition=Ready", "shardnodes", "--all", "--timeout=120s"),
+      untilFound(
+        "an offer of each node",
+        async () => (await kubectl("get", "shardnodes", "-o", offers)).trim().split("\n"),
+        (lines) => lines.every((line) => line.includes("payload")),
+        { timeoutMs: 120_000 },
+      ),
     );
-    expect(await kubectl("get", "shardnodes", "-o", "jsonpath={.items[*].status.offer}")).to.contain("payload");
+    await kubectl("wait", "--for=condition=Ready", "shardnodes", "--all", "--timeout=120s");
   });
 });
