@@ -1,6 +1,6 @@
 /**
- * The fast loop, under a minute: types, lint, import rules, house rules, generated code, unit tests. All of it runs
- * even when one part fails, so that one run shows everything.
+ * The fast loop, under a minute: types, lint, import rules, house rules, generated code, unit tests other than the
+ * `*.slow.test.ts`, which run in `npm test`. All of it runs even when one part fails, so that one run shows everything.
  */
 import { existsSync } from "node:fs";
 import { type Step, report, runStep } from "./run.ts";
@@ -11,7 +11,7 @@ const FOLDERS = ["core", "operator", "shard-runtime", "gateway", "ledger", "cli"
 
 const UNIT_TESTS: Step = {
   name: "unit tests",
-  command: ["mocha", "--config", ".mocharc.unit.json", "--parallel", "--jobs", "2"],
+  command: ["mocha", "--config", ".mocharc.unit.json", "--parallel", "--jobs", "2", "--ignore", "**/*.slow.test.ts"],
 };
 
 const STEPS: readonly Step[] = [

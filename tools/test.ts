@@ -10,12 +10,20 @@ import { type Step, report, runStep } from "./run.ts";
 import { setUpKubernetes, setUpOperators, setUpPackages } from "./setup.ts";
 import { setUpSwiftShader } from "./swiftshader.ts";
 
-type Tally = { readonly passed: number; readonly failed: number; readonly pending: number; readonly untried: number };
-const NOTHING: Tally = { passed: 0, failed: 0, pending: 0, untried: 0 };
+/** What a tier came to. `failures` are those with something to say; a tier that died counts as failed without a title. */
+type Tally = {
+  readonly passed: number;
+  readonly failed: number;
+  readonly pending: number;
+  readonly untried: number;
+  readonly failures: readonly { readonly title: string; readonly reason: string }[];
+};
+const NOTHING: Tally = { passed: 0, failed: 0, pending: 0, untried: 0, failures: [] };
+const failure = (title: string, reason: string): Tally => ({ ...NOTHING, failed: 1, failures: [{ title, reason }] });
 type Tier = { readonly name: string; readonly files: readonly string[]; readonly timeoutSeconds: number };
 
 const tests = (...patterns: readonly string[]) => globSync([...patterns]).sort();
-/** The unit tests are those of the fast loop. */
+/** The unit tests are those of the fast loop, and the slow ones that it leaves out. */
 const { spec: unitTests }: { spec: readonly string[] } = JSON.parse(readFileSync(".mocharc.unit.json", "utf8"));
 
 const TIERS: readonly Tier[] = [
@@ -54,6 +62,9 @@ const sum = (pick: (tally: Tally) => number) => tallies.reduce((total, tally) =>
 const pending = sum((tally) => tally.pending);
 const untried = sum((tally) => tally.untried);
 const failed = sum((tally) => tally.failed) + untried + (process.env["CI"] === undefined ? 0 : pending);
+for (const { title, reason } of tallies.flatMap(({ failures }) => failures)) {
+  console.log(`\n✘ ${title}\n${reason.replace(/^/gm, "    ")}`);
+}
 if (untried > 0) console.log(`${untried} were never tried: what stood before them failed`);
 if (pending > 0) console.log(`${pending} did not run; their reasons are above`);
 process.exitCode = failed === 0 ? 0 : 1;
@@ -67,7 +78,7 @@ async function check(): Promise<readonly Tally[]> {
   };
   const outcome = await runStep(step, true);
   report(outcome, true);
-  return [outcome.code === 0 ? { ...NOTHING, passed: 1 } : { ...NOTHING, failed: 1 }];
+  return [outcome.code === 0 ? { ...NOTHING, passed: 1 } : failure("check", "its output is above: npm run check")];
 }
 
 async function run(tier: Tier): Promise<Tally> {
@@ -92,7 +103,8 @@ async function run(tier: Tier): Promise<Tally> {
     true,
   );
   report(outcome, true);
-  if (!existsSync(tallyFile)) return { ...NOTHING, failed: 1 };
+  const died = failure(tier.name, `mocha ended with code ${outcome.code}; its output is above: npm test -- ${tier.name}`);
+  if (!existsSync(tallyFile)) return died;
   const tally: Tally = JSON.parse(readFileSync(tallyFile, "utf8"));
-  return outcome.code !== 0 && tally.failed === 0 ? { ...tally, failed: 1 } : tally;
+  return outcome.code !== 0 && tally.failed === 0 ? { ...died, ...tally, failed: 1, failures: died.failures } : tally;
 }

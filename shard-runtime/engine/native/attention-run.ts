@@ -1,5 +1,5 @@
 /**
- * For attention.test.ts, one variant a process: `node attention-run.ts LIBRARY THREADS`. Reads cases as a line of JSON,
+ * For attention.slow.test.ts, one variant a process: `node attention-run.ts LIBRARY THREADS`. Reads cases as a line of JSON,
  * runs each through a graph with one GroupQueryAttention over an empty cache, in one piece and then in pieces, and prints
  * the two results' bytes as base64, a line each.
  */

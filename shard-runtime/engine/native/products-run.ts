@@ -1,5 +1,5 @@
 /**
- * For products.test.ts, one variant a process: `node products-run.ts LIBRARY THREADS`. Reads cases as a line of JSON, runs
+ * For products.slow.test.ts, one variant a process: `node products-run.ts LIBRARY THREADS`. Reads cases as a line of JSON, runs
  * each through a graph with one MatMulNBits, and prints the results' bytes as base64, a line each.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
