@@ -8,8 +8,6 @@ import { join } from "node:path";
 import { Bug } from "../core/assert.ts";
 import { shardNodeResource } from "../core/gen/crds/shardnode.ts";
 import { OPERATOR } from "../core/identity.ts";
-import { parsePublicKey } from "../core/keys.ts";
-import { isJsonObject } from "../core/json.ts";
 import { valueOrThrow } from "../core/result.ts";
 import { type Authority, writeCertificate } from "../core/wire/authority.ts";
 import { type Tls, installationOf, openTls } from "../core/wire/tls.ts";
@@ -17,25 +15,25 @@ import { keepComponentCertificates, openAuthority } from "./apply/authority.ts";
 import { BrakeBook } from "./apply/brake-book.ts";
 import { KubeCluster, type Prober } from "./apply/kube-cluster.ts";
 import { askRank } from "./apply/ask-rank.ts";
-import { COMPONENT_LABEL, PROVIDER_LABEL } from "./apply/labels.ts";
-import { asModel, asNode, asProvider } from "./apply/observe.ts";
+import { asModel, asNode } from "./apply/observe.ts";
 import { Offers } from "./apply/offers.ts";
 import { reportNode, reportProvider } from "./apply/offer-status.ts";
 import type { Planner } from "./apply/planner.ts";
-import { objectAt } from "./apply/rank-state.ts";
 import { reconcile } from "./apply/reconcile.ts";
+import { SettledLooks } from "./apply/settled-looks.ts";
 import { Stores } from "./apply/stores.ts";
 import type { WallClock } from "./clock.ts";
-import { type AgentPod, Agents } from "./control/agents.ts";
-import { type Component, House } from "./control/house.ts";
+import { Agents } from "./control/agents.ts";
+import { agentsIn, componentsIn, providersIn } from "./control/components.ts";
+import { House } from "./control/house.ts";
 import { reconcileSettlement } from "./control/settlement.ts";
 import { ApiError, type KubeClient } from "./kube/client.ts";
 import { EventRecorder } from "./kube/events.ts";
 import { raiseFence } from "./kube/fence.ts";
 import { type LeaseTimes, acquireLease } from "./kube/lease.ts";
-import { type KubeObject, keyOf } from "./kube/objects.ts";
 import { type Urgency, WorkQueue } from "./kube/queue.ts";
 import { Metrics } from "./metrics.ts";
+import { oneByOne } from "./turns.ts";
 import { STARTING_MS, nextLookMs } from "./next-look.ts";
 import { BRAKE_RULE } from "./plan/brake.ts";
 
@@ -63,7 +61,10 @@ export type ControllerOptions = {
   readonly log: (event: string, fields?: Readonly<Record<string, unknown>>) => void;
 };
 
-const WORKER_COUNT = 8;
+/** They mostly wait for the API server: so many that what is urgent finds one free though others wait for it long. */
+const WORKER_COUNT = 16;
+/** A rush ends with its last models' ranks, which come up when nothing else waits any more. */
+const RUSH_REST_MS = 3_000;
 /** What comes in a row is looked at together: the longer, the more else there is to do. */
 const GATHER_MS = 40;
 const GATHER_MS_EACH = 2;
@@ -74,6 +75,9 @@ const SETTLEMENT_MS = 15_000;
 const CERTIFICATES_MS = 3_600_000;
 const LEASE_NAME = "tessellate-operator";
 
+/** What looks are made with, for as long as we lead. */
+type Doors = { readonly cluster: KubeCluster; readonly house: House; readonly settled: SettledLooks };
+
 export class Controller {
   readonly #options: ControllerOptions;
   readonly #stores: Stores;
@@ -82,6 +86,8 @@ export class Controller {
   readonly metrics: Metrics;
   #house: House | undefined;
   #leads = false;
+  readonly #turn = oneByOne(); // of looks
+  #rushUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: ControllerOptions) {
     this.#options = options;
@@ -97,6 +103,7 @@ export class Controller {
       watchNamespace,
       onWork: (key, urgency) => this.#changed(key, urgency),
       onPicture: () => this.#house?.changed(),
+      onComponents: () => this.#house?.componentsChanged(),
       onTrouble: (detail) => log("watch-trouble", { detail }),
     });
     const sharePercent = options.brakeSharePercent ?? BRAKE_RULE.sharePercent;
@@ -109,8 +116,24 @@ export class Controller {
     });
   }
 
-  #changed(key: string, urgency: Urgency | "soon" = "now"): void {
+  /** Of many plans that were made meanwhile each is carried out in its turn. */
+  readonly #planner: Planner = {
+    plan: async (world) => {
+      const plan = await this.#options.planner.plan(world);
+      await this.#turn();
+      return plan;
+    },
+  };
+
+  #isRush(): boolean {
+    const nowMs = this.#options.clock.monotonicMs();
+    if (this.#queue.urgentDepth >= WORKER_COUNT) this.#rushUntilMs = nowMs + RUSH_REST_MS;
+    return nowMs < this.#rushUntilMs;
+  }
+
+  #changed(key: string, urgency: Urgency | "soon" | "starting" = "now"): void {
     if (urgency === "idle") return this.#queue.addAfter(key, IDLE_GATHER_MS, urgency);
+    if (urgency === "starting") return this.#queue.addAfter(key, STARTING_MS, "later"); // unless it is looked at before
     if (urgency !== "soon") return this.#queue.add(key, urgency);
     const { urgentDepth } = this.#queue;
     this.#queue.addAfter(key, Math.min(GATHER_MS_MAX, GATHER_MS + urgentDepth * GATHER_MS_EACH), "first");
@@ -213,7 +236,7 @@ export class Controller {
       tls,
       fence,
       components: () => componentsIn(stores),
-      picture: () => ({ models: cluster.picture(), providers: providersIn(stores) }),
+      picture: async (turn) => ({ models: await cluster.picture(turn), providers: providersIn(stores) }),
       onTrouble: (detail) => log("house-trouble", { detail }),
       idleOf: (key) => {
         const stored = stores.models.get(key);
@@ -237,7 +260,7 @@ export class Controller {
       probe,
       // What failed is tried again at the next look, so that one must not come at once.
       onProbed: (key, passed) => this.#queue.addAfter(`model/${key}`, passed ? 0 : STARTING_MS, "first"),
-      isRush: () => this.#queue.urgentDepth >= WORKER_COUNT,
+      isRush: () => this.#isRush(),
       onWaits: (key) => this.#changed(`model/${key}`, "idle"),
       askRank,
       brake: this.#brake,
@@ -247,6 +270,7 @@ export class Controller {
       onRolled: (end) => this.metrics.rolled(end),
     });
     this.#house = house;
+    const doors = { cluster, house, settled: new SettledLooks(clock) };
     stores.offers.installation = installationOf(authority.certificatePem);
     signal.addEventListener("abort", () => this.#queue.close(), { once: true });
     try {
@@ -254,7 +278,7 @@ export class Controller {
         house.run(signal),
         this.#agents(tls).run(signal),
         this.#keepCertificates(authority, directory, signal),
-        ...Array.from({ length: WORKER_COUNT }, () => this.#work(cluster, house)),
+        ...Array.from({ length: WORKER_COUNT }, () => this.#work(doors)),
       ]);
     } finally {
       await events.close();
@@ -273,10 +297,7 @@ export class Controller {
       write: async (name, found) => {
         await client.patch(shardNodeResource, { name, subresource: "status" }, { status: found });
       },
-      onTurned: (nodes) => {
-        for (const name of nodes) this.#queue.add(`node/${name}`);
-        for (const model of stores.models.all()) this.#queue.add(`model/${keyOf(model)}`, "later");
-      },
+      onTurned: (nodes) => stores.nodesTurned(nodes),
       log,
     });
   }
@@ -296,12 +317,13 @@ export class Controller {
     }
   }
 
-  async #work(cluster: KubeCluster, house: House): Promise<void> {
+  async #work(doors: Doors): Promise<void> {
     for (let key = await this.#queue.take(); key !== undefined; key = await this.#queue.take()) {
       const kind = kindOf(key);
       const observe = this.metrics.reconcileSeconds.startTimer({ kind });
+      await this.#turn();
       try {
-        const againMs = await this.#handle(cluster, house, kind, key.slice(kind.length + 1));
+        const againMs = await this.#handle(doors, kind, key.slice(kind.length + 1));
         this.#queue.forget(key);
         if (againMs !== undefined) this.#queue.addAfter(key, againMs * (0.8 + 0.4 * Math.random()), "later");
         observe({ result: "ok" });
@@ -318,15 +340,16 @@ export class Controller {
   }
 
   /** Milliseconds until the same object is looked at again, or undefined where only a change is reason to. */
-  async #handle(cluster: KubeCluster, house: House, kind: string, name: string): Promise<number | undefined> {
-    const { client, clock, planner } = this.#options;
+  async #handle(doors: Doors, kind: string, name: string): Promise<number | undefined> {
+    const { cluster, house, settled } = doors;
+    const { client, clock } = this.#options;
     const stores = this.#stores;
     const isNamespaced = this.#options.watchNamespace !== undefined;
     switch (kind) {
       case "model": {
-        const decided = await reconcile(cluster, planner, name);
-        house.changed();
-        return decided === undefined ? undefined : nextLookMs(decided, this.#options.settledMs ?? SETTLED_MS);
+        const look = await reconcile(cluster, this.#planner, settled, name);
+        if (look?.isAsBefore !== true) house.changed();
+        return look === undefined ? undefined : nextLookMs(look.plan, this.#options.settledMs ?? SETTLED_MS);
       }
       case "provider":
         await reportProvider({ client, clock, stores, isNamespaced }, name);
@@ -347,52 +370,6 @@ export class Controller {
 }
 
 const kindOf = (key: string): string => key.slice(0, key.indexOf("/"));
-
-/** Gateways and ledgers that have an address; also those that are not ready, which they are only once they are told. */
-export function componentsIn(stores: Stores): {
-  readonly gateways: readonly Component[];
-  readonly ledgers: readonly Component[];
-} {
-  const found = (component: string, port: string) =>
-    stores.components
-      .all()
-      .filter(
-        ({ metadata }) => metadata.labels?.[COMPONENT_LABEL] === component && metadata.deletionTimestamp === undefined,
-      )
-      .flatMap((pod) => componentIn(pod, port));
-  return { gateways: found("gateway", "control"), ledgers: found("ledger", "grpc") };
-}
-
-function componentIn(pod: KubeObject, portName: string): readonly Component[] {
-  const { phase, podIP } = objectAt(pod, "status");
-  const containers = objectAt(pod, "spec")["containers"];
-  const ports = (Array.isArray(containers) ? containers : []).flatMap((container) =>
-    isJsonObject(container) && Array.isArray(container["ports"]) ? container["ports"].filter(isJsonObject) : [],
-  );
-  const port = ports.find(({ name }) => name === portName)?.["containerPort"];
-  if (phase !== "Running" || typeof podIP !== "string" || typeof port !== "number") return [];
-  return [{ name: pod.metadata.name, address: podIP.includes(":") ? `[${podIP}]:${port}` : `${podIP}:${port}` }];
-}
-
-/** Those without a good key are left out: nothing that they sign can be checked. */
-const providersIn = (stores: Stores) =>
-  stores.providers.all().flatMap((object) => {
-    const { metadata, spec } = asProvider(object);
-    const { name } = metadata;
-    if (spec.publicKey === undefined || !parsePublicKey(spec.publicKey, `provider ${name}`).ok) return [];
-    return [{ name, publicKey: spec.publicKey, admitted: true }];
-  });
-
-/** Pods of node agents, those that do not run included: their nodes are expected to answer. */
-const agentsIn = (stores: Stores): readonly AgentPod[] =>
-  stores.components.all().flatMap((pod) => {
-    const { metadata } = pod;
-    const provider = metadata.labels?.[PROVIDER_LABEL];
-    const machine = objectAt(pod, "spec")["nodeName"];
-    if (metadata.labels?.[COMPONENT_LABEL] !== "agent" || metadata.deletionTimestamp !== undefined) return [];
-    if (provider === undefined || typeof machine !== "string") return [];
-    return [{ name: metadata.name, provider, machine, address: componentIn(pod, "agent")[0]?.address }];
-  });
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 

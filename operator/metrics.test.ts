@@ -19,6 +19,38 @@ describe("the operator's metrics", () => {
     expect(wanted.map(([, name, count]) => `${name} ${count}`)).to.deep.equal(["reader 0", "writer 2", "off 0"]);
   });
 
+  it("say of chains what is so at each scrape, and nothing of a model that is gone", async () => {
+    let models = [aModel("a", "Serving"), aModel("b", "Serving")];
+    const stores = { all: [], models: { all: () => models } } as unknown as Stores;
+    const metrics = new Metrics({ stores, queueDepth: () => 0, leads: () => true, heldNodes: () => 0 });
+    const text = async () => {
+      const lines = await metrics.registry.getSingleMetricAsString("tessellate_chains");
+      return [...lines.matchAll(/model="(\w+)",namespace="models",state="wanted"\} (\d)/g)].map((found) =>
+        found.slice(1).join(" "),
+      );
+    };
+    expect(await text()).to.deep.equal(["a 2", "b 2"]);
+    models = [aModel("b", "Serving", 3), aModel("c", "Serving")];
+    expect(await text()).to.deep.equal(["b 3", "c 2"]);
+    expect(await text()).to.deep.equal(["b 3", "c 2"]);
+    models = [];
+    expect(await text()).to.deep.equal([]);
+  });
+
+  it("name drained nodes that cannot be emptied, until they can", async () => {
+    const aNode = (name: string, reason: string) => ({
+      metadata: { name },
+      status: { conditions: [{ type: "Drained", reason }] },
+    });
+    let nodes = [aNode("a1", "NoRoom"), aNode("a2", "Draining"), { metadata: { name: "a3" } }];
+    const stores = { shardNodes: { all: () => nodes } } as unknown as Stores;
+    const metrics = new Metrics({ stores, queueDepth: () => 0, leads: () => true, heldNodes: () => 0 });
+    const text = async () => (await metrics.registry.getSingleMetricAsString("tessellate_drain_blocked")).split("\n");
+    expect((await text()).slice(2)).to.deep.equal(['tessellate_drain_blocked{node="a1"} 1']);
+    nodes = [aNode("a1", "Empty")];
+    expect((await text()).slice(2)).to.deep.equal([]);
+  });
+
   it("say of a rollout when it last came further, and count how rollouts end", async () => {
     const rollout = { phase: "RollingOut", since: "1970-01-01T00:01:40Z" };
     const metadata = { name: "reader", namespace: "models" };

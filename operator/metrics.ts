@@ -1,8 +1,9 @@
 /** What the operator counts. Chains are read from the copies at each scrape, so that no series outlives its model. */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
-import { asModel, asPlan } from "./apply/observe.ts";
+import { asModel, asNode, asPlan } from "./apply/observe.ts";
 import type { RolloutEnd } from "./apply/rollout-ends.ts";
 import type { Stores } from "./apply/stores.ts";
+import { type KubeObject, keyOf } from "./kube/objects.ts";
 
 const LONG_SECONDS = [1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560];
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -48,6 +49,9 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  /** Models as they were when their chains were last told. */
+  readonly #chainsTold = new Map<string, KubeObject>();
+
   constructor(state: {
     readonly stores: Stores;
     readonly queueDepth: () => number;
@@ -88,20 +92,21 @@ export class Metrics {
       },
     );
     this.#gauge(
+      "tessellate_drain_blocked",
+      "1 for a drained node that holds what no other node may, by the ShardNode's name; none of any other node.",
+      ["node"],
+      (gauge) => {
+        gauge.reset();
+        for (const { metadata, status } of stores.shardNodes.all().map(asNode))
+          if (status?.conditions?.some(({ type, reason }) => type === "Drained" && reason === "NoRoom"))
+            gauge.set({ node: metadata.name }, 1);
+      },
+    );
+    this.#gauge(
       "tessellate_chains",
       "Chains by model and state (wanted, planned, ready).",
       ["model", "namespace", "state"],
-      (gauge) => {
-        gauge.reset();
-        for (const { metadata, spec, status } of stores.models.all().map(asModel)) {
-          const labels = { model: metadata.name, namespace: metadata.namespace ?? "" };
-          // Of one that sleeps none is wanted now: no alert is to wake anybody for it.
-          const sleeps = status?.conditions?.some(({ reason }) => reason === "Asleep") ?? false;
-          gauge.set({ ...labels, state: "wanted" }, sleeps ? 0 : spec.replicas);
-          gauge.set({ ...labels, state: "planned" }, status?.replicas ?? 0);
-          gauge.set({ ...labels, state: "ready" }, status?.readyReplicas ?? 0);
-        }
-      },
+      (gauge) => this.#setChains(gauge, stores),
     );
     this.#gauge(
       "tessellate_rollout_progress_timestamp_seconds",
@@ -122,6 +127,27 @@ export class Metrics {
     );
   }
 
+  /** Of a thousand models' three thousand series only those of models that have changed since the last scrape are set. */
+  #setChains(gauge: Gauge, stores: Stores): void {
+    const models = new Map(stores.models.all().map((object) => [keyOf(object), object]));
+    for (const [key, { metadata }] of this.#chainsTold) {
+      if (models.has(key)) continue;
+      this.#chainsTold.delete(key);
+      for (const state of ["wanted", "planned", "ready"]) gauge.remove({ ...placeOf(metadata), state });
+    }
+    for (const [key, object] of models) {
+      if (this.#chainsTold.get(key) === object) continue;
+      this.#chainsTold.set(key, object);
+      const { metadata, spec, status } = asModel(object);
+      const labels = placeOf(metadata);
+      // Of one that sleeps none is wanted now: no alert is to wake anybody for it.
+      const sleeps = status?.conditions?.some(({ reason }) => reason === "Asleep") ?? false;
+      gauge.set({ ...labels, state: "wanted" }, sleeps ? 0 : spec.replicas);
+      gauge.set({ ...labels, state: "planned" }, status?.replicas ?? 0);
+      gauge.set({ ...labels, state: "ready" }, status?.readyReplicas ?? 0);
+    }
+  }
+
   /** A rollout is over. */
   rolled(end: RolloutEnd): void {
     this.#rolloutSeconds.observe({ result: end.result }, end.seconds);
@@ -138,3 +164,5 @@ export class Metrics {
     });
   }
 }
+
+const placeOf = ({ name, namespace }: KubeObject["metadata"]) => ({ model: name, namespace: namespace ?? "" });

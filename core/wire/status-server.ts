@@ -1,12 +1,17 @@
 /** Plain HTTP for probes and Prometheus: /healthz (this process answers), /readyz (it does its work), /metrics. */
 import { type Server, createServer } from "node:http";
+import { setImmediate as soon } from "node:timers/promises";
 import { type ReadProgress, progressHeaders } from "../read-progress.ts";
 import { hostPort } from "./door.ts";
 
 export type StatusServer = { readonly port: number; readonly address: string; close(): Promise<void> };
 
 /** What /metrics needs of prom-client's Registry. */
-type Metrics = { readonly contentType: string; metrics(): Promise<string> };
+type Metrics = {
+  readonly contentType: string;
+  getMetricsAsArray(): readonly { readonly name: string }[];
+  getSingleMetricAsString(name: string): Promise<string>;
+};
 
 /**
  * Answers on `host:port` (port 0: any free one). `unready`: why not, in a line; undefined where it is ready. It must
@@ -34,7 +39,7 @@ export async function openStatusServer(options: {
       return text(503, why, far === undefined ? {} : progressHeaders(far));
     }
     if (path === "/metrics")
-      return { status: 200, headers: { "content-type": registry.contentType }, body: await registry.metrics() };
+      return { status: 200, headers: { "content-type": registry.contentType }, body: await written(registry) };
     return text(404, "only /healthz, /readyz and /metrics are here");
   };
   const server = createServer((request, response) => {
@@ -53,6 +58,16 @@ export async function openStatusServer(options: {
         server.closeAllConnections();
       }),
   };
+}
+
+/** As the registry would write all of it at once, which of thousands of series holds the loop for as long as it takes. */
+async function written(registry: Metrics): Promise<string> {
+  const metrics: string[] = [];
+  for (const { name } of registry.getMetricsAsArray()) {
+    metrics.push(await registry.getSingleMetricAsString(name));
+    await soon();
+  }
+  return `${metrics.join("\n\n")}\n`;
 }
 
 function listen(server: Server, host: string, port: number): Promise<number> {

@@ -1,6 +1,7 @@
 /** What became of the probes through each chain, for as long as the same processes stand behind it. */
 import type { ShardedModelStatus } from "../../core/gen/crds/shardedmodel.ts";
 import type { KubeObject } from "../kube/objects.ts";
+import { withLeaving } from "../plan/leaving.ts";
 import { routesOf } from "../plan/routes.ts";
 import type { Action, ModelSpec, Plan, Probe, StandingPlan } from "../plan/types.ts";
 import { modelKey } from "./labels.ts";
@@ -21,12 +22,14 @@ export type AskProbe = Extract<Action, { readonly do: "probe" }>;
 
 /** Enough for a middle that says something, few enough for a chain of a token a second. */
 const MEASURED_TOKENS = 9;
+const PACES_KEPT = 6;
 
 export class ChainProbes {
   readonly #probe: Prober;
   readonly #onProbed: (key: string, passed: boolean) => void;
   readonly #known = new Map<string, readonly KnownProbe[]>(); // by model
   readonly #probing = new Set<string>();
+  #measuredCount = 0;
 
   constructor(probe: Prober, onProbed: (key: string, passed: boolean) => void) {
     this.#probe = probe;
@@ -56,8 +59,9 @@ export class ChainProbes {
 
   /** Begins; whoever is told of the outcome looks at the model again. It may take a minute, and nobody waits for it. */
   ask(model: ModelSpec, plan: Plan, { chain, isMeasure }: AskProbe, pods: readonly KubeObject[]): void {
-    const { placement, rolled } = plan;
-    if (placement === undefined) return;
+    const { rolled, leaving, trial } = plan;
+    if (plan.placement === undefined) return;
+    const placement = withLeaving(plan.placement, leaving, trial);
     const key = modelKey(model);
     const standing = [placement, ...(rolled?.outgoing ?? []).map((side) => side.plan)];
     const routed = standing.find((each) => routesOf(each).some((route) => route.chain === chain)) ?? placement;
@@ -84,13 +88,12 @@ export class ChainProbes {
   ): void {
     const known = this.#known.get(key) ?? [];
     const before = known.find((probe) => probe.chain === chain && probe.instance === instance);
-    const measured = isMeasure
-      ? {
-          // A machine is busy by chance, never quick by chance.
-          ...(tokenMs === undefined ? {} : { tokenMs: Math.min(tokenMs, before?.tokenMs ?? tokenMs) }),
-          measuredCount: (before?.measuredCount ?? 0) + 1,
-        }
-      : {};
+    const paces = [...(before?.paces ?? [])];
+    if (isMeasure) {
+      this.#measuredCount += 1;
+      paces.push({ order: this.#measuredCount, ...(tokenMs === undefined ? {} : { tokenMs }) });
+    }
+    const measured = paces.length > 0 ? { paces: paces.slice(-PACES_KEPT) } : {};
     const others = known.filter((probe) => probe.chain !== chain);
     this.#known.set(key, [...others, { ...outcome, ...measured, chain, instance }]);
   }

@@ -51,11 +51,31 @@ export class FactsBook {
 }
 
 /** Changes with where a model is read from. */
-export const sourceDigestOf = ({ source, digest, manifestUrl }: FactsRequest): string =>
-  digestOf(new TextEncoder().encode(JSON.stringify([source, digest ?? null, manifestUrl ?? null])));
+export function sourceDigestOf({ source, digest, manifestUrl }: FactsRequest): string {
+  const text = JSON.stringify([source, digest ?? null, manifestUrl ?? null]);
+  const known = digests.get(text);
+  if (known !== undefined) return known;
+  if (digests.size >= DIGESTS_COUNT_MAX) digests.clear();
+  const found = digestOf(Buffer.from(text));
+  digests.set(text, found);
+  return found;
+}
+
+/** By what they are of: each look at a model asks twice. */
+const digests = new Map<string, string>();
+const DIGESTS_COUNT_MAX = 10_000;
+
+/** Of plans as they were read: a copy is never changed, and asked about at every look. */
+const read = new WeakMap<ShardPlan, Result<ReadFacts>>();
 
 /** What a ShardPlan says about its model. */
-export function factsIn({ spec }: ShardPlan): Result<ReadFacts> {
+export function factsIn(plan: ShardPlan): Result<ReadFacts> {
+  const known = read.get(plan) ?? readFactsIn(plan);
+  read.set(plan, known);
+  return known;
+}
+
+function readFactsIn({ spec }: ShardPlan): Result<ReadFacts> {
   const config = parseModelConfig(spec.model.config);
   if (!config.ok) return config;
   const { root, config: configText, quantization, held } = spec.model;

@@ -15,11 +15,11 @@ import { sameJson } from "../kube/same.ts";
 import { withLeaving } from "../plan/leaving.ts";
 import { modelSpecOf } from "../plan/model-spec.ts";
 import { plannedPromise } from "../plan/words/plan-words.ts";
-import type { Action, Assignment, Plan, RankState, World } from "../plan/types.ts";
+import type { Assignment, Plan, RankState, World } from "../plan/types.ts";
 import { Budgets } from "./budgets.ts";
 import { ChainProbes, type Prober } from "./chain-probes.ts";
-import { SecretsLeft, clearAway } from "./clear-away.ts";
-import type { Cluster, Observed } from "./cluster.ts";
+import { Leftovers } from "./clear-away.ts";
+import type { Cluster, CreateRank, Observed, OtherAction } from "./cluster.ts";
 import { FactsBook, factsIn } from "./facts.ts";
 import { MODEL_LABEL, RENEW_ANNOTATION, modelKey } from "./labels.ts";
 import type { BrakeBook } from "./brake-book.ts";
@@ -27,17 +27,19 @@ import { bytesBy } from "./planned-bytes.ts";
 import { Proposals } from "./proposals.ts";
 import { NodesKnown, asModel, asPlan, podsOf, rankStatesOf } from "./observe.ts";
 import { RankMaker } from "./rank-maker.ts";
-import { METRICS_PORT, ownerOf } from "./rank-objects.ts";
+import { ownerOf } from "./owner.ts";
+import { METRICS_PORT } from "./rank-objects.ts";
 import { rankStateOf } from "./rank-state.ts";
 import { RepairBook, type Repaired } from "./repairs.ts";
 import { Reports } from "./reports.ts";
 import { type RolloutEnd, rolloutEnd } from "./rollout-ends.ts";
 import { outgoingIn, withRollout } from "./rollout-record.ts";
-import { assignmentsIn, drainingIn, drainingSpec, shardPlanSpec, standingPlanIn } from "./shard-plan.ts";
+import { assignmentsIn, drainingIn, drainingSpec, shardPlanSpec, standingPlanIn, trialSpec } from "./shard-plan.ts";
 import { pictureOfAll, plannedAs, rollsOf, toldOf } from "./sides.ts";
 import { type DemandOf, Sleepers, keepAsleep } from "./sleepers.ts";
 import type { Stores } from "./stores.ts";
 import { underTaints } from "./taints.ts";
+import type { Turn } from "../turns.ts";
 
 export type { Prober } from "./chain-probes.ts";
 
@@ -70,7 +72,6 @@ export type KubeClusterOptions = {
   readonly onRolled?: (end: RolloutEnd) => void;
 };
 
-type CreateRank = Extract<Action, { readonly do: "create-rank" }>;
 type Failure = { readonly count: number; readonly notBeforeMs: number };
 
 const RESTART_MS_MAX = 300_000;
@@ -88,7 +89,7 @@ export class KubeCluster implements Cluster {
   readonly #pictures = new Map<string, { readonly objects: readonly KubeObject[]; readonly model: Model }>();
   readonly #failures = new Map<string, Failure>(); // by pod
   readonly #sleepers: Sleepers;
-  readonly #secretsLeft = new SecretsLeft();
+  readonly #leftovers: Leftovers;
   readonly #repairs = new RepairBook();
   readonly #budgets: Budgets;
 
@@ -96,9 +97,10 @@ export class KubeCluster implements Cluster {
     this.#options = options;
     this.#facts = options.facts ?? new FactsBook(options.clock);
     this.#keptPlans = new Recent(options.clock);
+    this.#leftovers = new Leftovers(options.client);
     this.#ranks = new RankMaker(options);
     this.#reports = new Reports(options);
-    this.#budgets = new Budgets({ client: options.client, known: options.stores.budgets });
+    this.#budgets = new Budgets({ ...options, known: options.stores.budgets });
     this.#proposals = new Proposals(options);
     this.#probes = new ChainProbes(options.probe, options.onProbed);
     this.#sleepers = new Sleepers(options.clock, options.demandOf);
@@ -112,7 +114,7 @@ export class KubeCluster implements Cluster {
       this.#forget(key);
       return undefined;
     }
-    this.#secretsLeft.forget(key);
+    this.#leftovers.forget(key);
     const object = asModel(stored);
     const planObject = this.#planOf(key);
     const shardPlan = planObject === undefined ? undefined : asPlan(planObject);
@@ -137,6 +139,7 @@ export class KubeCluster implements Cluster {
       facts,
       ...rolls,
       draining: drainingIn(shardPlan, nowMs, isQuiet),
+      unproven: shardPlan?.spec.unproven ?? [],
       nodes: this.#nodes
         .for(stores, wanted, nowMs)
         .map((node) => underTaints(node, stores.machines.get(node.machine ?? node.name), model)),
@@ -146,7 +149,8 @@ export class KubeCluster implements Cluster {
       ...proposals,
       ...this.#sleepers.demandOn(draft, previous),
     };
-    return { world: this.#options.brake.hold(world, pods), object };
+    const read = [stored, planObject, stores.budgets.get(key), ...pods];
+    return { world: this.#options.brake.hold(world, pods), object, read };
   }
 
   async keep(observed: Observed, plan: Plan): Promise<void> {
@@ -168,8 +172,8 @@ export class KubeCluster implements Cluster {
     const givenUp = this.#options.brake.written(world, plan, before && asPlan(before));
     const nowMs = this.#options.clock.wallMs();
     const draining = drainingSpec(plan.leaving, before && asPlan(before).spec, nowMs);
-    const all = withLeaving(placement, plan.leaving);
-    const plain = { ...shardPlanSpec(told, read, revision, all), ...draining, ...givenUp };
+    const all = withLeaving(placement, plan.leaving, plan.trial);
+    const plain = { ...shardPlanSpec(told, read, revision, all), ...draining, ...trialSpec(plan), ...givenUp };
     const spec = rolled === undefined ? plain : withRollout(plain, model, rolled, before && asPlan(before).spec, nowMs);
     if (before !== undefined && sameJson(before["spec"], spec)) return;
     this.#reserve(world, assignmentsIn({ spec }), before === undefined ? [] : assignmentsIn(asPlan(before)));
@@ -205,10 +209,24 @@ export class KubeCluster implements Cluster {
     planned.reserve(key, assignments);
   }
 
-  async perform(observed: Observed, plan: Plan, action: Action): Promise<void> {
+  async make({ world }: Observed, plan: Plan, actions: readonly CreateRank[]): Promise<void> {
+    const wanted = actions.flatMap(({ assignment, revision = plan.revision }) => {
+      const told = toldOf(world, plan, revision);
+      const node = world.nodes.find(({ name }) => name === assignment.node);
+      if (told === undefined) return [];
+      return [{ ...told, revision, assignment, node: present(node, "the plan places ranks on nodes of its world") }];
+    });
+    const key = modelKey(world.model);
+    try {
+      await this.#ranks.make(wanted);
+    } finally {
+      const names = new Set(this.#podsOf(key).map(({ metadata }) => metadata.name));
+      for (const { name } of actions) if (names.has(name)) this.#repairs.made(key, name);
+    }
+  }
+
+  async perform(observed: Observed, plan: Plan, action: OtherAction): Promise<void> {
     switch (action.do) {
-      case "create-rank":
-        return this.#createRank(observed.world, plan, action);
       case "delete-rank":
         return this.#deleteRank(observed, action.name, action.why);
       case "probe":
@@ -216,7 +234,7 @@ export class KubeCluster implements Cluster {
     }
   }
 
-  async report(observed: Observed, plan: Plan): Promise<void> {
+  async report(observed: Observed, plan: Plan): Promise<boolean> {
     const { clock, events, stores, onRepaired, onRolled } = this.#options;
     const { world, object } = observed;
     const key = modelKey(world.model);
@@ -229,7 +247,7 @@ export class KubeCluster implements Cluster {
       if (about !== undefined) events.record(shardNodeResource, about, blocked);
     }
     const stored = this.#planOf(key);
-    await this.#reports.reportModel(observed, plan, (before) => {
+    const isModelSaid = await this.#reports.reportModel(observed, plan, (before) => {
       const { repairs, over } = this.#repairs.look(world, plan, before, stored && asPlan(stored), clock.wallMs());
       const end = rolloutEnd(before?.rollout, plan, clock.wallMs());
       const onTold = () => {
@@ -239,45 +257,45 @@ export class KubeCluster implements Cluster {
       return { fields: repairs, onTold };
     });
     const kept = await this.#reports.reportPlan(world, plan, stored);
-    if (kept !== undefined) this.#keptPlans.set(key, kept);
+    if (kept !== undefined && kept !== "as it is") this.#keptPlans.set(key, kept);
     await this.#renewCertificates(world, plan);
-    if (stored !== undefined) await this.#budgets.keep(world.model);
+    await this.#ranks.clearUnmounted(world.model, this.#podsOf(key));
+    if (plan.readyChainCount > 0) await this.#budgets.keep(world.model);
+    return made === "" && isModelSaid && kept === "as it is" && !this.#budgets.waits(key);
   }
 
   /**
    * All models as gateways and the ledger must know them, from copies alone: a source or a server that is away takes
    * nothing from what serves.
    */
-  picture(): readonly Model[] {
-    const { stores } = this.#options;
-    return stores.models.all().flatMap((stored): readonly Model[] => {
-      const key = keyOf(stored);
-      const planObject = this.#planOf(key);
-      if (planObject === undefined || stored.metadata.deletionTimestamp !== undefined) return [];
-      const pods = this.#podsOf(key);
-      const objects = [stored, planObject, ...pods]; // whatever changes comes as another object
-      const known = this.#pictures.get(key);
-      const isSame = known?.objects.length === objects.length;
-      if (isSame && objects.every((object, index) => object === known.objects[index])) return [known.model];
-      const shardPlan = asPlan(planObject);
-      const facts = factsIn(shardPlan);
-      if (!facts.ok) return [];
-      const model = pictureOfAll(asModel(stored), shardPlan, facts.value, rankStatesOf(stores, pods));
-      this.#pictures.set(key, { objects, model });
-      return [model];
-    });
+  async picture(turn: Turn): Promise<readonly Model[]> {
+    const models: Model[] = [];
+    for (const stored of this.#options.stores.models.all()) {
+      const model = this.#pictureOf(keyOf(stored));
+      if (model !== undefined) models.push(model);
+      const rest = turn();
+      if (rest !== undefined) await rest;
+    }
+    return models;
   }
 
-  async #createRank(world: World, plan: Plan, action: CreateRank): Promise<void> {
-    const { assignment, revision = plan.revision } = action;
-    const told = toldOf(world, plan, revision);
-    if (told === undefined) return;
-    const node = present(
-      world.nodes.find(({ name }) => name === assignment.node),
-      "the plan places ranks on nodes of its world",
-    );
-    await this.#ranks.make({ ...told, revision, assignment, node });
-    this.#repairs.made(modelKey(world.model), action.name);
+  /** The same object for as long as nothing of the model has changed. */
+  #pictureOf(key: string): Model | undefined {
+    const { stores } = this.#options;
+    const stored = stores.models.get(key); // it may have gone while others had their turn
+    const planObject = this.#planOf(key);
+    if (stored === undefined || planObject === undefined || stored.metadata.deletionTimestamp !== undefined) return;
+    const pods = this.#podsOf(key);
+    const objects = [stored, planObject, ...pods]; // whatever changes comes as another object
+    const known = this.#pictures.get(key);
+    const isSame = known?.objects.length === objects.length;
+    if (isSame && objects.every((object, index) => object === known.objects[index])) return known.model;
+    const shardPlan = asPlan(planObject);
+    const facts = factsIn(shardPlan);
+    if (!facts.ok) return undefined;
+    const model = pictureOfAll(asModel(stored), shardPlan, facts.value, rankStatesOf(stores, pods));
+    this.#pictures.set(key, { objects, model });
+    return model;
   }
 
   /** Running ranks take a new certificate up from their Secret; nothing restarts. */
@@ -289,10 +307,10 @@ export class KubeCluster implements Cluster {
       const pod = stores.pods.get(`${model.namespace}/${name}`);
       const after = pod?.metadata.annotations?.[RENEW_ANNOTATION];
       const node = nodes.find((each) => each.name === assignment.node);
-      if (phase !== "Ready" || node === undefined || after === undefined || after > now) continue;
+      if (pod === undefined || phase !== "Ready" || node === undefined || after === undefined || after > now) continue;
       const told = toldOf(world, plan, revision);
       if (told === undefined) continue;
-      const renewAfter = await this.#ranks.renew({ ...told, assignment, node });
+      const renewAfter = await this.#ranks.renew({ ...told, assignment, node }, pod);
       const annotations = { [RENEW_ANNOTATION]: renewAfter };
       await client.patch(PODS, { namespace: model.namespace, name }, { metadata: { annotations } });
     }
@@ -308,9 +326,13 @@ export class KubeCluster implements Cluster {
     this.#repairs.takenAway(world, name);
     // The machine is gone: nobody is left to end the process in good order, and its name is needed elsewhere.
     const grace = rank?.phase === "Lost" ? { graceSeconds: 0 } : {};
-    // The Secret first: after a crash between the two it is the pod that says what is still to be done. What runs has
-    // its files already.
-    await client.delete(SECRETS, { namespace, name });
+    // The last to mount a Secret takes it along, and it goes first: after a crash between the two it is the pod that says
+    // what is still to be done. What runs has its files already.
+    const secret =
+      pod === undefined
+        ? undefined
+        : this.#ranks.going(modelKey(world.model), pod, this.#podsOf(modelKey(world.model)));
+    if (secret !== undefined) await client.delete(SECRETS, { namespace, name: secret });
     await client.delete(PODS, { namespace, name }, { uid: pod?.metadata.uid, ...grace });
     this.#ranks.deleted(modelKey(world.model), key);
     const type = rank?.phase === "Failed" || rank?.phase === "Lost" ? "Warning" : "Normal";
@@ -335,13 +357,13 @@ export class KubeCluster implements Cluster {
   }
 
   async #clearAway(key: string): Promise<void> {
-    const { client, isRush, onWaits } = this.#options;
-    const left = this.#secretsLeft;
-    await clearAway(client, key, this.#podsOf(key), (name) => left.add(key, name));
+    const { isRush, onWaits, stores } = this.#options;
+    const left = this.#leftovers;
+    await left.end(key, this.#podsOf(key));
     // A pod's end is told, and leads here again.
-    if (!left.has(key) || this.#options.stores.pods.indexed(key).length > 0) return;
+    if (!left.has(key) || stores.pods.indexed(key).length > 0) return;
     if (isRush?.() === true) onWaits?.(key);
-    else await left.clear(client, key);
+    else await left.clearSecrets(key);
   }
 
   /** The plan as written last, by us or as the copy has it: the spec's generation says which is newer. */
@@ -380,6 +402,7 @@ export class KubeCluster implements Cluster {
     this.#ranks.forget(key);
     this.#budgets.forget(key);
     this.#options.stores.drains.forget(key);
+    this.#options.stores.seen.forget(key);
     this.#reports.forget(key);
   }
 }

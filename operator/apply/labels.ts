@@ -7,6 +7,8 @@ export const MODEL_LABEL = "tessellate.dev/model";
 /** On a rank's pod: the ShardNode that it runs on, and who owns that; the latter on node agents' pods, too. */
 export const NODE_LABEL = "tessellate.dev/node";
 export const PROVIDER_LABEL = "tessellate.dev/provider";
+/** On a rank's pod, and on the Secret that its chain's ranks mount: where it is at home. */
+export const CHAIN_LABEL = "tessellate.dev/chain";
 /** Keeps machines for ranks alone. */
 export const SHARDS_TAINT = "tessellate.dev/shards";
 export const COMPONENT_LABEL = "app.kubernetes.io/component";
@@ -56,7 +58,7 @@ export const rankLabels = (model: ModelSpec, assignment: Assignment): Readonly<R
   ...modelLabels(model),
   [COMPONENT_LABEL]: "rank",
   "tessellate.dev/rank": rankName(model, assignment),
-  "tessellate.dev/chain": String(assignment.chain),
+  [CHAIN_LABEL]: String(assignment.chain),
   "tessellate.dev/segment": String(assignment.segment),
   [PROVIDER_LABEL]: assignment.provider,
   [NODE_LABEL]: assignment.node,

@@ -5,7 +5,7 @@ import { aModel, aNode, aWorld, roomForLayers } from "../plan/builders.ts";
 import { plan } from "../plan/plan.ts";
 import { inForce, without } from "../plan/standing-world.ts";
 import type { Condition, Known, Plan } from "../plan/types.ts";
-import { modelStatus } from "./model-status.ts";
+import { isHappening, modelStatus } from "./model-status.ts";
 
 type Read = "InProgress" | "Current" | "Failed" | "Terminating";
 type Seen = {
@@ -47,6 +47,12 @@ const rolling = (status: Condition["status"], reason: string): Seen => {
   return seen(serving, { ...decided, conditions: [...decided.conditions, upToDate(status, reason)] });
 };
 
+const moving = (): Seen => {
+  const decided = plan(serving);
+  const planned = decided.conditions.map((each) => (each.type === "Planned" ? { ...each, reason: "Moving" } : each));
+  return seen(serving, { ...decided, conditions: [...planned, upToDate("True", "AsAsked")] });
+};
+
 describe("what kstatus makes of a model", () => {
   const lost = without(serving, serving.previous?.assignments[0]?.node ?? "");
   const life: readonly (readonly [what: string, seen: Seen, read: Read])[] = [
@@ -55,6 +61,18 @@ describe("what kstatus makes of a model", () => {
     ["its ranks start", seen(starting), "InProgress"],
     ["they are ready, nothing went through", seen(standing), "InProgress"],
     ["it serves", seen(serving), "Current"],
+    ["turned off", seen({ ...serving, model: { ...serving.model, replicas: 0 } }), "Current"],
+    [
+      "turned off and asleep",
+      seen({
+        ...serving,
+        model: { ...serving.model, replicas: 0 },
+        ...(serving.previous === undefined ? {} : { previous: { ...serving.previous, asleep: "TurnedOff" } }),
+        demand: { isAsked: false, isIdle: true, isLetGo: true },
+      }),
+      "Current",
+    ],
+    ["moves to a better plan", moving(), "Current"],
     ["changed, and nobody has looked", { ...seen(serving), generation: 4 }, "InProgress"],
     ["rolls out", rolling("False", "RollingOut"), "InProgress"],
     ["rolls back", rolling("False", "RollingBack"), "InProgress"],
@@ -81,4 +99,20 @@ describe("what kstatus makes of a model", () => {
     expect(typesOf(rolling("False", "RollingOut"))).to.deep.equal(["Reconciling RollingOut"]);
     expect(typesOf(rolling("False", "RolledBack"))).to.deep.equal(["Stalled RolledBack"]);
   });
+});
+
+describe("which conditions that turned an event tells of", () => {
+  const table: [string, readonly [string, "True" | "False", string], boolean, boolean][] = [
+    ["serves", ["Ready", "True", "Serving"], false, true],
+    ["serves no more", ["Ready", "False", "RanksStarting"], true, true],
+    ["nothing is ready at first", ["Ready", "False", "RanksStarting"], false, false],
+    ["planned: the plan's own event says so", ["Planned", "True", "Placed"], false, false],
+    ["no plan", ["Planned", "False", "NoPlacement"], false, true],
+    ["moves to a better plan", ["Planned", "True", "Moving"], true, true],
+    ["a better plan waits", ["Planned", "True", "BetterPlanWaits"], true, true],
+    ["how far ranks are", ["WeightsReady", "False", "Loading"], true, false],
+    ["taken back", ["UpToDate", "False", "RolledBack"], true, true],
+  ];
+  for (const [what, [type, status, reason], wasThere, want] of table)
+    it(what, () => expect(isHappening({ type, status, reason, message: "" }, wasThere)).to.equal(want));
 });

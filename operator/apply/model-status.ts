@@ -92,6 +92,15 @@ export const isTrouble = (type: string, value: string, reason: string): boolean 
   reason === "DrainBlocked" ||
   (value === "False" && (type === "Planned" || TROUBLES.has(reason)));
 
+/**
+ * Whether an event tells of a condition that turned. That a model is planned its plan's own event has said; how far ranks
+ * are, and that nothing is ready at first, is for the status alone. `wasThere`: the condition, before it turned.
+ */
+export const isHappening = ({ type, status, reason }: NewCondition, wasThere: boolean): boolean =>
+  isTrouble(type, status, reason) || MOVES.has(reason) || (type === "Ready" && (status === "True" || wasThere));
+
+const MOVES: ReadonlySet<string> = new Set(["Moving", "BetterPlanWaits"]);
+
 const TROUBLES: ReadonlySet<string> = new Set(["ProbeFailed", "NoRoomToRoll", "RollingBack", "RolledBack"]);
 
 /** What the status says about the plan in force; where none can be made, what it said before stays. */

@@ -26,6 +26,7 @@ export const machineOf = (stores: Stores, node: ShardNode): KubeObject | undefin
 /** Pods of a model; `made` are those of it that we made and the copy has not caught up with. */
 export function podsOf(stores: Stores, key: string, made: ReadonlyMap<string, KubeObject>): readonly KubeObject[] {
   const known = stores.pods.indexed(key);
+  if (made.size === 0) return known;
   const names = new Set(known.map(keyOf));
   const unseen = [...made].filter(([name]) => !names.has(name));
   return [...known, ...unseen.map(([, pod]) => pod)];
@@ -48,6 +49,7 @@ type KnownNode = {
   readonly daysAgo: number | undefined;
   readonly counts: boolean; // its provider has signed for it
   readonly facts: NodeFacts;
+  readonly views: Map<string, NodeFacts>; // as models see it: by the labels that they name, and what others take of it
 };
 
 /** For which model nodes are asked for. */
@@ -57,12 +59,6 @@ export type NodesWanted = {
   readonly pods: readonly KubeObject[];
   readonly assignments: readonly Assignment[]; // of every plan that stands or waits
 };
-
-/**
- * Of the nodes that a model's own selector rules out so many are looked at, which is all that its ShardPlan names: a
- * look at a model of eight nodes must not cost what a cluster of a thousand does.
- */
-const RULED_OUT_COUNT_MAX = 32;
 
 /** What is known of each node, read anew only where one of its objects has changed. */
 export class NodesKnown {
@@ -74,15 +70,17 @@ export class NodesKnown {
    */
   for(stores: Stores, { key, nodeSelector, pods, assignments }: NodesWanted, nowMs: number): readonly NodeFacts[] {
     const podOn = new Map(pods.toReversed().map((pod) => [pod.metadata.labels?.[NODE_LABEL], pod] as const));
-    const held = new Set([...podOn.keys(), ...assignments.map(({ node }) => node)]);
-    return concerned(stores.shardNodes.all(), nodeSelector, held).flatMap((object) => {
+    const held = [...podOn.keys(), ...assignments.map(({ node }) => node)].filter((name) => name !== undefined);
+    const found = stores.nodeIndex.concerned(nodeSelector, held);
+    const { own, ruledOut } = found;
+    stores.seen.note(key, nodeSelector, held, found);
+    const labels = Object.keys(nodeSelector).sort();
+    return [...own, ...ruledOut].flatMap((object) => {
       const { name, deletionTimestamp } = object.metadata;
       if (deletionTimestamp !== undefined) return [];
       const machine = machineOf(stores, asNode(object));
       if (machineIsGone(machine, podOn.get(name))) return [];
-      const facts = this.#factsOf(stores, object, machine, nowMs);
-      const takenBytes = stores.planned.besides(key, name);
-      return takenBytes === 0 ? [facts] : [{ ...facts, freeBytes: facts.freeBytes - takenBytes }];
+      return [viewOf(this.#read(stores, object, machine, nowMs), labels, stores.planned.besides(key, name))];
     });
   }
 
@@ -91,14 +89,14 @@ export class NodesKnown {
     return this.#known.get(name)?.facts.freeBytes ?? 0;
   }
 
-  #factsOf(stores: Stores, object: KubeObject, machine: KubeObject | undefined, nowMs: number): NodeFacts {
+  #read(stores: Stores, object: KubeObject, machine: KubeObject | undefined, nowMs: number): KnownNode {
     const node = asNode(object);
     const provider = stores.providers.get(node.spec.provider);
     const daysAgo = measuredDaysAgo(node, nowMs);
     const known = this.#known.get(object.metadata.name);
     const counts = stores.offers.whyNot(node, provider && asProvider(provider)) === undefined;
     const isSame = known?.object === object && known.machine === machine && known.provider === provider;
-    if (isSame && known.daysAgo === daysAgo && known.counts === counts) return known.facts;
+    if (isSame && known.daysAgo === daysAgo && known.counts === counts) return known;
     const providers = provider === undefined ? [] : [asProvider(provider)];
     const read = nodeFactsOf(node, providers, machineIsReady(machine) && counts, daysAgo);
     const region = read.region ?? machine?.metadata.labels?.[REGION_LABEL];
@@ -106,33 +104,31 @@ export class NodesKnown {
     const leave = leavingOf(object, machine);
     const drain = leave.leaving === undefined ? {} : { ready: false, ...leave };
     const facts = { ...read, ...drain, signer, ...(region === undefined ? {} : { region }) };
-    this.#known.set(object.metadata.name, { object, machine, provider, daysAgo, counts, facts });
-    return facts;
+    const found = { object, machine, provider, daysAgo, counts, facts, views: new Map<string, NodeFacts>() };
+    this.#known.set(object.metadata.name, found);
+    return found;
   }
 }
 
-/** Nodes that match the selector or hold something of the model, and the first of the others by name. */
-export function concerned(
-  nodes: readonly KubeObject[],
-  nodeSelector: Readonly<Record<string, string>>,
-  held: ReadonlySet<string | undefined>,
-): readonly KubeObject[] {
-  const wishes = Object.entries(nodeSelector);
-  const own: KubeObject[] = [];
-  const ruledOut: KubeObject[] = []; // sorted, no more than are shown
-  for (const node of nodes) {
-    const { name, labels } = node.metadata;
-    if (held.has(name) || wishes.every(([label, value]) => labels?.[label] === value)) {
-      own.push(node);
-      continue;
-    }
-    const last = ruledOut.at(-1)?.metadata.name ?? "";
-    if (ruledOut.length === RULED_OUT_COUNT_MAX && last < name) continue;
-    const place = last < name ? -1 : ruledOut.findIndex(({ metadata }) => name < metadata.name); // mostly they come in order
-    ruledOut.splice(place < 0 ? ruledOut.length : place, 0, node);
-    ruledOut.length = Math.min(ruledOut.length, RULED_OUT_COUNT_MAX);
-  }
-  return [...own, ...ruledOut];
+/** Of a node that hundreds of models see, each as much of it taken by others as the next. */
+const VIEW_COUNT_MAX = 64;
+
+/**
+ * The node as a model sees it: without the memory that others take, and without labels that its selector does not name,
+ * which nothing follows from. The same object for as long as that is so.
+ */
+function viewOf({ facts, views }: KnownNode, labels: readonly string[], takenBytes: number): NodeFacts {
+  const seen = `${takenBytes} ${labels.join(" ")}`;
+  const known = views.get(seen);
+  if (known !== undefined) return known;
+  const own = labels.flatMap((label) => {
+    const value = facts.labels[label];
+    return value === undefined ? [] : [[label, value] as const];
+  });
+  const view = { ...facts, labels: Object.fromEntries(own), freeBytes: facts.freeBytes - takenBytes };
+  if (views.size >= VIEW_COUNT_MAX) views.clear();
+  views.set(seen, view);
+  return view;
 }
 
 /** The processes that a chain consists of now, by the plan's routes: a probe speaks of these and no others. */

@@ -17,4 +17,7 @@ function answer(bytes: Uint8Array): Answer {
   }
 }
 
-port.on("message", (bytes: Uint8Array) => port.postMessage(answer(bytes)));
+port.on("message", (bytes: Uint8Array) => {
+  const found = answer(bytes);
+  port.postMessage(found, found.ok ? [found.plan.buffer] : []);
+});

@@ -13,7 +13,7 @@ import type { Planner } from "./planner.ts";
 
 /** What the thread answers: a plan as bytes, or what went wrong. */
 export type Answer =
-  | { readonly ok: true; readonly plan: Uint8Array }
+  | { readonly ok: true; readonly plan: Uint8Array<ArrayBuffer> }
   | { readonly ok: false; readonly isBug: boolean; readonly detail: string };
 
 export type PlannerThreadOptions = {
@@ -27,6 +27,9 @@ const BODY = new URL("./planner-thread-body.ts", import.meta.url);
 /** Ten times what the largest world that we promise anything about takes. */
 const PATIENCE_MS = 150_000;
 const REMEMBERED_BYTES_MAX = 64 << 20;
+
+/** An abort without a reason makes one, with its stack. */
+const ANSWERED = new Error("answered");
 
 type Asked = { readonly resolve: (answer: Answer) => void; readonly reject: (error: Error) => void };
 
@@ -66,7 +69,8 @@ export class PlannerThread implements Planner {
     await this.#turns;
   }
 
-  async #ask(world: Uint8Array): Promise<Answer> {
+  /** `world` is the thread's from then on. */
+  async #ask(world: Uint8Array<ArrayBuffer>): Promise<Answer> {
     if (this.#closed) throw new Error("the planner is closed");
     const { clock, patienceMs = PATIENCE_MS } = this.#options;
     const thread = (this.#thread ??= this.#start());
@@ -81,12 +85,12 @@ export class PlannerThread implements Planner {
       },
       () => undefined, // answered
     );
-    thread.postMessage(world);
+    thread.postMessage(world, [world.buffer]);
     try {
       return await promise;
     } finally {
       this.#asked = undefined;
-      answered.abort();
+      answered.abort(ANSWERED);
     }
   }
 

@@ -12,7 +12,7 @@ import type { ModelSpec, Plan, World } from "../plan/types.ts";
 import type { Observed } from "./cluster.ts";
 import { APPROVED_ANNOTATION, isProposal, proposalLabels } from "./labels.ts";
 import { asPlan } from "./observe.ts";
-import { ownerOf } from "./rank-objects.ts";
+import { ownerOf } from "./owner.ts";
 import { shardPlanSpec, standingPlanIn } from "./shard-plan.ts";
 import type { Stores } from "./stores.ts";
 

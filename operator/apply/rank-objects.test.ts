@@ -4,6 +4,8 @@ import type { NodeFacts } from "../plan/types.ts";
 import type { ModelSpec } from "../plan/types.ts";
 import { claimTemplate, hostOf, rankPod } from "./rank-objects.ts";
 
+type FileItem = { readonly key: string; readonly path: string };
+
 const podFor = (model: Partial<ModelSpec> = {}, node: Partial<NodeFacts> = {}) => {
   const pod = rankPod({
     model: aModel(model),
@@ -22,6 +24,7 @@ const podFor = (model: Partial<ModelSpec> = {}, node: Partial<NodeFacts> = {}) =
     revision: "r1",
     neighbours: [],
     renewAfter: "2027-01-01T00:00:00Z",
+    secretName: "tiny-0.a-owner",
     image: "tessellate:test",
   });
   return JSON.parse(JSON.stringify(pod));
@@ -98,6 +101,17 @@ describe("rankPod", () => {
     });
     expect(Object.keys(mounts)).to.have.lengthOf(3);
     expect(hostOf(aModel(), aNode("a", { cachePath: "/data/tessellate" })).cacheDirectory).to.equal("/data/tessellate");
+  });
+
+  it("mounts its own files of a Secret that holds others', too", () => {
+    const { secret } = mountsOf(podFor())["/etc/tessellate"] as unknown as { secret: { items: readonly FileItem[] } };
+    expect(secret).to.deep.include({ secretName: "tiny-0.a-owner", defaultMode: 0o440 });
+    expect(secret.items.map(({ key, path }) => `${key} ${path}`)).to.deep.equal([
+      "tiny-0-0-0.json rank.json",
+      "ca.crt ca.crt",
+      "tiny-0-0-0.crt tls.crt",
+      "tiny-0-0-0.key tls.key",
+    ]);
   });
 
   it("mounts the model's claim and the hub's token", () => {

@@ -1,12 +1,9 @@
 /**
- * What a rank is in a cluster: a Pod pinned to its node and a Secret with what it is told. The pod may do as little as a
+ * What a rank is in a cluster: a Pod pinned to its node, which mounts what it is told (rank-secrets.ts). The pod may do as little as a
  * pod can: it is nobody in particular, writes nowhere but its caches, and holds no credentials for the API server.
  */
 import { dirname } from "node:path";
 import { CLAIM_MOUNT } from "../../core/source.ts";
-import type { OwnerReference } from "../../core/gen/crds/object-meta.ts";
-import type { RankConfig } from "../../core/rank-config.ts";
-import type { IssuedCertificate } from "../../core/wire/authority.ts";
 import { tlsFilesIn } from "../../core/wire/tls.ts";
 import type { KubeObject } from "../kube/objects.ts";
 import { RUNTIME_BYTES } from "../plan/footprint.ts";
@@ -22,6 +19,8 @@ import {
   modelLabels,
   rankLabels,
 } from "./labels.ts";
+import { ownerOf } from "./owner.ts";
+import { CONFIG_VOLUME, secretVolume } from "./rank-secrets.ts";
 import { tolerationsOf } from "./taints.ts";
 
 export const RANK_PORT = 7400;
@@ -44,19 +43,10 @@ export type RankPodOptions = {
   readonly revision: string;
   readonly neighbours: readonly string[];
   readonly renewAfter: string; // ISO 8601
+  readonly secretName: string; // of what it is told
   readonly image: string;
   readonly imagePullPolicy?: string;
 };
-
-/** Everything of a model goes with it: the garbage collector deletes what this owns. */
-export const ownerOf = (model: ModelSpec): OwnerReference => ({
-  apiVersion: "tessellate.dev/v1alpha1",
-  kind: "ShardedModel",
-  name: model.name,
-  uid: model.uid,
-  controller: true,
-  blockOwnerDeletion: true,
-});
 
 /** Where a rank in a pod finds its things. */
 export const hostOf = (model: ModelSpec, node: NodeFacts): RankHost => ({
@@ -67,30 +57,6 @@ export const hostOf = (model: ModelSpec, node: NodeFacts): RankHost => ({
   addressOf: (rank) => `${rank.slice(0, 63)}.${model.name}.${model.namespace}.svc:${RANK_PORT}`, // see modelService
   ...(model.hubTokenSecret === undefined ? {} : { hubTokenFile: `${TOKEN_DIRECTORY}/token` }),
 });
-
-export function rankSecret(
-  model: ModelSpec,
-  assignment: Assignment,
-  config: RankConfig,
-  issued: IssuedCertificate,
-): KubeObject {
-  const text = (value: string) => Buffer.from(value).toString("base64");
-  return {
-    metadata: {
-      name: rankName(model, assignment),
-      namespace: model.namespace,
-      labels: rankLabels(model, assignment),
-      ownerReferences: [ownerOf(model)],
-    },
-    type: "Opaque",
-    data: {
-      "rank.json": text(`${JSON.stringify(config, undefined, 2)}\n`),
-      "ca.crt": text(issued.caPem),
-      "tls.crt": text(issued.certificatePem),
-      "tls.key": text(issued.keyPem),
-    },
-  };
-}
 
 export function rankPod(options: RankPodOptions): KubeObject {
   const { model, assignment, node, revision } = options;
@@ -201,7 +167,7 @@ const pinnedTo = (machine: string): object => ({
 
 type Mount = { readonly volume: { readonly name: string }; readonly mount: object };
 
-function mountsOf({ model, assignment, node }: RankPodOptions): readonly Mount[] {
+function mountsOf({ model, assignment, node, secretName }: RankPodOptions): readonly Mount[] {
   const mount = (name: string, mountPath: string, source: object, readOnly = false): Mount => ({
     volume: { name, ...source },
     mount: { name, mountPath, ...(readOnly ? { readOnly } : {}) },
@@ -210,12 +176,7 @@ function mountsOf({ model, assignment, node }: RankPodOptions): readonly Mount[]
   const token = model.hubTokenSecret;
   const claim = "persistentVolumeClaim" in model.source ? model.source.persistentVolumeClaim : undefined;
   return [
-    mount(
-      "config",
-      CONFIG_DIRECTORY,
-      { secret: { secretName: rankName(model, assignment), defaultMode: 0o440 } },
-      true,
-    ),
+    mount(CONFIG_VOLUME, CONFIG_DIRECTORY, secretVolume(secretName, rankName(model, assignment)), true),
     mount("temporary", "/tmp", { emptyDir: {} }),
     cachePath === undefined
       ? mount("cache", CACHE_DIRECTORY, { emptyDir: {} })

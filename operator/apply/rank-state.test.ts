@@ -27,6 +27,7 @@ const aPod = (status: JsonObject = {}, metadata: object = {}): KubeObject => {
     revision: "r1",
     neighbours: ["default/tiny-0-0-0"],
     renewAfter: "2027-01-01T00:00:00Z",
+    secretName: "tiny-0.a-owner",
     image: "tessellate:test",
   });
   return { ...made, metadata: { ...made.metadata, uid: "u1", ...metadata }, status };

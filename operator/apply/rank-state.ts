@@ -5,8 +5,18 @@ import type { Assignment, NodeFacts, RankState } from "../plan/types.ts";
 import { ASSIGNMENT_ANNOTATION, DRAIN_ANNOTATION, NEIGHBOURS_ANNOTATION, REVISION_ANNOTATION } from "./labels.ts";
 import { RANK_PORT } from "./rank-objects.ts";
 
+/** Of pods as they were read, whose machines are there: a copy is never changed, and asked about at every look. */
+const states = new WeakMap<KubeObject, { readonly state: RankState | undefined }>();
+
 /** Undefined where the pod is none of ours after all: somebody wrote its labels, but not what it was told. */
 export function rankStateOf(pod: KubeObject, machineIsGone: boolean): RankState | undefined {
+  if (machineIsGone) return readState(pod, true);
+  const known = states.get(pod) ?? { state: readState(pod, false) };
+  states.set(pod, known);
+  return known.state;
+}
+
+function readState(pod: KubeObject, machineIsGone: boolean): RankState | undefined {
   const { name, annotations = {}, deletionTimestamp } = pod.metadata;
   const assignment = parseAssignment(annotations[ASSIGNMENT_ANNOTATION]);
   if (assignment === undefined) return undefined;
@@ -23,7 +33,7 @@ export function rankStateOf(pod: KubeObject, machineIsGone: boolean): RankState 
   const ended = endedCount > 0 ? { endedCount } : {};
   if (machineIsGone) return { ...told, phase: "Lost", detail: `the machine of node ${assignment.node} is gone` };
   if (deletionTimestamp !== undefined) return { ...told, phase: "Leaving", detail: "is being deleted" };
-  if (status["phase"] === "Failed" || status["phase"] === "Succeeded") {
+  if (hasEndedBy(status)) {
     return {
       ...told,
       ...ended,
@@ -36,10 +46,19 @@ export function rankStateOf(pod: KubeObject, machineIsGone: boolean): RankState 
     typeof podIP === "string" && podIP !== ""
       ? { address: podIP.includes(":") ? `[${podIP}]:${RANK_PORT}` : `${podIP}:${RANK_PORT}` }
       : {};
-  const ready = conditionOf(status, "Ready")?.["status"] === "True";
-  if (ready) return { ...told, ...address, phase: "Ready", detail: "" };
+  if (podIsReady(pod)) return { ...told, ...address, phase: "Ready", detail: "" };
   return { ...told, ...address, ...ended, phase: "Starting", detail: whyNotReady(status) };
 }
+
+const hasEndedBy = ({ phase }: JsonObject): boolean => phase === "Failed" || phase === "Succeeded";
+
+/** Whether the pod runs no more, or is being deleted. */
+export const podHasEnded = (pod: KubeObject): boolean =>
+  pod.metadata.deletionTimestamp !== undefined || hasEndedBy(objectAt(pod, "status"));
+
+/** As its kubelet says. */
+export const podIsReady = (pod: KubeObject): boolean =>
+  conditionOf(objectAt(pod, "status"), "Ready")?.["status"] === "True";
 
 /**
  * Whether the machine of a pod is gone: no such Node, or Kubernetes has found it unreachable and evicted its pods. One

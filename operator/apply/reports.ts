@@ -17,7 +17,7 @@ import type { Plan, World } from "../plan/types.ts";
 import { planWords } from "../plan/words/plan-words.ts";
 import type { Observed } from "./cluster.ts";
 import { modelKey } from "./labels.ts";
-import { isTrouble, modelStatus } from "./model-status.ts";
+import { isHappening, isTrouble, modelStatus } from "./model-status.ts";
 import { asModel, asPlan } from "./observe.ts";
 import { shardPlanStatus } from "./shard-plan.ts";
 import { toldOf } from "./sides.ts";
@@ -33,6 +33,8 @@ export type ReportsOptions = {
 
 /** Between two reports of how far ranks have come, and how long a probe may take that nobody needs to hear of. */
 const DEGREES_MS = 3_000;
+/** In a rush a new model is silent for so long while all goes well: each status costs the API server as much as four pods. */
+const PASSING_MS_MAX = 10_000;
 /** After which what all ranks of a plan are is said however much there is to do. */
 const RUSH_MS_MAX = 120_000;
 
@@ -50,7 +52,10 @@ export class Reports {
     this.#told = new Recent(options.clock);
   }
 
-  /** `besides`: what else the status says, given the one before, and who hears that it was written. */
+  /**
+   * `besides`: what else the status says, given the one before, and who hears that it was written. True where nothing was
+   * to be said.
+   */
   async reportModel(
     { world, object }: Observed,
     plan: Plan,
@@ -58,7 +63,7 @@ export class Reports {
       readonly fields: Partial<ShardedModelStatus>;
       readonly onTold: () => void;
     },
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { client, clock, events } = this.#options;
     const { name, namespace } = world.model;
     const key = modelKey(world.model);
@@ -67,30 +72,37 @@ export class Reports {
     const before = told !== undefined && isBehind ? asModel(told).status : object.status;
     const { fields, onTold } = besides(before);
     const status = { ...modelStatus(world, plan, before, clock.wallMs()), ...fields };
-    if (sameJson(before, status)) return void this.#unsaidSinceMs.delete(key);
-    if (isPassing(before, status, this.#options.isRush?.() === true) && this.#isUnsaid(key, DEGREES_MS)) return;
-    if (isMatterOfDegree(before, status) && this.#mayWait(key)) return;
+    if (sameJson(before, status)) {
+      this.#unsaidSinceMs.delete(key);
+      return true;
+    }
+    const isRush = this.#options.isRush?.() === true;
+    if (isPassing(before, status, isRush) && this.#isUnsaid(key, isRush ? PASSING_MS_MAX : DEGREES_MS)) return false;
+    if (isMatterOfDegree(before, status) && this.#mayWait(key)) return false;
     const written = await client
       .apply(shardedModelResource, { metadata: { name, namespace }, status }, "status")
       .catch(unlessGone);
-    if (written === undefined) return;
+    if (written === undefined) return false;
     this.#told.set(key, written);
     this.#unsaidSinceMs.delete(key);
     this.#toldAtMs.set(key, clock.monotonicMs());
     onTold();
-    for (const { type, status: value, reason, message } of turned(before?.conditions, plan.conditions)) {
+    for (const condition of turned(before?.conditions, plan.conditions)) {
+      const { type, status: value, reason, message } = condition;
+      if (!isHappening(condition, before?.conditions?.some((each) => each.type === type) === true)) continue;
       const warns = isTrouble(type, value, reason);
-      const wasThere = before?.conditions?.some((condition) => condition.type === type) === true;
-      // That it is planned the plan's own event has said; how far its ranks are, and that nothing is ready at first, is
-      // for the status alone.
-      if (!warns && (type !== "Ready" || (value !== "True" && !wasThere))) continue;
       const happening = { type: warns ? "Warning" : "Normal", reason, action: type, note: message || reason } as const;
       events.record(shardedModelResource, asObject(object), happening);
     }
+    return false;
   }
 
-  /** `stored`: the plan as it stands. Returns it as it was written, or undefined where nothing was. */
-  async reportPlan(world: World, plan: Plan, stored: KubeObject | undefined): Promise<KubeObject | undefined> {
+  /** `stored`: the plan as it stands. Returns it as it was written; undefined where there is none, or that was put off. */
+  async reportPlan(
+    world: World,
+    plan: Plan,
+    stored: KubeObject | undefined,
+  ): Promise<KubeObject | "as it is" | undefined> {
     const { model, facts, nodes, ranks, previous } = world;
     const { placement, asleep, rolled } = plan;
     const own = placement?.assignments ?? (asleep === undefined ? undefined : previous?.assignments);
@@ -125,7 +137,7 @@ export class Reports {
         : planWords({ facts, ...(toldOf(world, plan, plan.revision) ?? { model }), nodes }, placement).text;
     this.#drawings.set(key, { version, text });
     const status = { ...states, summary: text };
-    if (sameJson(stored["status"], status)) return undefined;
+    if (sameJson(stored["status"], status)) return "as it is";
     const { name, namespace } = model;
     return this.#options.client
       .apply(shardPlanResource, { metadata: { name, namespace }, status }, "status")
@@ -166,7 +178,7 @@ function unlessGone(error: unknown): undefined {
 
 /**
  * Whether this will be over in a moment, most likely: a first probe is under way, or, while there is much to do, a new
- * model's ranks were made just now. Whoever waits is looked at again in as long.
+ * model's ranks were made just now. Whoever waits is looked at again every few seconds.
  */
 function isPassing(before: ShardedModelStatus | undefined, status: ShardedModelStatus, isRush: boolean): boolean {
   const [was, is] = [readyOf(before), readyOf(status)];

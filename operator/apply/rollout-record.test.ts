@@ -6,6 +6,7 @@ import { standingPlanOf } from "../plan/revision.ts";
 import type { Rolled, Side } from "../plan/types.ts";
 import { outgoingIn, rollsIn, withRollout } from "./rollout-record.ts";
 import { assignmentsIn, shardPlanSpec, standingPlanIn } from "./shard-plan.ts";
+import { toldOf } from "./sides.ts";
 
 const CONFIG = JSON.stringify({
   architectures: ["LlamaForCausalLM"],
@@ -71,6 +72,29 @@ describe("a rollout on record", () => {
       spec,
       "nothing is written where nothing changed",
     );
+  });
+
+  it("keeps apart what is left for a better plan and that plan, though they are of one revision", () => {
+    const { revision } = next.plan;
+    const left: Side = { ...next, plan: { ...old.plan, revision } };
+    const better = { gainPercent: 80, plan: "3f9a1c22d0b1" };
+    const spec = { ...written({ outgoing: [left] }), better };
+    expect(standingPlanIn({ spec })).to.deep.include({ revision, better, assignments: next.plan.assignments });
+    const [read] = outgoingIn(asPlan(spec));
+    expect(read?.plan).to.deep.include({ revision, assignments: old.plan.assignments });
+    expect(read?.plan).to.not.have.property("better");
+  });
+
+  it("tells ranks of both such plans of their own neighbours", () => {
+    const left: Side = { ...next, plan: { ...old.plan, revision: next.plan.revision } };
+    const decided = { placement, revision: next.plan.revision, actions: [], conditions: [], readyChainCount: 1 };
+    const told = toldOf(
+      { ...aWorld(nodes, model), facts },
+      { ...decided, rolled: { ...rolled, outgoing: [left] } },
+      next.plan.revision,
+    );
+    expect(told?.placement.routes?.map(({ chain }) => chain)).to.have.members([0, 1]);
+    expect(told?.placement.assignments).to.have.length(next.plan.assignments.length + old.plan.assignments.length);
   });
 
   it("counts the memory of all revisions", () => {

@@ -74,7 +74,7 @@ export function rollsIn(
   return {
     inForce: { form: formIn(plan, draft), facts },
     outgoing: outgoingIn(plan),
-    unproven: rollout?.unproven ?? [],
+    unproven: [...(rollout?.unproven ?? []), ...(plan.spec.unproven ?? [])],
     draining: (rollout?.draining ?? []).map(({ chain, since }) => ({ chain, seconds: secondsSince(since) })),
     ...(rollout === undefined ? {} : { stalledSeconds: secondsSince(rollout.progressed) }),
     ...(refused === undefined ? {} : { refused }),
@@ -98,7 +98,7 @@ export function outgoingIn(plan: ShardPlan): readonly Side[] {
     const form = parseForm(text);
     const read = parseModelConfig(config);
     if (form === undefined || !read.ok) return [];
-    const { slotCount: _, basis: __, ...standing } = standingPlanIn(plan, revision);
+    const { slotCount: _, basis: __, better: ___, ...standing } = standingPlanIn(plan, revision);
     return [{ form, facts: { root, config: read.value, configText: config }, plan: { ...standing, slotCount: slots } }];
   });
 }

@@ -14,6 +14,7 @@ import type {
   StandingPlan,
 } from "../plan/types.ts";
 import { sourceDigestOf } from "./facts.ts";
+import { RULED_OUT_COUNT_MAX } from "./node-index.ts";
 
 export function shardPlanSpec(
   model: ModelSpec,
@@ -39,6 +40,7 @@ export function shardPlanSpec(
     chains: chainsSpec(model, assignments),
     ...(routes === undefined ? {} : { routes: routes.map(writtenRoute) }),
     ...(placement.basis === undefined ? {} : { basis: placement.basis }),
+    ...(placement.better === undefined ? {} : { better: placement.better }),
     leftOut: leftOutShown(leftOut),
     estimate: {
       millisecondsPerToken: estimate.millisecondsPerToken.toFixed(1),
@@ -56,7 +58,8 @@ export function shardPlanSpec(
  */
 function leftOutShown(leftOut: Placement["leftOut"]): Placement["leftOut"] {
   const ruledOut = leftOut.filter(({ code }) => RULED_OUT.has(code));
-  return [...leftOut.filter(({ code }) => !RULED_OUT.has(code)), ...ruledOut].slice(0, LEFT_OUT_COUNT_MAX);
+  const others = leftOut.filter(({ code }) => !RULED_OUT.has(code));
+  return [...others, ...ruledOut.slice(0, RULED_OUT_COUNT_MAX)].slice(0, LEFT_OUT_COUNT_MAX);
 }
 
 const LEFT_OUT_COUNT_MAX = 32;
@@ -119,18 +122,21 @@ function segmentsIn(model: ModelSpec, chain: readonly Assignment[]): ShardPlanSp
 }
 
 /**
- * The plan that {@link shardPlanSpec} was made from, as far as the next one goes on from it; or the chains of another
- * revision that stand beside it.
+ * The plan that {@link shardPlanSpec} was made from, as far as the next one goes on from it; or the chains on their way out
+ * that stand beside it and bear the name of their `outgoing` revision, which is the plan's own where that is left for a
+ * better plan.
  */
-export function standingPlanIn(plan: Pick<ShardPlan, "spec">, revision = plan.spec.model.revision): StandingPlan {
-  const { routes, basis, model, asleep, chains } = plan.spec;
-  const own = chains.filter((chain) => (chain.revision ?? model.revision) === revision);
+export function standingPlanIn(plan: Pick<ShardPlan, "spec">, outgoing?: string): StandingPlan {
+  const { routes, basis, better, model, asleep, chains } = plan.spec;
+  const revision = outgoing ?? model.revision;
+  const own = chains.filter((chain) => chain.revision === outgoing);
   const homes = new Set(own.map(({ index }) => index));
   return {
     revision,
     assignments: assignmentsIn({ spec: { ...plan.spec, chains: own } }),
     slotCount: model.slots,
     ...(basis === undefined ? {} : { basis }),
+    ...(better === undefined ? {} : { better }),
     ...(asleep === undefined ? {} : { asleep }),
     ...(routes === undefined
       ? {}
@@ -160,7 +166,11 @@ export function drainingSpec(
   return { draining: leaving.routes.map(({ chain }) => ({ chain, since: sinceOf(chain) })) };
 }
 
-/** The same, read again. */
+/** What the plan says of routes that are tried, as {@link shardPlanSpec} has them among the others. */
+export const trialSpec = ({ trial = [] }: Pick<Plan, "trial">): Pick<ShardPlanSpec, "unproven"> =>
+  trial.length === 0 ? {} : { unproven: trial.map(({ chain }) => chain) };
+
+/** {@link drainingSpec} read again. */
 export function drainingIn(
   plan: Pick<ShardPlan, "spec"> | undefined,
   nowMs: number,

@@ -22,12 +22,16 @@ export type Told = {
 
 /** What ranks of a revision are told; undefined where the plan has no chains of it. */
 export function toldOf({ model, facts }: World, plan: Plan, revision: string): Told | undefined {
-  const { rolled, leaving } = plan;
-  const placement = plan.placement && withLeaving(plan.placement, leaving);
+  const { rolled, leaving, trial } = plan;
+  const placement = plan.placement && withLeaving(plan.placement, leaving, trial);
   const side = rolled?.outgoing.find((each) => each.plan.revision === revision);
   if (side !== undefined) {
     const { image } = side.form;
-    const told = { model: modelOf(model, side), facts: side.facts, placement: side.plan };
+    // Left for a better plan of the same revision: ranks of both are told alike, each of its own neighbours.
+    const other = plan.revision === revision && placement !== undefined ? [placement] : [];
+    const both = [...other, side.plan];
+    const all = { assignments: both.flatMap(({ assignments }) => assignments), routes: both.flatMap(routesOf) };
+    const told = { model: modelOf(model, side), facts: side.facts, placement: all };
     return image === undefined ? told : { ...told, image };
   }
   if (placement === undefined || plan.revision !== revision || "code" in facts) return undefined;
@@ -65,7 +69,7 @@ export function pictureOfAll(
 ): Model {
   const asked = modelSpecOf(object, facts.config);
   const { rollout } = plan.spec;
-  const unproven = rollout?.unproven ?? [];
+  const unproven = [...(rollout?.unproven ?? []), ...(plan.spec.unproven ?? [])];
   const draining = [...(rollout?.draining ?? []), ...(plan.spec.draining ?? [])].map(({ chain }) => chain);
   const standing = standingPlanIn(plan);
   const sides = [{ form: formIn(plan, asked), facts, plan: standing }, ...outgoingIn(plan)];

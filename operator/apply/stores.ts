@@ -11,6 +11,7 @@ import { BUDGETS, type KubeObject, NODES, PODS, keyOf } from "../kube/objects.ts
 import type { Urgency } from "../kube/queue.ts";
 import { type Change, Reflector, type ReflectorOptions } from "../kube/reflector.ts";
 import { sameJson } from "../kube/same.ts";
+import { comesUpWithOthers } from "./coming-up.ts";
 import { DrainBook } from "./drain-book.ts";
 import {
   COMPONENT_LABEL,
@@ -26,8 +27,10 @@ import {
   modelKeyOfPlan,
 } from "./labels.ts";
 import type { Offers } from "./offers.ts";
+import { NodeIndex } from "./node-index.ts";
+import { NodesSeen } from "./nodes-seen.ts";
 import { PlannedBytes } from "./planned-bytes.ts";
-import { objectAt } from "./rank-state.ts";
+import { objectAt, podHasEnded } from "./rank-state.ts";
 
 /** What is to be reconciled: `model/<namespace>/<name>`, `provider/<name>`, `node/<name>`, `settlement/<name>`. */
 export type WorkKey = string;
@@ -40,12 +43,15 @@ export type StoresOptions = {
   /** Which nodes count. */
   readonly offers: Offers;
   /**
-   * Soon: more of the kind will come in a moment. Later: nobody has touched it, but what it depends on may have changed.
+   * Soon: more of the kind will come in a moment. Starting: what it leads to comes later; it is looked at while it starts,
+   * and this makes sure that it is. Later: nobody has touched it, but what it depends on may have changed.
    * Idle: figures for people.
    */
-  readonly onWork: (key: WorkKey, urgency?: Urgency | "soon") => void;
+  readonly onWork: (key: WorkKey, urgency?: Urgency | "soon" | "starting") => void;
   /** What gateways and the ledger are told may have changed. */
   readonly onPicture: () => void;
+  /** Who is told may have changed, or have started anew. */
+  readonly onComponents: () => void;
   readonly onTrouble: (detail: string) => void;
 };
 
@@ -64,6 +70,9 @@ export class Stores {
   readonly #shardCounts = new Map<WorkKey, number>();
   /** Memory that the plans take. */
   readonly planned = new PlannedBytes();
+  readonly nodeIndex = new NodeIndex();
+  /** Which nodes matter to which model. */
+  readonly seen = new NodesSeen();
   readonly #options: StoresOptions;
 
   constructor(options: StoresOptions) {
@@ -113,7 +122,7 @@ export class Stores {
       namespace,
       resource: PODS,
       labelSelector: `app.kubernetes.io/part-of=tessellate,${COMPONENT_LABEL} in (gateway,ledger,agent)`,
-      onChange: ({ object }) => object.metadata.labels?.[COMPONENT_LABEL] !== "agent" && options.onPicture(),
+      onChange: ({ object }) => object.metadata.labels?.[COMPONENT_LABEL] !== "agent" && options.onComponents(),
     });
   }
 
@@ -144,7 +153,8 @@ export class Stores {
   #modelChanged(change: Change): void {
     this.#options.onPicture();
     if (change.type === "changed" && !specChanged(change)) return; // our own status
-    this.#options.onWork(`model/${keyOf(change.object)}`);
+    // One that stands already goes before those that are new, however many.
+    this.#options.onWork(`model/${keyOf(change.object)}`, change.type === "changed" ? "first" : "now");
   }
 
   #planChanged(change: Change): void {
@@ -157,7 +167,9 @@ export class Stores {
     if (change.type === "changed" && !specChanged(change)) return;
     if (change.type === "deleted") this.planned.remove(change.object);
     else this.#countPlan(change.object);
-    this.#options.onWork(`model/${keyOf(change.object)}`, change.type === "deleted" ? "now" : "soon");
+    // That there is a plan whoever made it knows: us, whose look at the model goes on.
+    const urgency = change.type === "deleted" ? "now" : change.type === "added" ? "starting" : "soon";
+    this.#options.onWork(`model/${keyOf(change.object)}`, urgency);
     if (change.type !== "added") this.#unplacedModels(); // memory may have become free
   }
 
@@ -165,15 +177,18 @@ export class Stores {
     this.#options.onPicture();
     const key = modelKeyOfPod(change.object);
     // A model's pods come and become ready one after the other: one look at all of them will do.
-    const isUrgent = change.type === "deleted" || hasEnded(change.object);
-    if (key !== undefined) this.#options.onWork(`model/${key}`, isUrgent ? "now" : "soon");
+    const isUrgent = change.type === "deleted" || podHasEnded(change.object);
+    const plan = key === undefined ? undefined : this.plans.get(key);
+    if (key !== undefined) {
+      const waits = comesUpWithOthers(change, plan, this.pods.indexed(key));
+      this.#options.onWork(`model/${key}`, isUrgent ? "first" : waits ? "starting" : "soon");
+    }
     if (change.type === "changed") return;
     const labels = change.object.metadata.labels ?? {};
     for (const place of [`node/${labels[NODE_LABEL]}`, `provider/${labels[PROVIDER_LABEL]}`]) {
       this.#shardCounts.set(place, this.shardCount(place) + (change.type === "added" ? 1 : -1));
       this.#options.onWork(place, "idle");
     }
-    const plan = key === undefined ? undefined : this.plans.get(key);
     if (plan !== undefined) this.#countPlan(plan);
   }
 
@@ -185,6 +200,8 @@ export class Stores {
   }
 
   #nodeChanged(change: Change): void {
+    if (change.type === "deleted") this.nodeIndex.remove(change.object.metadata.name);
+    else this.nodeIndex.put(change.object);
     if (
       change.type === "changed" &&
       !specChanged(change) &&
@@ -193,9 +210,10 @@ export class Stores {
       sameFindings(change)
     )
       return;
-    this.#options.onWork(`node/${change.object.metadata.name}`);
-    this.#options.onWork(`provider/${String(objectAt(change.object, "spec")["provider"])}`);
-    this.#allModels();
+    const urgency = change.type === "changed" ? "first" : "now";
+    this.#options.onWork(`node/${change.object.metadata.name}`, urgency);
+    this.#options.onWork(`provider/${String(objectAt(change.object, "spec")["provider"])}`, urgency);
+    this.#modelsOf([change.type === "changed" ? [change.before, change.object] : [change.object]]);
   }
 
   #providerChanged(change: Change): void {
@@ -203,23 +221,36 @@ export class Stores {
     const { name } = change.object.metadata;
     this.#options.onPicture();
     this.#options.onWork(`provider/${name}`);
-    for (const node of this.shardNodes.indexed(name)) this.#options.onWork(`node/${node.metadata.name}`);
-    this.#allModels();
+    const nodes = this.shardNodes.indexed(name);
+    for (const node of nodes) this.#options.onWork(`node/${node.metadata.name}`);
+    this.#modelsOf(nodes.map((node) => [node]));
   }
 
   #machineChanged(change: Change): void {
     // A heartbeat every few minutes from every machine: only what planning looks at counts.
     if (change.type === "changed" && sameJson(machineFacts(change.object), machineFacts(change.before))) return;
     const { name } = change.object.metadata;
-    for (const node of this.shardNodes.all()) {
-      if ((objectAt(node, "spec")["nodeName"] ?? node.metadata.name) === name)
-        this.#options.onWork(`node/${node.metadata.name}`);
-    }
-    this.#allModels();
+    const nodes = this.shardNodes
+      .all()
+      .filter((node) => (objectAt(node, "spec")["nodeName"] ?? node.metadata.name) === name);
+    for (const node of nodes) this.#options.onWork(`node/${node.metadata.name}`);
+    this.#modelsOf(nodes.map((node) => [node]));
   }
 
-  #allModels(): void {
-    for (const model of this.models.all()) this.#options.onWork(`model/${keyOf(model)}`, "later");
+  /** These nodes count, or count no longer, for reasons that no object tells of. */
+  nodesTurned(names: readonly string[]): void {
+    for (const name of names) this.#options.onWork(`node/${name}`);
+    this.#modelsOf(names.flatMap((name) => this.shardNodes.get(name) ?? []).map((node) => [node]));
+  }
+
+  /** Models that any of these nodes matters to, each node as it was and as it is. */
+  #modelsOf(nodes: readonly (readonly KubeObject[])[]): void {
+    for (const model of this.models.all()) {
+      const key = keyOf(model);
+      const found = new Set(nodes.map((states) => this.seen.matters(key, states)));
+      if (found.has("own")) this.#options.onWork(`model/${key}`, "later");
+      else if (found.has("named")) this.#options.onWork(`model/${key}`, "idle");
+    }
   }
 
   #unplacedModels(): void {
@@ -250,10 +281,6 @@ const sameFindings = ({ object, before }: Changed): boolean => {
   const [now, then] = [objectAt(object, "status"), objectAt(before, "status")];
   return now["offer"] === then["offer"] && sameJson(now["measured"], then["measured"]);
 };
-
-const hasEnded = (pod: KubeObject): boolean =>
-  pod.metadata.deletionTimestamp !== undefined ||
-  ["Failed", "Succeeded"].includes(String(objectAt(pod, "status")["phase"]));
 
 const approvalOf = ({ metadata }: KubeObject): string | undefined => metadata.annotations?.[APPROVED_ANNOTATION];
 

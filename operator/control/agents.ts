@@ -14,6 +14,7 @@ import { ask, dial } from "../../core/wire/door.ts";
 import type { Client } from "../../core/wire/proto.ts";
 import type { Tls } from "../../core/wire/tls.ts";
 import { type Offers, SILENT_MS, agentKey, machineOfNode } from "../apply/offers.ts";
+import { turns } from "../turns.ts";
 import { type NodeFindings, findingsOf, isNews, withBefore } from "./findings.ts";
 
 /** A node agent's pod. */
@@ -62,14 +63,14 @@ export class Agents {
   async run(signal: AbortSignal): Promise<void> {
     const { clock } = this.#options;
     while (!signal.aborted) {
-      this.#tick();
+      await this.#tick();
       await clock.sleep(TICK_MS, signal).catch(() => undefined);
     }
     for (const { client } of this.#known.values()) closeClient(client);
     this.#known.clear();
   }
 
-  #tick(): void {
+  async #tick(): Promise<void> {
     const { clock, pods, offers } = this.#options;
     const all = pods();
     offers.expect(new Set(all.map(({ provider, machine }) => agentKey(provider, machine))));
@@ -81,6 +82,7 @@ export class Agents {
       this.#known.delete(address);
     }
     const nowMs = clock.monotonicMs();
+    const rest = turns(clock);
     let survey: Survey | undefined;
     let free = LOOKS_AT_ONCE_MAX - [...this.#known.values()].filter(({ looking }) => looking).length;
     for (const pod of all) {
@@ -90,6 +92,9 @@ export class Agents {
       free -= 1;
       survey ??= new Survey(all, this.#options.nodes());
       void this.#look(pod, known, survey);
+      // Hundreds of new connections at a stretch kept the loop from renewing the lease.
+      const turn = rest();
+      if (turn !== undefined) await turn;
     }
   }
 

@@ -8,7 +8,6 @@ import type { Model } from "../../core/gen/proto/tessellate/control/v1/Model.ts"
 import type { ProbeReply__Output } from "../../core/gen/proto/tessellate/control/v1/ProbeReply.ts";
 import type { Provider } from "../../core/gen/proto/tessellate/control/v1/Provider.ts";
 import type { PutReply__Output } from "../../core/gen/proto/tessellate/control/v1/PutReply.ts";
-import type { State } from "../../core/gen/proto/tessellate/control/v1/State.ts";
 import type { SettleReply__Output } from "../../core/gen/proto/tessellate/ledger/v1/SettleReply.ts";
 import type { Clock } from "../../core/clock.ts";
 import { GATEWAY, LEDGER } from "../../core/identity.ts";
@@ -16,7 +15,9 @@ import { type Result, ok, refuse } from "../../core/result.ts";
 import { ask, dial } from "../../core/wire/door.ts";
 import type { Client } from "../../core/wire/proto.ts";
 import type { Tls } from "../../core/wire/tls.ts";
+import { type Turn, turns } from "../turns.ts";
 import { DemandWatch, type DemandWatchOptions } from "./demand.ts";
+import { EncodedModels, encodeState, putState } from "./state-bytes.ts";
 
 /** A process of ours that is told things. */
 export type Component = { readonly name: string; readonly address: string };
@@ -32,8 +33,8 @@ export type HouseOptions = {
   readonly fence: number;
   /** Who there is to be told, now. */
   readonly components: () => { readonly gateways: readonly Component[]; readonly ledgers: readonly Component[] };
-  /** What there is to tell, now. */
-  readonly picture: () => Picture;
+  /** What there is to tell, now. A model that is as it was is the same object. */
+  readonly picture: (turn: Turn) => Promise<Picture>;
   readonly onTrouble: (detail: string) => void;
   /** When a model falls asleep; undefined where it never does. */
   readonly idleOf: DemandWatchOptions["idleOf"];
@@ -57,7 +58,11 @@ export class House {
   readonly #controls = new Map<string, Client<"Control">>();
   readonly #ledgers = new Map<string, Client<"Ledger">>();
   readonly #troubles = new Map<string, string>();
+  readonly #encoded = new EncodedModels();
   #dirty = true;
+  #mustTell = true; // also what was told last
+  #toldAtMs = Number.NEGATIVE_INFINITY;
+  #toldLast: readonly (Buffer | string)[] = []; // and by whom it was taken
   #ended = false;
   #wake = Promise.withResolvers<void>();
   #round = Promise.withResolvers<void>(); // ends with the next telling that began after now
@@ -79,10 +84,16 @@ export class House {
     return this.#demand.of(key);
   }
 
-  /** Something may have changed: everybody is told soon. */
+  /** Something may have changed: where it has, everybody is told soon. */
   changed(): void {
     this.#dirty = true;
     this.#wake.resolve();
+  }
+
+  /** Who is to be told has changed, or may have forgotten: everybody is told soon. */
+  componentsChanged(): void {
+    this.#mustTell = true;
+    this.changed();
   }
 
   /** Tells, again and again, until `signal` aborts. */
@@ -95,11 +106,15 @@ export class House {
       if (signal.aborted) break;
       await clock.sleep(gatherMs, signal).catch(() => undefined);
       this.#dirty = false;
+      const mustTell = this.#mustTell || clock.monotonicMs() - this.#toldAtMs >= repeatMs;
+      this.#mustTell = false;
       this.#wake = Promise.withResolvers();
       const round = this.#round;
       this.#round = Promise.withResolvers();
       const startMs = clock.monotonicMs();
-      pauseMs = (await this.#tellAll()) ? repeatMs : RETRY_MS;
+      const isTold = await this.#tellAll(mustTell);
+      this.#mustTell ||= !isTold;
+      pauseMs = isTold ? Math.max(0, this.#toldAtMs + repeatMs - clock.monotonicMs()) : RETRY_MS;
       const tookMs = clock.monotonicMs() - startMs;
       gatherMs = Math.min(GATHER_MS_MAX, Math.max(GATHER_MS, GATHER_SHARE * tookMs));
       round.resolve();
@@ -113,7 +128,7 @@ export class House {
   told(): Promise<void> {
     if (this.#ended) return Promise.resolve();
     const { promise } = this.#round;
-    this.changed();
+    this.componentsChanged();
     return promise;
   }
 
@@ -172,23 +187,26 @@ export class House {
 
   /**
    * The ledger first, so that it knows every rank before a receipt of it can arrive; then the gateways; and the ledger
-   * again where their answers hold keys that are new to it. True where everybody took it.
+   * again where their answers hold keys that are new to it. Nothing is told where all is as it was told last, but to
+   * those with chains that drain, who answer what runs on them. True where everybody took it.
    */
-  async #tellAll(): Promise<boolean> {
-    const { components, picture, fence } = this.#options;
+  async #tellAll(mustTell: boolean): Promise<boolean> {
+    const { clock, components, picture, fence } = this.#options;
     const { gateways, ledgers } = components();
     this.#demand.follow(gateways);
     this.#drop(new Set([...gateways, ...ledgers].map(({ address }) => address)));
-    const { models, providers } = picture();
-    const state: State = {
-      fence,
-      models: [...models],
-      providers: [...providers],
-      gateways: [],
-      ledgerAddress: ledgers[0]?.address ?? "",
-    };
+    const turn = turns(clock);
+    const { models, providers } = await picture(turn);
+    const encoded = await this.#encoded.of(models, turn);
+    const head = encodeState({ fence, providers: [...providers], ledgerAddress: ledgers[0]?.address ?? "" });
+    const whole = [head.toString("base64"), JSON.stringify([gateways, ledgers]), ...encoded.map(({ bytes }) => bytes)];
+    const isSame = sameItems(whole, this.#toldLast) && !encoded.some(({ drains }) => drains);
+    if (isSame && !mustTell) return true;
+    this.#toldLast = whole;
+    this.#toldAtMs = clock.monotonicMs();
+    const state = Buffer.concat([head, ...encoded.map(({ bytes }) => bytes)]);
     const tellLedgers = async () => {
-      const known = { ...state, gateways: [...this.#gatewayKeys] };
+      const known = Buffer.concat([state, encodeState({ gateways: [...this.#gatewayKeys] })]);
       const taken = await Promise.all(ledgers.map((ledger) => this.#put(ledger, "ledger", known)));
       return taken.every((reply) => reply !== undefined);
     };
@@ -210,10 +228,10 @@ export class House {
     return this.#gatewaysTold.length === gateways.length && ledgersTook;
   }
 
-  async #put(component: Component, kind: "gateway" | "ledger", state: State): Promise<PutReply__Output | undefined> {
+  async #put(component: Component, kind: "gateway" | "ledger", state: Buffer): Promise<PutReply__Output | undefined> {
     const who = `${kind} ${component.name}`;
     const reply = await ask<PutReply__Output>(who, PUT_TIMEOUT_MS, (options, callback) =>
-      this.#control(component.address, kind).Put(state, options, callback),
+      putState(this.#control(component.address, kind), state, options, callback),
     );
     const trouble = reply.ok
       ? ""
@@ -258,5 +276,8 @@ export class House {
     cancel.abort();
   }
 }
+
+const sameItems = (a: readonly unknown[], b: readonly unknown[]): boolean =>
+  a.length === b.length && a.every((item, index) => item === b[index]);
 
 const KEY_COUNT_MAX = 1_000;

@@ -20,7 +20,10 @@ export type Access = {
   close(): void;
 };
 
-const SOCKET_COUNT_MAX = 64;
+/** A handshake costs either side milliseconds; an API server answers a write in a few, so more would wait there. */
+export const SOCKET_COUNT_MAX = 24;
+/** Tokens rotate by the hour: asking for each of hundreds of requests a second would cost a tenth of each. */
+const ASKED_MS = 1_000;
 /**
  * An idle connection is closed by us before anybody between does so unsaid: API servers keep one for 90 s, balancers from
  * a minute on. A write on one that is gone would fail, or hang.
@@ -36,9 +39,12 @@ export function clusterAccess(kubeconfigFile?: string): Access {
   if (cluster === null)
     throw new Error("no cluster is configured: set KUBECONFIG or run in a pod with a service account");
   let known: { readonly tls: AgentOptions; readonly agents: Readonly<Record<Lane, HttpsAgent>> } | undefined;
+  let asked: { readonly untilMs: number; readonly options: RequestOptions } | undefined;
   return {
     server: new URL(cluster.server),
     async options(lane) {
+      if (known !== undefined && asked !== undefined && performance.now() < asked.untilMs)
+        return { ...asked.options, agent: known.agents[lane] };
       const options: RequestOptions = {};
       await config.applyToHTTPSOptions(options);
       if (cluster.proxyUrl !== undefined) return options; // the library's agent goes through the proxy
@@ -50,11 +56,9 @@ export function clusterAccess(kubeconfigFile?: string): Access {
         known = { tls, agents: { work: make("work"), apart: make("apart") } };
       }
       const { headers, auth } = options; // what else there is the agent has
-      return {
-        ...(headers === undefined ? {} : { headers }),
-        ...(auth === undefined ? {} : { auth }),
-        agent: known.agents[lane],
-      };
+      const own = { ...(headers === undefined ? {} : { headers }), ...(auth === undefined ? {} : { auth }) };
+      asked = { untilMs: performance.now() + ASKED_MS, options: own };
+      return { ...own, agent: known.agents[lane] };
     },
     close: () => {
       for (const agent of Object.values(known?.agents ?? {})) agent.destroy();

@@ -2,7 +2,7 @@ import { type Server, type ServerResponse, createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
-import { type Access, plainAccess } from "./access.ts";
+import { SOCKET_COUNT_MAX, type Access, plainAccess } from "./access.ts";
 import { ApiError, KubeClient } from "./client.ts";
 import { LEASES, PODS } from "./objects.ts";
 
@@ -37,14 +37,14 @@ describe("KubeClient", () => {
     answer = (path, response) => {
       if (path.includes("/leases/")) return void response.end(object);
       waitingCount += 1;
-      if (waitingCount === 64) full.resolve();
+      if (waitingCount === SOCKET_COUNT_MAX) full.resolve();
     };
     const pods = Array.from({ length: 100 }, () =>
       client.create(PODS, { metadata: { name: "x", namespace: "n" } }).catch(() => undefined),
     );
     await full.promise;
     expect((await client.get(LEASES, { namespace: "n", name: "x" })).metadata.name).to.equal("x");
-    expect(waitingCount, "the rest waits for a connection").to.equal(64);
+    expect(waitingCount, "the rest waits for a connection").to.equal(SOCKET_COUNT_MAX);
     client.close();
     server.closeAllConnections();
     server.close();

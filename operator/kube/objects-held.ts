@@ -12,6 +12,8 @@ export class HandlerFailed extends Error {}
 
 export class ObjectsHeld {
   readonly #objects = new Map<string, KubeObject>();
+  /** All of them as a list, until one changes. */
+  #list: readonly KubeObject[] | undefined;
   readonly #index = new Map<string, Map<string, KubeObject>>();
   readonly #onChange: (change: Change) => void;
   readonly #indexBy: (object: KubeObject) => string | undefined;
@@ -32,7 +34,7 @@ export class ObjectsHeld {
   }
 
   all(): readonly KubeObject[] {
-    return [...this.#objects.values()];
+    return (this.#list ??= [...this.#objects.values()]);
   }
 
   indexed(value: string): readonly KubeObject[] {
@@ -67,6 +69,7 @@ export class ObjectsHeld {
     const { resourceVersion } = object.metadata;
     if (before !== undefined && before.metadata.resourceVersion === resourceVersion) return;
     this.#objects.set(key, object);
+    this.#list = undefined;
     if (before !== undefined) this.#unindex(key, before);
     const value = this.#indexBy(object);
     if (value !== undefined) {
@@ -81,6 +84,7 @@ export class ObjectsHeld {
     if (before === undefined) return;
     this.#noted?.add(key);
     this.#objects.delete(key);
+    this.#list = undefined;
     this.#unindex(key, before);
     this.#tell({ type: "deleted", object: last ?? before });
   }

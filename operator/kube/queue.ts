@@ -20,8 +20,8 @@ const QUIET_MS = 1_000;
 const RANKS: Readonly<Record<Urgency, number>> = { first: 3, now: 2, later: 1, idle: 0 };
 
 /**
- * So many at a time are in work that are not urgent: whoever takes keys is eight, and half of them are there at once for
- * what somebody changes, whatever else waits for plans or for the API server.
+ * So many at a time are in work that are not urgent: whoever takes keys is sixteen, and most of them are there at once
+ * for what somebody changes, whatever else waits for plans or for the API server.
  */
 const UNHURRIED_COUNT_MAX = 4;
 /** So many in a row that are more urgent let one through that is less. */
@@ -181,7 +181,7 @@ export class WorkQueue {
   }
 
   #cancel(place: string): void {
-    this.#later.get(place)?.cancel.abort();
+    this.#later.get(place)?.cancel.abort(CANCELLED);
     this.#later.delete(place);
   }
 
@@ -202,5 +202,8 @@ export class WorkQueue {
     return key;
   }
 }
+
+/** An abort without a reason makes one, with its stack: as dear as the rest of a pause. */
+const CANCELLED = new Error("no longer wanted");
 
 const isUrgent = (urgency: Urgency | undefined): boolean => urgency === "first" || urgency === "now";

@@ -11,9 +11,9 @@
  * leads to a new list. Hence no change goes unseen for longer than `checkMs` + `graceMs` + the time of two lists,
  * whatever the network between does to the watch, while lists are answered; see {@link blindMsMax}.
  */
-import { setImmediate as soon } from "node:timers/promises";
 import type { Clock } from "../../core/clock.ts";
 import { isJsonObject, shown } from "../../core/json.ts";
+import { turns } from "../turns.ts";
 import { BackOff } from "./back-off.ts";
 import { ApiError, type KubeClient, isStatus } from "./client.ts";
 import { type Change, HandlerFailed, ObjectsHeld } from "./objects-held.ts";
@@ -48,7 +48,6 @@ const LIVED_MS = 1_000;
 const SILENCE_MS = 90_000; // the server's bookmarks come every 60 s, give or take one
 /** What the loop stands still for while a page is parsed is a few milliseconds so. */
 const PAGE_COUNT = 100;
-const TURN_MS = 5;
 const CHECK_MS = 60_000; // for each so many objects:
 const CHECK_COUNT = 500;
 const CHECK_MS_MAX = 300_000;
@@ -173,7 +172,7 @@ export class Reflector {
       throw new Error(`a list as of ${version} is older than ${this.#newest}, which was seen already`);
     this.#backwardsCount = 0;
     this.#backOff.reset();
-    await this.#held.replaceAll(objects, this.#turns(signal));
+    await this.#held.replaceAll(objects, turns(this.#options.clock, signal));
     this.#newest = version;
     this.#resourceVersion = version;
     this.#synced = true;
@@ -186,7 +185,7 @@ export class Reflector {
     const path = pathOf(resource, { namespace });
     const limit = this.#pagesExpired ? undefined : pageCount;
     this.#pagesExpired = false;
-    const rest = this.#turns(signal);
+    const rest = turns(clock, signal);
     const objects = new Map<string, KubeObject>();
     let next: string | undefined;
     let version: unknown;
@@ -213,18 +212,6 @@ export class Reflector {
     } while (next !== undefined);
     if (typeof version !== "string") throw new Error("a list came without a resource version");
     return { objects, version };
-  }
-
-  /** What to await within long work: nothing, or, where {@link TURN_MS} have passed since the last time, everybody else. */
-  #turns(signal: AbortSignal): () => Promise<void> | undefined {
-    const { clock } = this.#options;
-    let sinceMs = clock.monotonicMs();
-    return () => {
-      if (clock.monotonicMs() - sinceMs < TURN_MS) return undefined;
-      return soon(undefined, { signal }).then(() => {
-        sinceMs = clock.monotonicMs();
-      });
-    };
   }
 
   async #watch(resourceVersion: string, signal: AbortSignal): Promise<void> {

@@ -27,13 +27,21 @@ export function weightsReady(model: ModelSpec, wanted: readonly Assignment[], ra
   };
 }
 
+/** As a Deployment of no replicas is available: nothing that was asked for is missing, and nobody waits for more. */
+export const scaledToZero = (): Condition => ({
+  type: "Ready",
+  status: "True",
+  reason: "ScaledToZero",
+  message: "spec.replicas is 0: nothing is to run, and requests are refused",
+});
+
 export function readiness({ model, probes }: World, ready: readonly number[], serving: readonly number[]): Condition {
   const no = (reason: string, message: string): Condition => ({ type: "Ready", status: "False", reason, message });
   if (serving.length > 0) {
     const message = `${serving.length} of ${model.replicas} chains serve`;
     return { type: "Ready", status: "True", reason: "Serving", message };
   }
-  if (model.replicas === 0) return no("ScaledToZero", "spec.replicas is 0");
+  if (model.replicas === 0) return scaledToZero();
   if (ready.length === 0) return no("RanksStarting", "no chain is complete yet");
   const failed = probes.find(({ chain, passed }) => !passed && ready.includes(chain));
   if (failed !== undefined) return no("ProbeFailed", `chain ${failed.chain}: ${failed.detail}`);

@@ -1,7 +1,7 @@
 /**
  * Which placement is wanted now. The plan in force is kept wherever no rule forbids it: shards of lost nodes move alone,
  * missing chains are added beside the others, and a better plan is looked for only when something has changed that it
- * would follow from, and taken only if it gains more than the moving costs.
+ * would follow from, and only named if it gains more than the moving costs: moving.ts says whether and how it is moved to.
  */
 import { GAIN_MIN_PERCENT, basisOf } from "./digests.ts";
 import { type Estimated, estimated, gainOf } from "./estimate.ts";
@@ -11,6 +11,7 @@ import { plannedModel } from "./model-spec.ts";
 import { chainsApart, missingChains, withChains } from "./more-chains.ts";
 import { SPARE_CHAIN_FIRST, rankName } from "./names.ts";
 import { type PlaceOptions, place } from "./place.ts";
+import { readyChains } from "./ranks-due.ts";
 import { repaired } from "./repair.ts";
 import { type Routed, type Standing, isWhole, keysOf, routesOf, segmentKey, segmentsOf, sparesIn } from "./routes.ts";
 import { type Grounds, groundsOf } from "./sites.ts";
@@ -18,7 +19,7 @@ import { type Judged, brokenWishes } from "./soundness.ts";
 import { withSpares } from "./spares.ts";
 import { stuckOn } from "./stuck.ts";
 import { isSameShard, touchedBy } from "./touched.ts";
-import type { Assignment, Known, LeftOut, NodeFacts, Placement, StandingPlan, Stuck } from "./types.ts";
+import type { Assignment, Known, LeftOut, ModelSpec, NodeFacts, Placement, StandingPlan, Stuck } from "./types.ts";
 
 /** The basis of a plan that was forced: whether there is a better one has not been looked for yet. */
 const UNSEEN = "unseen";
@@ -27,6 +28,7 @@ export type Wanted = {
   readonly placement: Placement;
   readonly why: string;
   readonly isForced?: true;
+  readonly better?: Placement; // worth moving to, where that pauses nothing
   readonly stuck?: readonly Stuck[];
 };
 /** How long to search, where a search is needed. */
@@ -43,7 +45,8 @@ export function decide(world: Known, inForce: StandingPlan | undefined, effort: 
   const wanted = inForce === undefined ? afresh(world, "", drafting) : goingOn(world, inForce, basis, drafting);
   if ("code" in wanted) return wanted;
   const known = { ...world, model: plannedModel(world.model, wanted.placement) };
-  return finished(known, wanted, wanted.isForced === true ? (inForce?.basis ?? UNSEEN) : basis, effort);
+  const done = finished(known, wanted, wanted.isForced === true ? (inForce?.basis ?? UNSEEN) : basis, effort);
+  return wanted.better === undefined ? done : { ...done, better: wanted.better };
 }
 
 /** A node that holds a part and only does not answer goes on holding it: what runs there may serve on. */
@@ -112,12 +115,20 @@ function goingOn(world: Known, inForce: StandingPlan, basis: string, effort: Eff
     return forced(anew(steady, world, fixed, reason, effort) ?? afresh(world, reason, effort));
   }
   const moved = fixed.moved.length === 0 ? "" : `moved ${fixed.moved.join(", ")}; `;
-  const stays: Wanted = { placement: asPlacement(whole, inForce.slotCount), why: `${why}${moved}` };
+  const known = asPlacement(whole, inForce.slotCount);
+  const declined = inForce.better?.whyNot === undefined ? {} : { better: inForce.better };
+  const stays: Wanted = { placement: { ...known, ...declined }, why: `${why}${moved}` };
   if (moved !== "" || missing.length > 0) return forced(stays);
   if (inForce.basis === undefined || inForce.basis === basis) return stays;
   if (!isSettled(world, inForce)) return forced(stays);
-  return better(steady, world, whole, effort) ?? stays;
+  const found = better(steady, world, whole, effort);
+  if (found === undefined) return { ...stays, placement: known };
+  return isServedByRanks(world, inForce) ? { ...stays, better: found.placement } : found;
 }
+
+/** Whether moving ranks where they stand would cost requests; a world without a memory for chains moves them so. */
+const isServedByRanks = ({ model, ranks, rolls }: Known, inForce: StandingPlan): boolean =>
+  rolls !== undefined && readyChains(model, inForce.revision, inForce, ranks).length > 0;
 
 /** Nodes that hold a part and must not any more, with why. */
 function bannedNodes({ model, nodes }: Known, inForce: StandingPlan): ReadonlyMap<string, LeftOut> {
@@ -244,14 +255,25 @@ const isSameRank = (a: Assignment, b: Assignment): boolean => segmentKey(a) === 
 function better(steady: Known, world: Known, whole: Standing, effort: Effort): Wanted | undefined {
   const reserved = nodesOfSparesAlone(whole, world.model.spares ?? 0);
   const less = (known: Known) => ({ ...known, nodes: known.nodes.filter(({ name }) => !reserved.has(name)) });
-  const gainMin = (world.model.gainMinPercent ?? GAIN_MIN_PERCENT) / 100;
-  const found = anew(less(steady), less(world), whole, "", effort, gainMin);
+  const found = anew(less(steady), less(world), whole, "", effort, gainMinOf(world.model));
   if (found === undefined) return undefined;
-  const gain = gainBy(steady, withoutSpares(whole), found.placement);
-  if (gain <= gainMin) return undefined;
-  if (lackOf(steady, found.placement) > lackOf(steady, asPlacement(whole, undefined))) return undefined;
+  const { gain, isWorthIt } = worthOf(steady, whole, found.placement);
+  if (!isWorthIt) return undefined;
   const share = Number.isFinite(gain) ? `gains ${Math.round(100 * gain)} %` : "keeps a bound that the last one did not";
   return { ...found, why: `a better plan ${share}; ` };
+}
+
+const gainMinOf = ({ gainMinPercent }: ModelSpec): number => (gainMinPercent ?? GAIN_MIN_PERCENT) / 100;
+
+/** What it gains to leave one plan for another, as a share of what the model wants, and whether that is worth loading for. */
+export function worthOf(
+  world: Known,
+  before: Standing,
+  after: Placement,
+): { readonly gain: number; readonly isWorthIt: boolean } {
+  const gain = gainBy(world, withoutSpares(before), after);
+  const isEnough = gain > gainMinOf(world.model);
+  return { gain, isWorthIt: isEnough && lackOf(world, after) <= lackOf(world, asPlacement(before, undefined)) };
 }
 
 function nodesOfSparesAlone(standing: Standing, spareCount: number): ReadonlySet<string> {

@@ -38,7 +38,33 @@ const rankOn = (world: Known, name: string): string => {
 describe("a chain through a node that is drained", () => {
   const before = leave({ ...standing(["a", "b"]), nodes: ["a", "b", "c"].map((name) => node(name)) }, "a", "Drained");
   const copied = inForce(before, plan(before));
-  const moved = plan(copied);
+  const tried = plan(copied);
+  const trial = inForce(copied, tried);
+  const passed: Known = { ...trial, probes: [{ chain: 1, passed: true, detail: "" }] };
+  const moved = plan(passed);
+
+  it("stays open beside the one that is to take its place, until a request has gone through that", () => {
+    expect([touched(tried), chains(tried), left(tried)]).to.deep.equal([[], [0], []]);
+    expect(tried.trial?.map(({ chain }) => chain)).to.deep.equal([1]);
+    const probes = (decided: Plan) =>
+      decided.actions.flatMap((action) => (action.do === "probe" ? [action.chain] : []));
+    expect(probes(tried)).to.include(1);
+    expect(trial.previous?.routes?.map(({ chain }) => chain)).to.deep.equal([0, 1]);
+    const failed: Known = { ...trial, probes: [{ chain: 1, passed: false, detail: "no" }] };
+    for (const world of [trial, failed]) {
+      const again = plan(world);
+      expect([touched(again), chains(again), again.trial]).to.deep.equal([[], [0], tried.trial]);
+      expect(again.placement).to.deep.equal(tried.placement);
+      expect(probes(again)).to.include(1);
+    }
+    const undone = plan({ ...trial, nodes: ["a", "b", "c"].map((name) => node(name)) });
+    expect([chains(undone), undone.trial], "the drain was called off").to.deep.equal([[0], undefined]);
+    const broken = plan({
+      ...trial,
+      ranks: trial.ranks.map((rank) => (rank.assignment.node === "a" ? { ...rank, phase: "Failed" as const } : rank)),
+    });
+    expect([chains(broken), broken.trial], "nothing else is left").to.deep.equal([[0], undefined]);
+  });
 
   it("goes on beside the one that takes its place, under its own number", () => {
     expect(touched(moved)).to.deep.equal([]);
@@ -82,7 +108,9 @@ describe("a chain through a node that is drained", () => {
   it("gives its name to nobody before it has gone, be its other node drained meanwhile", () => {
     const both = leave({ ...draining, nodes: [...draining.nodes, node("d")] }, "b", "Drained");
     const second = inForce(both, plan(both));
-    const after = plan(second);
+    const next = plan(second);
+    expect([touched(next), chains(next), next.trial?.map(({ chain }) => chain)]).to.deep.equal([[], [1], [2]]);
+    const after = plan({ ...inForce(second, next), probes: [{ chain: 2, passed: true, detail: "" }] });
     expect(touched(after)).to.deep.equal([]);
     const names = [...(after.placement?.assignments ?? []), ...(after.leaving?.assignments ?? [])];
     expect(new Set(names.map((each) => rankName(both.model, each))).size).to.equal(names.length);

@@ -3,6 +3,7 @@
  * session and stay until those that run on them have ended, or have had their time; only then do the ranks go that no
  * other chain needs. What they hold meanwhile nobody else is given.
  */
+import { hasPassed } from "./conditions.ts";
 import { bytesOn } from "./footprint.ts";
 import { banOf } from "./holders.ts";
 import { rankName } from "./names.ts";
@@ -13,8 +14,12 @@ import type { Assignment, Draining, Known, Placement, Route, StandingPlan } from
 const NOTHING: Standing = { assignments: [], routes: [] };
 const DRAIN_SECONDS = 300;
 
-/** The world of the plan in force less what leaves, which is given apart and whose memory is taken. */
-export function parted(world: Known): Known {
+/**
+ * The world of the plan in force less what leaves, which is given apart and whose memory is taken; and less routes on
+ * trial, which are planned anew each time: their ranks are of other routes, or stand by.
+ */
+export function parted(given: Known): Known {
+  const world = withoutTrial(given);
   const { previous, draining = [], model } = world;
   if (previous === undefined || draining.length === 0) return world;
   const marked = new Map(draining.map((each) => [each.chain, each]));
@@ -48,6 +53,13 @@ export function parted(world: Known): Known {
     ],
     leaving,
   };
+}
+
+function withoutTrial(world: Known): Known {
+  const { previous, unproven = [] } = world;
+  if (previous === undefined || unproven.length === 0) return world;
+  const routes = routesOf(previous).filter(({ chain }) => !unproven.includes(chain));
+  return { ...world, previous: { ...previous, routes } };
 }
 
 /** The routes, with those of the ranks that are on them. */
@@ -150,6 +162,46 @@ function fits({ nodes }: Known, placement: Placement, next: Standing, before: St
   );
 }
 
+export type Gate = {
+  readonly placement: Placement;
+  readonly leaving: Standing;
+  readonly trial: readonly Route[];
+};
+
+/**
+ * Routes that would take the place of others are tried first: until a request has gone through as many as that, those
+ * others stay open. `leaving` and `placement`: as {@link gently} gave them.
+ */
+export function gated(world: Known, placement: Placement, leaving: Standing): Gate {
+  const { previous, draining } = world;
+  const asIs = { placement, leaving, trial: [] };
+  if (previous === undefined || draining === undefined) return asIs;
+  const closed = new Set(draining.map(({ chain }) => chain));
+  const before = new Map(routesOf(previous).map((route) => [keysOf(route).join(), route]));
+  const fresh = routesOf(placement).filter(
+    (route) => before.get(keysOf(route).join())?.chain !== route.chain && !hasPassed(world, route.chain),
+  );
+  const open = leaving.routes.filter(({ chain }) => !closed.has(chain)).slice(0, fresh.length);
+  if (open.length === 0) return asIs;
+  const trial = fresh.slice(0, open.length);
+  const stays = new Set(open.flatMap(keysOf));
+  const held = leaving.assignments.filter((each) => stays.has(segmentKey(each)));
+  return {
+    trial,
+    placement: {
+      ...placement,
+      assignments: [...placement.assignments, ...held],
+      routes: [...routesOf(placement).filter((route) => !trial.includes(route)), ...open].sort(
+        (a, b) => a.chain - b.chain,
+      ),
+    },
+    leaving: {
+      assignments: leaving.assignments.filter((each) => !held.includes(each)),
+      routes: leaving.routes.filter((route) => !open.includes(route)),
+    },
+  };
+}
+
 function renumbered(placement: Placement, routes: readonly Route[], left: readonly Route[]): Placement {
   const taken = new Set(left.map(({ chain }) => chain));
   if (!routes.some(({ chain }) => taken.has(chain))) return placement;
@@ -164,12 +216,16 @@ function renumbered(placement: Placement, routes: readonly Route[], left: readon
   return { ...placement, routes: named.sort((a, b) => a.chain - b.chain) };
 }
 
-/** All that stands: the placement, and what leaves. */
-export const withLeaving = (placement: Placement, leaving: Standing | undefined): Placement =>
-  leaving === undefined || leaving.routes.length === 0
+/** All that stands: the placement, what leaves, and what is tried. */
+export const withLeaving = (
+  placement: Placement,
+  leaving: Standing = NOTHING,
+  trial: readonly Route[] = [],
+): Placement =>
+  leaving.routes.length === 0 && trial.length === 0
     ? placement
     : {
         ...placement,
         assignments: [...placement.assignments, ...leaving.assignments],
-        routes: [...routesOf(placement), ...leaving.routes].sort((a, b) => a.chain - b.chain),
+        routes: [...routesOf(placement), ...leaving.routes, ...trial].sort((a, b) => a.chain - b.chain),
       };

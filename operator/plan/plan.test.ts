@@ -108,7 +108,7 @@ describe("plan", () => {
       name: "rests at no chain at all",
       world: aWorld(TWO, aModel({ replicas: 0 })),
       actions: [],
-      ready: "False ScaledToZero",
+      ready: "True ScaledToZero",
     },
     {
       name: "keeps a rank whose node only does not answer",

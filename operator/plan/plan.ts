@@ -7,7 +7,7 @@ import { withBrake } from "./brake.ts";
 import { hasPassed, readiness, weightsReady } from "./conditions.ts";
 import { type Effort, type NotWanted, type Wanted, decide } from "./decide.ts";
 import { approvalOf } from "./digests.ts";
-import { gently, parted, withLeaving } from "./leaving.ts";
+import { gated, gently, parted, withLeaving } from "./leaving.ts";
 import { plannedModel } from "./model-spec.ts";
 import { rankName } from "./names.ts";
 import { ranksDue, readyChains } from "./ranks-due.ts";
@@ -19,7 +19,7 @@ import { isSound, overfullNode } from "./soundness.ts";
 import { proposalWords } from "./words/approval.ts";
 import { plannedSentence } from "./words/plan-words.ts";
 import { refusalWords } from "./words/remedies.ts";
-import type { Condition, Known, Placement, Plan, StandingPlan, Stuck, World } from "./types.ts";
+import type { Condition, Known, Placement, Plan, Route, StandingPlan, Stuck, World } from "./types.ts";
 
 export const plan = (world: World, effort: Effort = {}): Plan => withBrake(world, unbraked(world, effort));
 
@@ -55,7 +55,12 @@ function plannedApart(world: Known, effort: Effort): Plan {
   const wanted = decide(inForce === undefined ? { ...known, model: asked } : known, inForce, effort);
   if ("code" in wanted) return standing(world, revision, wanted.code, wayOut(known, wanted, effort));
   if (asked.planPolicy === "Manual") return approved(known, inForce, wanted);
-  return carriedOut(known, wanted.placement, `${wanted.why}${plannedSentence(wanted.placement)}`, wanted.stuck);
+  return asWanted(known, wanted);
+}
+
+function asWanted(world: Known, { placement, why, stuck, better }: Wanted): Plan {
+  const plan = carriedOut(world, placement, `${why}${plannedSentence(placement)}`, stuck);
+  return better === undefined ? plan : { ...plan, better };
 }
 
 /** While a model sleeps its memory is others'; where they hold it now, it is placed afresh. */
@@ -76,21 +81,30 @@ function carriedOut(world: Known, wanted: Placement, message: string, stuck: rea
   const revision = revisionOf(model, facts);
   // Ranks of another revision are deleted: with none of them anything goes on.
   const isSame = previous?.revision === revision;
-  const { placement, leaving } = isSame ? gently(world, wanted) : { placement: wanted, leaving: undefined };
+  const gentle = isSame ? gently(world, wanted) : undefined;
+  const { placement, leaving, trial } =
+    gentle === undefined
+      ? { placement: wanted, leaving: undefined, trial: [] }
+      : gated(world, gentle.placement, gentle.leaving);
   const { assignments } = placement;
-  const changes = ranksDue(model, revision, withLeaving(placement, leaving), ranks);
+  const all = withLeaving(placement, leaving, trial);
+  const changes = ranksDue(model, revision, all, ranks);
   const ready = readyChains(model, revision, placement, ranks);
-  const leavingReady = readyChains(model, revision, withLeaving(placement, leaving), ranks).filter((chain) =>
-    leaving?.routes.some((route) => route.chain === chain),
-  );
+  const beside = readyChains(model, revision, all, ranks);
+  const isIn = (routes: readonly Route[] | undefined) => (chain: number) =>
+    routes?.some((route) => route.chain === chain) === true;
+  const leavingReady = beside.filter(isIn(leaving?.routes));
   const isPassed = (chain: number) => hasPassed(world, chain);
   const serving = [...ready.filter(isPassed), ...leavingReady.filter(isPassed)].slice(0, routesOf(placement).length);
   const seen = world.probes.filter(({ passed, hearsay }) => passed && !hearsay).map(({ chain }) => chain);
-  const probes = ready.filter((chain) => !seen.includes(chain)).map((chain) => ({ do: "probe", chain }) as const);
+  const probes = [...ready, ...beside.filter(isIn(trial))]
+    .filter((chain) => !seen.includes(chain))
+    .map((chain) => ({ do: "probe", chain }) as const);
   return {
     revision,
     placement,
     ...(leaving === undefined || leaving.routes.length === 0 ? {} : { leaving }),
+    ...(trial.length === 0 ? {} : { trial }),
     actions: [...changes, ...probes],
     conditions: [
       { type: "Planned", status: "True", ...plannedWords(message, stuck) },
@@ -113,8 +127,7 @@ function approved(world: Known, inForce: StandingPlan | undefined, wanted: Wante
   const { model, facts } = world;
   const revision = revisionOf(plannedModel(model, wanted.placement), facts);
   const fresh = standingPlanOf(revision, wanted.placement, model);
-  if (inForce !== undefined && approvalOf(fresh) === approvalOf(inForce))
-    return carriedOut(world, wanted.placement, `${wanted.why}${plannedSentence(wanted.placement)}`, wanted.stuck);
+  if (inForce !== undefined && approvalOf(fresh) === approvalOf(inForce)) return asWanted(world, wanted);
   // What a person looks at stays what it is for as long as it could be carried out.
   const { proposed } = world;
   const stays = proposed !== undefined && proposed.revision === revision && isSound(world, proposed);

@@ -25,6 +25,7 @@ export const standingPlanOf = (revision: string, placement: Placement, model: Mo
   slotCount: plannedModel(model, placement).slotCount,
   ...(placement.routes === undefined ? {} : { routes: placement.routes }),
   ...(placement.basis === undefined ? {} : { basis: placement.basis }),
+  ...(placement.better === undefined ? {} : { better: placement.better }),
 });
 
 /** The part of a spec that ranks are told. */

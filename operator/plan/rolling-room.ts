@@ -9,6 +9,7 @@ import { priceOf } from "./estimate.ts";
 import { bytesOn } from "./footprint.ts";
 import { rankName } from "./names.ts";
 import { formKey, imageTagOf, modelOf, standingPlanOf } from "./revision.ts";
+import type { Limits } from "./rollout.ts";
 import { type Standing, keysOf, routesOf, segmentKey } from "./routes.ts";
 import { isSound, priceCeiling } from "./soundness.ts";
 import { touchedBy } from "./touched.ts";
@@ -34,6 +35,16 @@ export type Walk = Doing & {
 export const NOTHING: Standing = { assignments: [], routes: [] };
 
 export const EMPTY: Placement = { ...NOTHING, leftOut: [], estimate: { millisecondsPerToken: 0, bottleneck: "" } };
+
+/** Whether the walk is to another plan of one revision: the chains on both sides are alike. */
+export const isMove = ({ target, outgoing }: Pick<Walk, "target" | "outgoing">): boolean =>
+  outgoing.length > 0 && outgoing.every(({ plan }) => plan.revision === target.plan.revision);
+
+/** A plan is left for a better one by choice: whatever may be missing for a revision, for that one chain serves on. */
+export function limitsOf({ rolls: { limits }, world, ...sides }: Walk): Limits {
+  const missingCountMax = Math.max(0, world.model.replicas - 1);
+  return isMove(sides) ? { ...limits, maxUnavailable: Math.min(limits.maxUnavailable, missingCountMax) } : limits;
+}
 
 /** The chains of the next revision that there are, with what a lost node forces on them. */
 export function mended(walk: Walk): Placement {
@@ -67,7 +78,8 @@ export function oneMore(walk: Walk, without: readonly number[]): Placement | Not
 
 /** The model of the next revision; where the planner may choose the slots, first with as many as there were. */
 function modelsToGrow({ world, target, outgoing, refused }: Walk): readonly ModelSpec[] {
-  if (routesOf(target.plan).length > 0 || refused !== undefined) return [modelOf(world.model, target)];
+  if (routesOf(target.plan).length > 0 || refused !== undefined || isMove({ target, outgoing }))
+    return [modelOf(world.model, target)];
   const { model } = world;
   const before = outgoing.at(-1)?.plan.slotCount;
   if (model.slotsByPlanner !== true || before === undefined) return [model];
@@ -81,7 +93,9 @@ export function modelToGrow(walk: Walk, { slotCount }: Placement): ModelSpec {
   return slotCount === undefined ? model : { ...model, slotCount };
 }
 
-export function revisionOfNew({ target, rolls, outgoing }: Walk, model: ModelSpec): string {
+export function revisionOfNext(walk: Walk, model: ModelSpec): string {
+  const { target, rolls, outgoing } = walk;
+  if (routesOf(target.plan).length > 0 || isMove(walk)) return target.plan.revision;
   const { revision: _, ...plain } = model;
   const imageTag = imageTagOf(rolls.image, outgoing);
   return formKey(imageTag === undefined ? plain : { ...plain, imageTag }, target.facts);
@@ -174,7 +188,7 @@ export function consented(walk: Walk, placement: Placement): Placement | Awaited
   const { world, target } = walk;
   if (world.model.planPolicy !== "Manual") return placement;
   const model = modelToGrow(walk, placement);
-  const revision = routesOf(target.plan).length > 0 ? target.plan.revision : revisionOfNew(walk, model);
+  const revision = revisionOfNext(walk, model);
   const { proposed } = world;
   const count = routesOf(placement).length;
   // What a person looks at stays what it is for as long as it could be carried out.

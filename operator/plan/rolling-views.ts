@@ -6,11 +6,19 @@ import { readyChains } from "./ranks-due.ts";
 import type { Walk } from "./rolling-room.ts";
 import { type NextChain, type OldChain, type Pace, slowdownOf } from "./rollout.ts";
 import { ranksOn, routesOf, segmentsOf } from "./routes.ts";
-import type { Assignment, Known, ModelSpec, Probe, RankState, Route, Side } from "./types.ts";
+import type { Assignment, Known, MeasuredPace, ModelSpec, Probe, RankState, Route, Side } from "./types.ts";
 
 /** Ends of a rank's process until it is given up: its image, its model or its node will not do. */
 const ENDS_MAX = 3;
-/** Times that a pace is measured before it counts as slow. */
+/**
+ * A rank that has asked every source for a piece, and got none that is the manifest's. Attacker: an owner may say so to be
+ * rid of a revision; the same owner could as well never get ready.
+ */
+const CORRUPT = /(^|: )CorruptChunk: /;
+/**
+ * Times that a pace is measured before it counts as slow, each beside one of an old chain that was measured just before: a
+ * machine is busy by chance, and for both.
+ */
 const MEASURED_MAX = 3;
 
 export type Views = {
@@ -46,22 +54,34 @@ export function viewsOf(walk: Walk): Views {
       };
     });
   });
-  const paces = pacesOf(walk, old);
+  const references = referencesOf(walk, old);
   const ready = new Set(readyIn(walk, target));
   const groups = segmentsOf(target.plan.assignments);
   const next = routesOf(target.plan).map((route): NextChain => {
     const isReady = ready.has(route.chain);
     if (!rolls.unproven.includes(route.chain)) return { chain: route.chain, isReady, isProven: true };
-    if (isReady) return provenOf(walk, route, paces.reference);
+    if (isReady) return provenOf(walk, route, references);
     const held = ranksOn(route, groups).flat();
     return { chain: route.chain, isReady, isProven: false, ...troubleOf(world.model, held, ranks) };
   });
-  const unmeasured = next.some(({ isReady, isProven }) => isReady && !isProven) ? paces.unmeasured : [];
-  const slow = next.flatMap(({ chain, isReady, isProven, hopeless }) =>
-    isReady && !isProven && hopeless === undefined && hasPassed(world, chain) ? [chain] : [],
-  );
-  return { next, old, toMeasure: [...unmeasured.slice(0, 1), ...(unmeasured.length > 0 ? [] : slow)] };
+  return { next, old, toMeasure: toMeasureOf(world, next, references) };
 }
+
+function toMeasureOf(world: Known, next: readonly NextChain[], references: References): readonly number[] {
+  const isAwaited = next.some(({ isReady, isProven }) => isReady && !isProven);
+  const [unmeasured] = references.unmeasured;
+  if (isAwaited && unmeasured !== undefined) return [unmeasured];
+  return next.flatMap(({ chain, isReady, isProven, hopeless }) => {
+    if (!isReady || isProven || hopeless !== undefined || !hasPassed(world, chain)) return [];
+    // It seems slow: so is an old one by now, or it is not. One that gives no figure was asked all the same.
+    const reference = referenceAt(references, Number.POSITIVE_INFINITY);
+    return [
+      reference === undefined || lastAsked(world, reference.chain) > lastAsked(world, chain) ? chain : reference.chain,
+    ];
+  });
+}
+
+const lastAsked = (world: Known, chain: number): number => probeOf(world, chain)?.paces?.at(-1)?.order ?? 0;
 
 const readyIn = ({ world }: Walk, { plan }: Side): readonly number[] =>
   readyChains(world.model, plan.revision, plan, world.ranks);
@@ -77,59 +97,75 @@ function troubleOf(
   const states = held.map((each) => ({ name: rankName(model, each), rank: ranks.get(rankName(model, each)) }));
   const waiting = states.filter(({ rank }) => rank?.phase !== "Ready");
   const ended = waiting.find(({ rank }) => (rank?.endedCount ?? 0) >= ENDS_MAX);
-  const worst = ended ?? waiting.find(({ rank }) => rank?.detail) ?? waiting[0];
+  const corrupt = waiting.find(({ rank }) => rank !== undefined && CORRUPT.test(rank.detail));
+  const worst = ended ?? corrupt ?? waiting.find(({ rank }) => rank?.detail) ?? waiting[0];
   return {
     trouble: `${worst?.name ?? "a rank"}: ${worst?.rank?.detail || "not started"}`,
-    ...(ended === undefined ? {} : { hopeless: "RankEnds" }),
+    ...(ended !== undefined ? { hopeless: "RankEnds" } : corrupt !== undefined ? { hopeless: "CorruptChunk" } : {}),
   };
 }
 
-type Reference = Pace;
+type Reference = Pace & { readonly chain: number; readonly order: number };
 
-/** The slowest of the old chains that serve: to be no worse than that is all that is asked. */
-function pacesOf(
-  { world, rolls, outgoing }: Walk,
-  old: readonly OldChain[],
-): { readonly reference: Reference | undefined | "unknown"; readonly unmeasured: readonly number[] } {
-  if (rolls.limits.maxSlowdownPercent === undefined) return { reference: undefined, unmeasured: [] };
+type References = {
+  /** Of each old chain that serves, oldest first. */
+  readonly measured: readonly (readonly Reference[])[];
+  /** Old chains that are to be measured before anything can be said. */
+  readonly unmeasured: readonly number[];
+};
+
+function referencesOf({ world, rolls, outgoing }: Walk, old: readonly OldChain[]): References {
+  if (rolls.limits.maxSlowdownPercent === undefined) return { measured: [], unmeasured: [] };
   const serving = new Set(old.flatMap(({ chain, state }) => (state === "Ready" ? [chain] : [])));
   const routes = outgoing.flatMap(({ plan }) => routesOf(plan)).filter(({ chain }) => serving.has(chain));
-  const measured = routes.flatMap(({ chain, millisecondsPerToken }): readonly Reference[] => {
-    const measuredMs = probeOf(world, chain)?.tokenMs;
-    return measuredMs === undefined ? [] : [{ measuredMs, promisedMs: millisecondsPerToken }];
+  const measured = routes.flatMap(({ chain, millisecondsPerToken: promisedMs }): readonly (readonly Reference[])[] => {
+    const paces = (probeOf(world, chain)?.paces ?? []).flatMap(({ order, tokenMs }): readonly Reference[] =>
+      tokenMs === undefined ? [] : [{ chain, order, measuredMs: tokenMs, promisedMs }],
+    );
+    return paces.length > 0 ? [paces] : [];
   });
-  const slowest = measured.toSorted((a, b) => b.measuredMs - a.measuredMs)[0];
-  if (slowest !== undefined) return { reference: slowest, unmeasured: [] };
+  if (measured.length > 0) return { measured, unmeasured: [] };
   // One that fails its probe is nothing to compare with.
   const unmeasured = routes.flatMap(({ chain }) => {
     const probe = probeOf(world, chain);
-    return probe?.passed === false || probe?.measuredCount !== undefined ? [] : [chain];
+    return probe?.passed === false || probe?.paces !== undefined ? [] : [chain];
   });
-  return { reference: unmeasured.length > 0 ? "unknown" : undefined, unmeasured };
+  return { measured, unmeasured };
+}
+
+/** The slowest of the old chains at about the time of a measurement: to be no worse than that is all that is asked. */
+function referenceAt({ measured }: References, order: number): Reference | undefined {
+  const then = measured.flatMap((paces) => paces.findLast((pace) => pace.order < order) ?? paces[0] ?? []);
+  return then.toSorted((a, b) => b.measuredMs - a.measuredMs)[0];
 }
 
 export const probeOf = ({ probes }: Known, chain: number): Probe | undefined =>
   probes.find((probe) => probe.chain === chain && probe.hearsay === undefined);
 
 /** A chain whose ranks are ready: whether a probe has gone through it, and how quickly. */
-function provenOf({ world, rolls }: Walk, route: Route, reference: Reference | undefined | "unknown"): NextChain {
-  const { chain, millisecondsPerToken } = route;
+function provenOf({ world, rolls }: Walk, route: Route, references: References): NextChain {
+  const { chain } = route;
   const probe = probeOf(world, chain);
   const not = { chain, isReady: true, isProven: false } as const;
   if (probe === undefined) return not;
   if (!probe.passed) return { ...not, trouble: `no request goes through chain ${chain}: ${probe.detail}` };
-  if (reference === "unknown") return not;
+  if (references.unmeasured.length > 0) return not;
   const limit = rolls.limits.maxSlowdownPercent;
-  const measuredMs = probe.tokenMs ?? 0;
-  const slower =
-    reference === undefined ? undefined : slowdownOf(reference, { measuredMs, promisedMs: millisecondsPerToken });
-  if (limit === undefined || reference === undefined || slower === undefined || slower <= limit)
-    return { ...not, isProven: true };
-  const [ms, beforeMs] = [measuredMs.toFixed(1), reference.measuredMs.toFixed(1)];
-  const words =
-    `chain ${chain} takes ${ms} ms for a token, ${Math.round(slower)} % more than the ${beforeMs} ms before let expect; ` +
-    `spec.update.maxSlowdown is ${limit}%`;
-  return (probe.measuredCount ?? 1) < MEASURED_MAX
-    ? { ...not, trouble: words }
-    : { ...not, trouble: words, hopeless: "Slower" };
+  const paces = probe.paces ?? [];
+  const [quickest] = paces
+    .map((pace) => slownessOf(route, pace, referenceAt(references, pace.order)))
+    .toSorted((a, b) => a.percent - b.percent);
+  if (limit === undefined || quickest === undefined || quickest.percent <= limit) return { ...not, isProven: true };
+  const trouble = `chain ${chain} takes ${quickest.words}; spec.update.maxSlowdown is ${limit}%`;
+  return paces.length < MEASURED_MAX ? { ...not, trouble } : { ...not, trouble, hopeless: "Slower" };
+}
+
+function slownessOf(
+  { millisecondsPerToken: promisedMs }: Route,
+  { tokenMs = 0 }: MeasuredPace,
+  reference: Reference | undefined,
+): { readonly percent: number; readonly words: string } {
+  const percent = (reference && slowdownOf(reference, { measuredMs: tokenMs, promisedMs })) ?? 0;
+  const before = `the ${reference?.measuredMs.toFixed(1)} ms through chain ${reference?.chain} let expect`;
+  return { percent, words: `${tokenMs.toFixed(1)} ms for a token, ${Math.round(percent)} % more than ${before}` };
 }

@@ -1,7 +1,8 @@
 /** What is said of a model while chains of several revisions stand. */
 import { readiness, weightsReady } from "./conditions.ts";
 import type { NotWanted } from "./decide.ts";
-import { EMPTY, type Walk } from "./rolling-room.ts";
+import { saidOfBetter } from "./moving.ts";
+import { EMPTY, type Walk, isMove } from "./rolling-room.ts";
 import type { Views } from "./rolling-views.ts";
 import type { RollStep } from "./rollout.ts";
 import { routesOf } from "./routes.ts";
@@ -32,7 +33,10 @@ export function saidOf(
   const sentence = routesOf(target.plan).length === 0 ? "" : plannedSentence({ ...EMPTY, ...target.plan });
   return {
     conditions: [
-      { type: "Planned", status: "True", reason: "Placed", message: sentence || "the next revision is to be placed" },
+      saidOfBetter(
+        { type: "Planned", status: "True", reason: "Placed", message: sentence || "the next revision is to be placed" },
+        target.plan.better,
+      ),
       weightsReady(model, all, world.ranks),
       readiness({ ...world, model }, [...numbers(next), ...numbers(old)], serving),
       upToDate(walk, next.filter(({ isProven }) => isProven).length, note),
@@ -62,7 +66,8 @@ export function upToDate(
     const words = `revision ${refused.revision} was taken back: ${refused.why}; it is tried again once the spec asks for something else`;
     return no(left > 0 ? "RollingBack" : "RolledBack", left > 0 ? `${words}; ${count}` : words);
   }
-  if (outgoing.length > 0) return no("RollingOut", `${count}; ${left} of an earlier one are still there`);
+  if (outgoing.length > 0 && !isMove({ target, outgoing }))
+    return no("RollingOut", `${count}; ${left} of an earlier one are still there`);
   return {
     type: "UpToDate",
     status: "True",

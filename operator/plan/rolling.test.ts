@@ -1,175 +1,8 @@
 /** Rollouts as whole plans, carried out by a cluster that does at once, or never, what it is told. */
 import { expect } from "chai";
 import fc from "fast-check";
-import { aModel, aNode, aWorld, roomForLayers } from "./builders.ts";
-import { bytesOfRank } from "./footprint.ts";
-import { rankName } from "./names.ts";
-import { neighboursIn } from "./neighbours.ts";
-import { plan } from "./plan.ts";
-import type { Limits } from "./rollout.ts";
-import { routesOf } from "./routes.ts";
-import type { ModelSpec, NodeFacts, Plan, Probe, RankState, Rolls, Side, StandingPlan } from "./types.ts";
-
-const LIMITS: Limits = {
-  maxSurge: 1,
-  maxUnavailable: 0,
-  progressSeconds: 60,
-  drainSeconds: 30,
-  maxSlowdownPercent: 50,
-};
-
-/** What the operator remembers, and ranks as they are. */
-class House {
-  nodes: readonly NodeFacts[];
-  model: ModelSpec;
-  image = "ranks:1";
-  limits = LIMITS;
-  ranks: RankState[] = [];
-  last: Plan | undefined;
-  #plan: StandingPlan | undefined;
-  #rolls: Pick<Rolls, "inForce" | "outgoing" | "unproven" | "refused"> & { readonly draining: readonly number[] } = {
-    outgoing: [],
-    unproven: [],
-    draining: [],
-  };
-  #isRolling = false;
-  #stalled = 0;
-  #probes: Probe[] = [];
-  /** Milliseconds per token by revision's image; a rank of a revision in `bad` never gets ready. */
-  pace: (model: ModelSpec, revision: string) => number = () => 20;
-  bad: (revision: string) => boolean = () => false;
-  quiet = true;
-
-  constructor(nodes: readonly NodeFacts[], model: ModelSpec) {
-    this.nodes = nodes;
-    this.model = model;
-  }
-
-  addNodes(count: number): void {
-    const [like] = this.nodes;
-    const names = Array.from({ length: count }, (_, index) => `more-${index}`);
-    this.nodes = [...this.nodes, ...names.map((name) => aNode(name, { freeBytes: like?.freeBytes ?? 0 }))];
-  }
-
-  /** The machine is gone, and what ran there. */
-  lose(gone: string): void {
-    this.nodes = this.nodes.filter(({ name }) => name !== gone);
-    this.ranks = this.ranks.map((rank) => (rank.assignment.node === gone ? { ...rank, phase: "Lost" } : rank));
-  }
-
-  /** Another leads: what was only in memory is gone. */
-  forget(): void {
-    const served = (this.last?.readyChainCount ?? 0) >= this.model.replicas;
-    const plans = [this.#plan ?? { assignments: [] }, ...this.#rolls.outgoing.map((side) => side.plan)];
-    const chains = plans.flatMap(routesOf).map(({ chain }) => chain);
-    this.#probes = (served || this.#isRolling ? chains : [])
-      .filter((chain) => !this.#rolls.unproven.includes(chain))
-      .map((chain) => ({ chain, passed: true, detail: "", hearsay: true }));
-  }
-
-  look(): Plan {
-    if (this.#isRolling) this.#stalled += 1;
-    const { limits, image } = this;
-    const decided = plan({
-      ...aWorld(this.nodes, this.model),
-      ranks: this.ranks,
-      previous: this.#plan,
-      probes: this.#probes,
-      rolls: {
-        ...this.#rolls,
-        limits,
-        image,
-        configText: "{}",
-        draining: this.#rolls.draining.map((chain) => ({ chain, seconds: 1, isQuiet: this.quiet })),
-        ...(this.#isRolling ? { stalledSeconds: this.#stalled } : {}),
-      },
-    });
-    this.last = decided;
-    const { rolled, placement, revision } = decided;
-    if (placement !== undefined && rolled !== undefined) {
-      const { form, facts, outgoing, unproven, draining, isProgress, refused } = rolled;
-      const { assignments, routes, slotCount, basis } = placement;
-      this.#plan = {
-        revision,
-        assignments,
-        ...(routes === undefined ? {} : { routes }),
-        slotCount: slotCount ?? form.slotCount,
-        ...(basis === undefined ? {} : { basis }),
-      };
-      this.#rolls = {
-        inForce: { form, facts },
-        outgoing,
-        unproven,
-        draining,
-        ...(refused === undefined ? {} : { refused }),
-      };
-      this.#isRolling = outgoing.length > 0 || unproven.length > 0;
-      if (isProgress) this.#stalled = 0;
-    }
-    for (const action of decided.actions) {
-      if (action.do === "probe") this.#probe(decided, action.chain);
-      else if (action.do === "delete-rank") this.ranks = this.ranks.filter(({ name }) => name !== action.name);
-      else {
-        expect(
-          this.ranks.map(({ name }) => name),
-          "a name has one owner",
-        ).to.not.include(action.name);
-        const routed = [placement, ...(rolled?.outgoing ?? []).map((side) => side.plan)].find((each) =>
-          each?.assignments.some((one) => rankName(this.model, one) === action.name),
-        );
-        this.ranks.push({
-          name: action.name,
-          assignment: action.assignment,
-          revision: action.revision ?? revision,
-          phase: this.bad(action.revision ?? revision) ? "Starting" : "Ready",
-          neighbours: routed === undefined ? [] : neighboursIn(this.model, routed)(action.assignment),
-          detail: this.bad(action.revision ?? revision) ? "will not start" : "",
-        });
-      }
-    }
-    for (const { name, freeBytes } of this.nodes) {
-      const bytes = this.ranks.reduce(
-        (sum, { assignment }) => (assignment.node === name ? sum + bytesOfRank(assignment) : sum),
-        0,
-      );
-      expect(bytes, `bytes on ${name}`).to.be.at.most(freeBytes);
-    }
-    return decided;
-  }
-
-  #probe({ rolled, placement, revision }: Plan, chain: number): void {
-    const isNew = routesOf(placement ?? { assignments: [] }).some((route) => route.chain === chain);
-    const held = rolled?.outgoing.find(({ plan: old }) => routesOf(old).some((route) => route.chain === chain));
-    const form: Side["form"] | undefined = isNew ? rolled?.form : held?.form;
-    const tokenMs = this.pace({ ...this.model, ...form }, isNew ? revision : (held?.plan.revision ?? ""));
-    const before = this.#probes.find((probe) => probe.chain === chain)?.measuredCount ?? 0;
-    this.#probes = this.#probes.filter((probe) => probe.chain !== chain);
-    this.#probes.push({ chain, passed: true, detail: "", tokenMs, measuredCount: before + 1 });
-  }
-
-  /** Until nothing changes any more. */
-  settle(most = 200): Plan {
-    for (let round = 0, still = 0; round < most && still < 4; round++) {
-      const { actions } = this.look();
-      const busy = actions.some((action) => action.do !== "probe");
-      still = busy ? 0 : still + 1;
-    }
-    return this.look();
-  }
-
-  get revisions(): readonly string[] {
-    return [...new Set(this.ranks.map(({ revision }) => revision))];
-  }
-
-  get names(): readonly string[] {
-    return this.ranks.map(({ name }) => name).sort();
-  }
-
-  said(type: string): string {
-    const found = this.last?.conditions.find((condition) => condition.type === type);
-    return `${found?.status} ${found?.reason}`;
-  }
-}
+import { aModel, aNode, roomForLayers } from "./builders.ts";
+import { House, LIMITS, aHouse } from "./rolling-house.ts";
 
 /** Found once: who led next knew nothing of the chain that had served all along. */
 const LEADER_CHANGES_WITH_A_REVERT = {
@@ -182,13 +15,6 @@ const LEADER_CHANGES_WITH_A_REVERT = {
     { at: 3, wish: "bad" as const, leader: false },
     { at: 4, wish: "f32" as const, leader: true },
   ],
-};
-
-const aHouse = (nodeCount: number, set: Partial<ModelSpec> = {}, freeBytes = roomForLayers(14)): House => {
-  const nodes = Array.from({ length: nodeCount }, (_, index) => aNode(`n${index}`, { freeBytes }));
-  const house = new House(nodes, aModel({ objective: { kind: "Latency" }, ...set }));
-  house.settle();
-  return house;
 };
 
 describe("a rollout", () => {
@@ -246,6 +72,16 @@ describe("a rollout", () => {
     expect(house.said("UpToDate")).to.equal("True AsAsked");
   });
 
+  it("takes back at once what no source has the right bytes of", () => {
+    const house = aHouse(2);
+    house.bad = (revision) => revision.includes("-128-");
+    house.trouble = "Failed: CorruptChunk: bucket/model.safetensors: bytes 0 to 1 MiB are not the manifest's";
+    house.model = { ...house.model, contextLength: 128 };
+    for (let round = 0; round < 3; round++) house.look();
+    expect(house.said("UpToDate")).to.match(/^False Roll(ing|ed)Back$/);
+    expect(house.last?.rolled?.refused?.reason).to.equal("CorruptChunk");
+  });
+
   it("takes back what is slower than was to be expected", () => {
     const house = aHouse(2);
     const names = house.names;
@@ -255,6 +91,28 @@ describe("a rollout", () => {
     expect(house.said("UpToDate")).to.equal("False RolledBack");
     expect(house.last?.rolled?.refused?.why).to.include("80.0 ms");
     expect(house.names).to.deep.equal(names);
+  });
+
+  it("takes nothing back because machines are busier than when an old chain was measured", () => {
+    const house = aHouse(2);
+    let measuredCount = 0;
+    house.pace = () => {
+      measuredCount += 1;
+      return 80;
+    };
+    house.model = { ...house.model, handOffDtype: "f16" };
+    house.settle();
+    expect(house.said("UpToDate")).to.equal("True AsAsked");
+    expect(measuredCount, "the next, the old again, the next again").to.equal(3);
+  });
+
+  it("does not wait for the pace of an old chain that gives none any more", () => {
+    const house = aHouse(2);
+    house.pace = (_, revision) => (revision.includes("f16") ? 80 : undefined);
+    house.model = { ...house.model, handOffDtype: "f16" };
+    house.settle();
+    expect(house.said("UpToDate")).to.equal("False RolledBack");
+    expect(house.last?.rolled?.refused?.reason).to.equal("Slower");
   });
 
   it("follows a changed image, and no unchanged one", () => {

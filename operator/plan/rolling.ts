@@ -5,6 +5,7 @@
  */
 import { present } from "../../core/assert.ts";
 import type { NotWanted } from "./decide.ts";
+import { canTurnBack, departure, saidOfBetter, turnedBack, whyTurnBack } from "./moving.ts";
 import { rankName } from "./names.ts";
 import { ranksDue } from "./ranks-due.ts";
 import { formOf, isOfWish, modelOf, standingPlanOf, wishOf } from "./revision.ts";
@@ -14,18 +15,20 @@ import {
   NOTHING,
   type Walk,
   consented,
+  isMove,
+  limitsOf,
   mended,
   modelToGrow,
   oneMore,
   onRoutes,
-  revisionOfNew,
+  revisionOfNext,
 } from "./rolling-room.ts";
 import { repairedBeside } from "./rolling-repair.ts";
 import { type Views, probeOf, viewsOf } from "./rolling-views.ts";
 import { type Go, blockedWords, saidOf, upToDate, waitsAs } from "./rolling-words.ts";
 import { nextStep } from "./rollout.ts";
 import { routesOf } from "./routes.ts";
-import type { Action, Known, ModelSpec, Placement, Plan, Refused, RollStatus, Rolls, Side } from "./types.ts";
+import type { Action, Better, Known, ModelSpec, Placement, Plan, Refused, RollStatus, Rolls, Side } from "./types.ts";
 
 export function planRolling(world: Known, rolls: Rolls, doing: Doing): Plan {
   const { model, previous } = world;
@@ -48,11 +51,25 @@ export function planRolling(world: Known, rolls: Rolls, doing: Doing): Plan {
     const outgoing = previous.asleep === undefined ? rolls.outgoing : [];
     return walked({ ...common, target: { ...inForce, form, facts }, outgoing });
   }
-  const again = rolls.outgoing.find(isWished);
-  const others = [...rolls.outgoing.filter((side) => side !== again), inForce];
+  const standing = together([...rolls.outgoing, inForce]);
+  const again = standing.find(isWished);
+  const others = standing.filter((side) => side !== again);
   if (again !== undefined) return walked({ ...common, target: again, outgoing: others });
   const form = formOf(model, rolls.image);
   return walked({ ...common, target: { form, facts, plan: { revision: "", ...NOTHING } }, outgoing: others });
+}
+
+/** Sides by their revision: of what was on its way to a better plan, both halves are alike to another revision. */
+function together(sides: readonly Side[]): readonly Side[] {
+  const byRevision = new Map<string, Side>();
+  for (const side of sides) {
+    const { revision } = side.plan;
+    const known = byRevision.get(revision);
+    const routes = [...(known === undefined ? [] : routesOf(known.plan)), ...routesOf(side.plan)];
+    const assignments = [...(known?.plan.assignments ?? []), ...side.plan.assignments];
+    byRevision.set(revision, known === undefined ? side : { ...side, plan: { ...side.plan, assignments, routes } });
+  }
+  return [...byRevision.values()];
 }
 
 /** All ranks are of one revision, or are to be: planned as ever, and written down as such. */
@@ -67,10 +84,43 @@ function atRest(walk: Walk): Plan {
     facts: target.facts,
     previous: isNew ? undefined : target.plan,
   });
+  const { better: found, ...calm } = plan;
+  if (found === undefined || refused !== undefined || isNew) return resting(walk, calm, plan.placement?.better);
+  // What was under way ends first: its marks are not the next walk's.
+  if (rolls.stalledSeconds !== undefined) return resting(walk, unseen(walk, calm), target.plan.better);
+  const gone = departure(walk, found, plan.placement?.basis);
+  if (gone === undefined || "declined" in gone) return resting(walk, calm, gone?.declined);
+  const first = walked(gone.walk);
+  if (first.proposal === undefined) return first;
+  // Where a person lets plans through, nothing has begun before.
+  const waits = resting(walk, unseen(walk, calm), target.plan.better);
+  const { message = "" } = first.conditions.find(({ type }) => type === "UpToDate") ?? {};
+  return {
+    ...waits,
+    proposal: first.proposal,
+    conditions: waits.conditions.map((condition) =>
+      condition.type === "Planned" ? { ...condition, reason: "AwaitsApproval", message } : condition,
+    ),
+  };
+}
+
+/** The plan with the basis that it had: the next look searches for a better one again. */
+function unseen({ target }: Walk, { placement, ...plan }: Plan): Plan {
+  const { basis } = target.plan;
+  return { ...plan, placement: placement && { ...placement, ...(basis === undefined ? {} : { basis }) } };
+}
+
+function resting(walk: Walk, plan: Plan, better: Better | undefined): Plan {
+  const { rolls, target, refused } = walk;
   const { slotCount } = plan.placement ?? {};
+  const placement = plan.placement && better !== undefined ? { ...plan.placement, better } : plan.placement;
   return {
     ...plan,
-    conditions: [...plan.conditions, upToDate(walk, plan.readyChainCount, undefined)],
+    placement,
+    conditions: [
+      ...plan.conditions.map((condition) => saidOfBetter(condition, better)),
+      upToDate(walk, plan.readyChainCount, undefined),
+    ],
     rolled: {
       form: { ...target.form, ...(slotCount === undefined ? {} : { slotCount }) },
       facts: target.facts,
@@ -102,12 +152,16 @@ function walked(walk: Walk): Plan {
   const isUnderWay = rolls.stalledSeconds !== undefined && target.plan.revision !== "";
   if (!isUnderWay && outgoing.every(({ plan }) => plan.routes.length === 0)) return atRest({ ...walk, outgoing: [] });
   const now: Walk = { ...walk, outgoing, target: withoutClosed(walk) };
+  const isMoving = isMove(now);
+  const mayTurn = isMoving && canTurnBack(now);
+  const lost = mayTurn ? whyTurnBack(now) : undefined;
+  if (lost !== undefined) return progressed(walked(turnedBack(now, lost)));
   const views = viewsOf(now);
-  const canUndo = walk.refused === undefined && outgoing.length > 0;
+  const canUndo = isMoving ? mayTurn : walk.refused === undefined && outgoing.length > 0;
   let refusal: NotWanted | undefined;
   const step = nextStep({
     replicaCount: walk.world.model.replicas,
-    limits: rolls.limits,
+    limits: limitsOf(now),
     next: canUndo ? views.next : views.next.map(({ trouble: _, hopeless: __, ...chain }) => chain),
     old: views.old,
     stalledSeconds: rolls.stalledSeconds ?? 0,
@@ -121,8 +175,10 @@ function walked(walk: Walk): Plan {
     case "finish":
       return atRest({ ...walk, outgoing: [] });
     case "undo":
-      return undone(now, step);
+      return isMoving ? progressed(walked(turnedBack(now, step.why))) : undone(now, step);
     case "go":
+      if (step.blocked !== undefined && mayTurn)
+        return progressed(walked(turnedBack(now, refusal?.detail ?? "its chains find no room any more")));
       if (step.blocked !== undefined && canUndo && isStranded(now))
         return undone(now, { why: `no room for ${rolls.limits.progressSeconds} s`, reason: "NoRoom" });
       return gone(now, step, views, refusal);
@@ -154,14 +210,18 @@ function undone(walk: Walk, { why, reason }: Pick<Refused, "why"> & Required<Pic
     "only what has something to go back to is undone",
   );
   const others = [...outgoing.filter((side) => side !== back), target];
-  const plan = walked({
-    ...walk,
-    refused: { wish, revision: target.plan.revision, why, reason },
-    target: back,
-    outgoing: others,
-  });
-  return plan.rolled === undefined ? plan : { ...plan, rolled: { ...plan.rolled, isProgress: true } };
+  return progressed(
+    walked({
+      ...walk,
+      refused: { wish, revision: target.plan.revision, why, reason },
+      target: back,
+      outgoing: others,
+    }),
+  );
 }
+
+const progressed = (plan: Plan): Plan =>
+  plan.rolled === undefined ? plan : { ...plan, rolled: { ...plan.rolled, isProgress: true } };
 
 function gone(walk: Walk, step: Go, views: Views, refusal: NotWanted | undefined): Plan {
   const { rolls, target } = walk;
@@ -171,7 +231,7 @@ function gone(walk: Walk, step: Go, views: Views, refusal: NotWanted | undefined
   const { grown, waits } = growth(walk, step);
   if (waits !== undefined && isNew) return { ...kept(walk, waits.words), proposal: waits.proposal };
   const isGrown = grown !== undefined;
-  const placement = grown ?? mended(walk);
+  const placement = { ...(grown ?? mended(walk)), ...marksOf(target) };
   const left = walk.outgoing.map((side) => {
     const routes = routesOf(side.plan).filter(({ chain }) => !step.remove.includes(chain));
     return { ...side, plan: { ...side.plan, ...onRoutes(routes, side) } };
@@ -188,7 +248,7 @@ function gone(walk: Walk, step: Go, views: Views, refusal: NotWanted | undefined
   ];
   const draining = [...rolls.draining.map(({ chain }) => chain), ...step.drain].filter((chain) => standing.has(chain));
   const model = modelToGrow(walk, placement);
-  const revision = known.length > 0 ? target.plan.revision : revisionOfNew(walk, model);
+  const revision = revisionOfNext(walk, model);
   const side = { ...target, form: { ...target.form, slotCount: model.slotCount } };
   const isProgress =
     isGrown ||
@@ -212,15 +272,23 @@ function gone(walk: Walk, step: Go, views: Views, refusal: NotWanted | undefined
       draining,
       isProgress,
       ...(walk.refused === undefined ? {} : { refused: walk.refused }),
-      status: {
-        phase: note !== undefined ? "Waits" : walk.refused === undefined ? "RollingOut" : "RollingBack",
-        from: fromOf(walk),
-        to: revision,
-        updatedCount: views.next.filter(({ isReady, isProven }) => isReady && isProven).length,
-      },
+      ...(isMove(walk) ? {} : { status: statusOf(walk, views, revision, note) }),
     },
   };
 }
+
+const statusOf = (walk: Walk, views: Views, revision: string, note: string | undefined): RollStatus => ({
+  phase: note !== undefined ? "Waits" : walk.refused === undefined ? "RollingOut" : "RollingBack",
+  from: fromOf(walk),
+  to: revision,
+  updatedCount: views.next.filter(({ isReady, isProven }) => isReady && isProven).length,
+});
+
+/** What the plan was chosen from stays so on the way to it. */
+const marksOf = ({ plan: { basis, better } }: Side): Pick<Placement, "basis" | "better"> => ({
+  ...(basis === undefined ? {} : { basis }),
+  ...(better === undefined ? {} : { better }),
+});
 
 function growth(
   walk: Walk,
@@ -257,7 +325,7 @@ function kept(walk: Walk, note: string): Plan {
   const status: RollStatus = {
     phase: "Waits",
     from: inForce.plan.revision,
-    to: revisionOfNew(walk, modelToGrow(walk, { ...EMPTY })),
+    to: revisionOfNext(walk, modelToGrow(walk, { ...EMPTY })),
     updatedCount: 0,
   };
   return {

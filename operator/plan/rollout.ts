@@ -15,7 +15,7 @@ export type Limits = {
 };
 
 /** Why a revision is taken back, in a word. */
-export type UndoReason = "RankEnds" | "Slower" | "Deadline" | "NoRoom";
+export type UndoReason = "RankEnds" | "CorruptChunk" | "Slower" | "Deadline" | "NoRoom";
 
 export type NextChain = {
   readonly chain: number;

@@ -153,7 +153,7 @@ describe("a model that is turned off", () => {
   const off = { ...model, replicas: 0 };
   it("keeps its plan, ends its ranks when sessions are over, and is not woken by requests", () => {
     const first = plan(serving({ model: off, demand: { ...QUIET, isIdle: false } }));
-    expect([first.asleep, first.actions, reasonOf(first)]).to.deep.equal(["TurnedOff", [], "False ScaledToZero"]);
+    expect([first.asleep, first.actions, reasonOf(first)]).to.deep.equal(["TurnedOff", [], "True ScaledToZero"]);
     const demand = { isAsked: true, isIdle: false, isLetGo: false };
     expect(plan(sleepingWorld("TurnedOff", { model: off, demand })).actions).to.deep.equal([]);
     const gone = plan(sleepingWorld("TurnedOff", { model: off, demand: { ...demand, isLetGo: true } }));

@@ -4,6 +4,7 @@
  * sessions: a request that comes in between finds it asleep, says so, and wakes it before anything was lost. Whoever
  * sets replicas to 0 has turned it off: then no request wakes it.
  */
+import { scaledToZero } from "./conditions.ts";
 import type { Action, Condition, Demand, ModelSpec, Plan, Sleep, StandingPlan, World } from "./types.ts";
 
 /** What one gateway said last of one model. */
@@ -74,10 +75,10 @@ export function sleeping({ model, ranks, demand }: World, kept: StandingPlan, as
   };
 }
 
-/** Ready says whether a request would be answered: that of a model which sleeps would, only later. */
+/** Ready says whether what is asked for is there: the request of a model that sleeps is answered, only later. */
 function readinessOf({ idle }: ModelSpec, asleep: Sleep): Condition {
   return asleep === "TurnedOff"
-    ? { type: "Ready", status: "False", reason: "ScaledToZero", message: "spec.replicas is 0: requests are refused" }
+    ? scaledToZero()
     : {
         type: "Ready",
         status: "True",

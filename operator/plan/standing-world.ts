@@ -7,9 +7,9 @@ import { standingPlanOf } from "./revision.ts";
 import type { Action, Known, Plan } from "./types.ts";
 
 /** The world once `decided` has been carried out. */
-export function inForce(world: Known, { placement: wanted, revision, leaving }: Plan): Known {
+export function inForce(world: Known, { placement: wanted, revision, leaving, trial }: Plan): Known {
   if (wanted === undefined) throw new Error("no placement");
-  const placement = withLeaving(wanted, leaving);
+  const placement = withLeaving(wanted, leaving, trial);
   const neighboursOf = neighboursIn(world.model, placement);
   return {
     ...world,
@@ -22,6 +22,7 @@ export function inForce(world: Known, { placement: wanted, revision, leaving }: 
       detail: "",
     })),
     previous: standingPlanOf(revision, placement, plannedModel(world.model, placement)),
+    ...(world.draining === undefined ? {} : { unproven: (trial ?? []).map(({ chain }) => chain) }),
     ...(world.draining === undefined
       ? {}
       : { draining: (leaving?.routes ?? []).map(({ chain }) => ({ chain, seconds: 1, isQuiet: false })) }),

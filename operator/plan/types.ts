@@ -140,13 +140,18 @@ export type Assignment = {
   readonly kvBytes: number;
 };
 
+/** `order`: all measurements of a model's chains are counted through, so it tells which came later. */
+export type MeasuredPace = {
+  readonly order: number;
+  readonly tokenMs?: number; // time between two tokens; left out: too few came
+};
+
 /** What became of one token that was sent through a whole chain. */
 export type Probe = {
   readonly chain: number;
   readonly passed: boolean;
   readonly detail: string;
-  readonly tokenMs?: number; // time between two tokens, the least of `measuredCount` times; left out: not measured
-  readonly measuredCount?: number;
+  readonly paces?: readonly MeasuredPace[]; // the latest, oldest first
   readonly hearsay?: true; // an operator before this one said so: it stands until we have asked ourselves
 };
 
@@ -164,6 +169,7 @@ export type World = {
   readonly rolls?: Rolls;
   readonly reservedChains?: readonly number[]; // numbers that ranks of another revision bear, or what leaves
   readonly draining?: readonly Draining[]; // chains of the previous plan that take no new session; left out: nobody would remember
+  readonly unproven?: readonly number[]; // chains of the previous plan that no request has gone through: tried beside the others
   readonly leaving?: Standing; // what drains, once it is told apart from the previous plan; see leaving.ts
 };
 
@@ -237,6 +243,16 @@ export type Demand = {
   readonly isLetGo: boolean; // every gateway knows that it sleeps, and no session runs
 };
 
+/**
+ * A better plan than the one in force, as it was found last: being moved to, or why that is not done. `plan`: its name, see
+ * approvalOf; what was tried and taken back is not tried again.
+ */
+export type Better = {
+  readonly gainPercent?: number; // left out: it keeps a bound that the plan in force does not
+  readonly plan?: string; // left out: nothing was tried
+  readonly whyNot?: string; // left out: it is being moved to
+};
+
 /** A plan as it was written down. */
 export type StandingPlan = {
   readonly revision: string;
@@ -244,6 +260,7 @@ export type StandingPlan = {
   readonly routes?: readonly Route[]; // left out: every chain is its own segments
   readonly slotCount?: number; // sessions of a chain that it was made for
   readonly basis?: string; // see Placement
+  readonly better?: Better; // left out: none was found
   readonly asleep?: Sleep; // why nothing of it runs; left out: it is to run
 };
 
@@ -276,6 +293,7 @@ export type Placement = {
   readonly routes?: readonly Route[]; // left out: every chain is its own segments
   readonly slotCount?: number; // that the planner chose where the spec leaves it to it
   readonly basis?: string; // digest of what it was chosen from: only where that changed is a better one looked for
+  readonly better?: Better; // left out: none was found
   readonly estimate: {
     readonly millisecondsPerToken: number; // one session alone, of the slowest chain
     readonly bottleneck: string;
@@ -289,6 +307,8 @@ export type Plan = {
   readonly revision: string;
   readonly placement: Placement | undefined; // undefined: nothing fits, the conditions say why
   readonly leaving?: Standing; // chains that the placement gives up and that drain beside it, with ranks that it has not
+  readonly trial?: readonly Route[]; // that take the place of others once a request has gone through; over ranks of the placement
+  readonly better?: Placement; // gains enough to be moved to, where that pauses nothing; see moving.ts
   readonly proposal?: { readonly revision: string; readonly placement: Placement; readonly approval: string }; // waits
   readonly asleep?: Sleep; // the plan in force stands, and nothing of it is to run
   readonly actions: readonly Action[];

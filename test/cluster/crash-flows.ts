@@ -30,7 +30,8 @@ export type Seen = {
   readonly isUpToDate: boolean;
   readonly nodes: readonly string[]; // with ranks
   readonly podNames: readonly string[];
-  readonly secretNames: readonly string[];
+  readonly secretCount: number;
+  readonly isTold: boolean; // every rank, in Secrets of which each is mounted
   readonly plannedNames: readonly string[];
   readonly revisions: ReadonlySet<string>;
   readonly rest: string;
@@ -93,7 +94,7 @@ const SLEEP: Flow = {
     {
       name: "sleep",
       begin: async (life) => life.world.house.say(keyOf(life), { idleSeconds: 30 }),
-      settled: ({ why, podNames, secretNames }) => why === "Asleep" && podNames.length + secretNames.length === 0,
+      settled: ({ why, podNames, secretCount }) => why === "Asleep" && podNames.length + secretCount === 0,
     },
     {
       name: "wake",
@@ -105,11 +106,8 @@ const SLEEP: Flow = {
 };
 
 /** Everything that stands is of one revision and planned, and there is nothing else. */
-const isWhole = ({ isUpToDate, podNames, secretNames, plannedNames, revisions }: Seen): boolean =>
-  isUpToDate &&
-  revisions.size === 1 &&
-  String(podNames) === String(plannedNames) &&
-  String(secretNames) === String(podNames);
+const isWhole = ({ isUpToDate, isTold, podNames, plannedNames, revisions }: Seen): boolean =>
+  isUpToDate && isTold && revisions.size === 1 && String(podNames) === String(plannedNames);
 
 /** How far a roll out is when it is taken back is a matter of moments, and so is which chains it has touched. */
 const ROLL: Flow = {

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { isJsonObject, parseJson } from "../../core/json.ts";
 import { asPlan } from "../../operator/apply/observe.ts";
 import { planInPlace } from "../../operator/apply/planner.ts";
+import { secretOf, secretsOf } from "../../operator/apply/rank-secrets.ts";
 import { systemClock } from "../../operator/clock.ts";
 import { Controller } from "../../operator/controller.ts";
 import { clusterAccess } from "../../operator/kube/access.ts";
@@ -110,7 +111,10 @@ export type LifeOutcome = {
 const AT_A_TIME = 3;
 /** Longer than the second for which what may wait does. */
 const REST_MS = 1_500;
+/** Since somebody crashed last, which is a write that took effect: how long a whole step takes is the machine's affair. */
 const PATIENCE_MS = 40_000;
+/** Of one step, with all that is written twice because whoever knew of it died: more is no way to an end. */
+const WRITE_COUNT_MAX = 300;
 
 /**
  * All steps, one after the other, in a namespace of its own. With `ends` each step is over once it looks as it did
@@ -136,8 +140,10 @@ export async function liveThrough(
       const before = new Set(uids);
       const writesBefore = operators.writeCount;
       await begin(life);
-      const deadlineMs = performance.now() + PATIENCE_MS;
+      let [lastCrashCount, sinceMs] = [operators.crashCount, performance.now()];
       for (;;) {
+        const { crashCount } = operators;
+        if (crashCount > lastCrashCount) [lastCrashCount, sinceMs] = [crashCount, performance.now()];
         const seen = await look(life);
         const end = textOf(seen);
         const remade = name !== "repair" || uids.size > before.size;
@@ -149,10 +155,11 @@ export async function liveThrough(
             break;
           }
         }
-        if (performance.now() > deadlineMs)
+        const writeCount = operators.writeCount - writesBefore;
+        if (performance.now() > sinceMs + PATIENCE_MS || writeCount > WRITE_COUNT_MAX)
           throw new Error(
             `${namespace}, ${name}, ${operators.crashCount} crashes, ` +
-              `${operators.writeCount - writesBefore} writes: ${differences(end, (flow.endsAlike && ends?.[index]) || "")}`,
+              `${writeCount} writes: ${differences(end, (flow.endsAlike && ends?.[index]) || "")}`,
           );
         await sleep(50);
       }
@@ -196,12 +203,18 @@ export async function crashOnce(
   return wrong;
 }
 
-/** Lines that only one of two texts has. */
+/** Lines that only one of two texts has, each from shortly before where it leaves its counterpart. */
 function differences(is: string, wanted: string): string {
   const [here, there] = [is.split("\n"), wanted.split("\n")];
-  const only = (lines: readonly string[], others: readonly string[], mark: string) =>
-    lines.filter((line) => !others.includes(line)).map((line) => `${mark} ${line.slice(0, 400)}`);
-  return `\n${[...only(here, there, "is"), ...only(there, here, "should be")].join("\n")}`;
+  const [ours, theirs] = [here.filter((line) => !there.includes(line)), there.filter((line) => !here.includes(line))];
+  const shown = (lines: readonly string[], others: readonly string[], mark: string) =>
+    lines.map((line, index) => {
+      const other = others[index] ?? "";
+      const common = [...line].findIndex((letter, at) => letter !== other[at]);
+      const start = Math.max(0, common - 100);
+      return `${mark} ${start > 0 ? "… " : ""}${line.slice(start, start + 400)}`;
+    });
+  return `\n${[...shown(ours, theirs, "is"), ...shown(theirs, ours, "should be")].join("\n")}`;
 }
 
 async function isAtRest(count: () => number, before: number): Promise<boolean> {
@@ -239,14 +252,19 @@ async function look({ world, namespace }: Life): Promise<Seen> {
       metadata.deletionTimestamp,
     ]),
   );
-  const secretLines = secrets.map(({ metadata, data }) => {
-    const told = Buffer.from((data as Record<string, string> | undefined)?.["rank.json"] ?? "", "base64").toString();
-    return `${metadata.name} ${sorted(parseJson(told))}`;
+  const mounted = secretsOf(pods);
+  const unmounted = namesOf(secrets).filter((name) => !mounted.has(name));
+  // What a rank is told, whichever Secret it mounts; undefined where that is not there, or holds nothing for it.
+  const told = pods.map((pod) => {
+    const secret = secrets.find(({ metadata }) => metadata.name === secretOf(pod));
+    const file = (secret?.["data"] as Record<string, string> | undefined)?.[`${pod.metadata.name}.json`];
+    return file === undefined ? undefined : sorted(parseJson(Buffer.from(file, "base64").toString()));
   });
   const rest = [
     ...models.map(({ spec, status: words }) => JSON.stringify([spec, words])),
     ...plans.map(({ metadata, spec, status: words }) => JSON.stringify([metadata.name, spec, words])),
-    ...secretLines,
+    ...pods.map(({ metadata }, index) => `${metadata.name} ${told[index]}`),
+    ...unmounted.map((name) => `${name} is mounted by nobody`),
     ...services.map(({ metadata }) => metadata.name),
     ...budgets.map(({ metadata, spec }) => JSON.stringify([metadata.name, spec])),
   ].map((line) => plain(line, namespace));
@@ -258,7 +276,8 @@ async function look({ world, namespace }: Life): Promise<Seen> {
     isUpToDate: condition("UpToDate")?.status === "True" && status?.rollout === undefined,
     nodes: pods.flatMap(({ metadata }) => metadata.labels?.["tessellate.dev/node"] ?? []),
     podNames: namesOf(pods),
-    secretNames: namesOf(secrets),
+    secretCount: secrets.length,
+    isTold: unmounted.length === 0 && !told.includes(undefined),
     plannedNames: plans.flatMap(rankNamesIn).sort(),
     revisions: new Set(pods.map(({ metadata }) => metadata.annotations?.["tessellate.dev/revision"] ?? "")),
     rest: rest.sort().join("\n"),
@@ -286,6 +305,7 @@ const plain = (line: string, namespace: string): string =>
     .replaceAll(namespace, "NAMESPACE")
     .replace(/127\.\d+\.\d+\.\d+/g, "ADDRESS")
     .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, "TIME")
+    .replace(/"secretName":"[^"]*"/g, '"secretName":"SECRET"') // which ranks were told together is a matter of moments
     .replace(/kube-api-access-\w+/g, "TOKEN")
     .replace(/"observedGeneration":\d+/g, "GENERATION")
     // What an operator took away right before it died counts as lost for the next one.

@@ -48,16 +48,33 @@ describe("draining nodes on a real API server", function () {
     expect((await tiny.ranks())[name], "it stays until its copy is ready").to.deep.equal([node, uid]);
     const [made = ""] = Object.keys(copy).filter((each) => before[each] === undefined);
     suite.world.machines.autoReady = true;
+    const told = async () =>
+      suite.world.house.told.gateway?.models
+        .find(({ namespace }) => namespace === "emptied")
+        ?.chains.map(({ index, ready, draining, unproven }) => ({ index, ready, draining, unproven })) ?? [];
+    const chains = (mark: "draining" | "unproven", marked: number) =>
+      [0, 1].map((index) => ({
+        index,
+        ready: true,
+        draining: false,
+        unproven: false,
+        ...(index === marked ? { [mark]: true } : {}),
+      }));
+    suite.world.house.probeFailure = "no answer yet";
     await suite.world.machines.report(made, { ready: true });
-    const told = await untilFound(
-      "a chain beside the one that drains",
-      async () => suite.world.house.told.gateway?.models.find(({ namespace }) => namespace === "emptied")?.chains ?? [],
-      (chains) => chains.length === 2,
+    await untilFound(
+      "a chain on trial",
+      told,
+      (found) => JSON.stringify(found) === JSON.stringify(chains("unproven", 1)),
     );
-    expect(told.map(({ index, ready, draining }) => [index, ready, draining])).to.deep.equal([
-      [0, true, true],
-      [1, true, false],
-    ]);
+    await sleep(1_000);
+    expect(await told(), "no request has gone through").to.deep.equal(chains("unproven", 1));
+    suite.world.house.probeFailure = undefined;
+    await untilFound(
+      "the old one to drain beside it",
+      told,
+      (found) => JSON.stringify(found) === JSON.stringify(chains("draining", 0)),
+    );
     await sleep(2_500);
     expect((await tiny.ranks())[name], "it stays until its sessions have ended").to.deep.equal([node, uid]);
     const plan = await tiny.plan();
@@ -138,6 +155,7 @@ describe("draining nodes on a real API server", function () {
     );
     expect(copy[name], "copies first").to.deep.equal([node, uid]);
     const [made = ""] = Object.keys(copy).filter((each) => before[each] === undefined);
+    await tiny.runs(made);
     suite.world.machines.autoReady = true;
     await suite.world.machines.report(made, { ready: true });
     const after = await untilFound(

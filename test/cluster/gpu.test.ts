@@ -42,6 +42,7 @@ describe("ranks and GPUs", function () {
       revision: "r1",
       neighbours: [],
       renewAfter: "2030-01-01T00:00:00Z",
+      secretName: "tiny-0.a-owner",
       image: "localhost/tessellate-shard-runtime:0.1.0",
     });
     const { ownerReferences: _, ...metadata } = pod.metadata;

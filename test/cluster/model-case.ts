@@ -66,6 +66,15 @@ export class ModelCase {
     );
   }
 
+  /** Waits until a rank has been reported for the first time: what is reported of it from now on comes after that. */
+  async runs(name: string): Promise<void> {
+    await untilFound(
+      `${name} to run`,
+      () => this.kubectl("get", "pod", name, "-o", "jsonpath={.status.podIP}"),
+      (address) => address !== "",
+    );
+  }
+
   /** Waits until `kubectl events` says all of it: they are written in the background, what is normal once there is time. */
   async told(...words: readonly RegExp[]): Promise<void> {
     await untilFound(

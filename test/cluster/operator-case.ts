@@ -1,6 +1,8 @@
 /** Objects that tests of the operator give a real API server, and the ranks that it makes of them. */
 import { generateKeyPairSync } from "node:crypto";
 import { RANK_SELECTOR } from "../../operator/apply/labels.ts";
+import { secretsOf } from "../../operator/apply/rank-secrets.ts";
+import type { KubeObject } from "../../operator/kube/objects.ts";
 import { untilFound } from "../until.ts";
 import type { ControlPlane } from "./control-plane.ts";
 
@@ -43,6 +45,15 @@ export async function ranksOf(
   const path = 'jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.metadata.uid}{"\\n"}{end}';
   const pods = await kubectl("get", "pods", "-l", `tessellate.dev/model=${model}`, "-o", path);
   return pods.trim().split("\n").filter(Boolean);
+}
+
+/** Names of Secrets that were made for ranks and that no pod mounts. */
+export async function secretsUnmounted(kubectl: (...args: string[]) => Promise<string>): Promise<readonly string[]> {
+  const list = async (...what: string[]): Promise<readonly KubeObject[]> =>
+    JSON.parse(await kubectl("get", ...what, "-o", "json")).items;
+  const mounted = secretsOf(await list("pods"));
+  const secrets = await list("secrets", "-l", "tessellate.dev/model");
+  return secrets.map(({ metadata }) => metadata.name).filter((name) => !mounted.has(name));
 }
 
 /** Waits until each node and provider says how many ranks it holds: of all that an operator writes it is the last. */

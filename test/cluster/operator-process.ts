@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { startChild } from "./child.ts";
 import type { ControlPlane } from "./control-plane.ts";
 import type { OperatorAccount } from "./operator-account.ts";
+import { cpuSecondsIn } from "./part-cpu.ts";
 
 export type OperatorProcess = {
   readonly pid: number;
@@ -18,7 +19,6 @@ export type OperatorProcess = {
 };
 
 const MAIN = fileURLToPath(new URL("../../operator/main.ts", import.meta.url));
-const TICKS_A_SECOND = 100; // Linux counts so, whatever the kernel's own clock
 const PATIENCE_MS = 60_000;
 const STOP_GRACE_MS = 20_000;
 
@@ -73,9 +73,4 @@ export async function startOperatorProcess(
   };
 }
 
-function cpuSecondsOf(pid: number): number {
-  const text = readFileSync(`/proc/${pid}/stat`, "utf8");
-  // The second field is the command's name, in brackets, and may hold anything.
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_A_SECOND;
-}
+const cpuSecondsOf = (pid: number): number => cpuSecondsIn(readFileSync(`/proc/${pid}/stat`, "utf8"));

@@ -3,6 +3,7 @@ import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
 import { openAuthority } from "../../operator/apply/authority.ts";
+import { secretOf } from "../../operator/apply/rank-secrets.ts";
 import { systemClock } from "../../operator/clock.ts";
 import { clusterAccess } from "../../operator/kube/access.ts";
 import { KubeClient } from "../../operator/kube/client.ts";
@@ -11,7 +12,15 @@ import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { type FakeHouse, startFakeHouse } from "./fake-house.ts";
 import { FakeMachines } from "./fake-machines.ts";
 import { createNamespaceIn, installKinds, makeModelDirectory } from "./model-world.ts";
-import { allRanksAreCounted, modelObject, newKey, nodeObject, providerObject, ranksOf } from "./operator-case.ts";
+import {
+  allRanksAreCounted,
+  modelObject,
+  newKey,
+  nodeObject,
+  providerObject,
+  ranksOf,
+  secretsUnmounted,
+} from "./operator-case.ts";
 import { startReadingRanks } from "./reading-ranks.ts";
 import { type Operator, makeHousePods, manifestText, startOperator } from "./running-operator.ts";
 
@@ -120,14 +129,14 @@ describe("the operator on a real API server", function () {
     const pod = await json("get", "pod", "tiny-0-0-0");
     expect(pod.spec.automountServiceAccountToken).to.equal(false);
     expect(pod.metadata.ownerReferences[0]).to.include({ kind: "ShardedModel", name: "tiny", controller: true });
-    const secret = await json("get", "secret", "tiny-0-0-0");
-    const told = JSON.parse(Buffer.from(secret.data["rank.json"], "base64").toString());
+    const secret = await json("get", "secret", secretOf(pod) ?? "");
+    const told = JSON.parse(Buffer.from(secret.data["tiny-0-0-0.json"], "base64").toString());
     expect(told).to.deep.include({
       name: "models/tiny-0-0-0",
       layers: { start: layers[0][0], end: layers[0][1] },
     });
     expect(told.neighbours.filter((name: string) => !name.includes("-256"))).to.contain("models/tiny-0-1-0");
-    expect(Object.keys(secret.data).sort()).to.deep.equal(["ca.crt", "rank.json", "tls.crt", "tls.key"]);
+    expect(Object.keys(secret.data).filter((key) => !key.startsWith("tiny-0-0-0."))).to.deep.equal(["ca.crt"]);
     expect((await json("get", "service", "tiny")).spec.clusterIP).to.equal("None");
     const loading = await untilFound(
       "WeightsReady=False",
@@ -220,6 +229,7 @@ describe("the operator on a real API server", function () {
       () => condition("tiny", "Ready"),
       (found) => found?.status === "True",
     );
+    expect(await secretsUnmounted(kubectl), "the lost rank's").to.deep.equal([]);
   });
 
   it("asks again whether a chain serves when one of its processes was restarted", async () => {
@@ -232,7 +242,8 @@ describe("the operator on a real API server", function () {
   });
 
   it("makes a rank's certificate anew in time, without touching the rank", async () => {
-    const certificate = async () => (await json("get", "secret", "tiny-0-0-0")).data["tls.crt"];
+    const name = secretOf(await json("get", "pod", "tiny-0-0-0")) ?? "";
+    const certificate = async () => (await json("get", "secret", name)).data["tiny-0-0-0.crt"];
     const [before, pods] = [await certificate(), await ranks("tiny")];
     const due = "tessellate.dev/renew-certificate-after=2026-01-01T00:00:00Z";
     await kubectl("annotate", "pod", "tiny-0-0-0", "--overwrite", due);
@@ -257,6 +268,7 @@ describe("the operator on a real API server", function () {
       before.filter((rank) => !rank.startsWith(lost)),
     );
     await wait("condition=Ready", "sm/tiny");
+    expect(await secretsUnmounted(kubectl), "of the provider that holds nothing now").to.deep.equal([]);
     expect((await json("get", "sp", "tiny")).status.ranks).to.equal("3/3");
   });
 

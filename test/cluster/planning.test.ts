@@ -5,6 +5,7 @@ import type { ShardedModel } from "../../core/gen/crds/shardedmodel.ts";
 import type { ShardPlan } from "../../core/gen/crds/shardplan.ts";
 import { untilFound } from "../until.ts";
 import { ModelCase } from "./model-case.ts";
+import { nodeObject } from "./operator-case.ts";
 import { operatedWorld } from "./operated-world.ts";
 
 /** The chain that the first spare is named after. */
@@ -93,6 +94,9 @@ describe("plans on a real API server", function () {
     );
     expect(status?.repairs?.count).to.equal(1);
     expect(status?.repairs?.last).to.include({ rank: lost?.name, node: lost?.node, cause: "NodeGone" });
+    const described = await spared.kubectl("describe", "sm", "tiny");
+    expect(described).to.match(/Repairs:\s+Count:\s+1\s+Last:\s+Cause:\s+NodeGone\s+Node:\s+\S+\s+Rank:\s+tiny-\d/);
+    expect(described).to.match(/Seconds To Serve:\s+[\d.]+\n/);
     await suite.world.machines.add(lost?.node ?? "");
     await spared.end();
   });
@@ -120,6 +124,69 @@ describe("plans on a real API server", function () {
     await drained.turned("Ready", "Serving");
     await drained.kubectl("annotate", "shardnode", node, "tessellate.dev/drain-");
     await drained.end();
+  });
+
+  it("moves to a better plan beside what serves, and lets go of that once a request has gone through and answers end", async () => {
+    const { machines, house, cluster } = suite.world;
+    const shardNode = (name: string, memoryBytesPerSecond: string) =>
+      JSON.stringify(nodeObject(name, "spare", { memory: { freeBytes: "2Gi" }, memoryBytesPerSecond }));
+    await cluster.kubectl(["apply", "-f", "-"], shardNode("spare-1", "10M"));
+    const bettered = new ModelCase(suite.world, "bettered");
+    await bettered.create({ placement: { providers: { allow: ["spare"] } } });
+    await bettered.turned("Ready", "Serving");
+    const before = await bettered.ranks();
+    const chains = async () =>
+      house.told.gateway?.models
+        .find(({ namespace }) => namespace === "bettered")
+        ?.chains.map(({ index, ready, unproven, draining }) =>
+          [index, ready ? "ready" : "", unproven ? "unproven" : "", draining ? "draining" : ""].join(" ").trimEnd(),
+        ) ?? [];
+    const told = (...wanted: readonly string[]) =>
+      untilFound(`gateways told of ${wanted.join(", ")}`, chains, (found) => found.join() === wanted.join());
+
+    machines.autoReady = false; // it takes its time to load
+    house.say("bettered/tiny", { sessions: 1 }); // of an answer under way
+    await machines.add("quick-1");
+    await cluster.kubectl(["apply", "-f", "-"], shardNode("quick-1", "20G"));
+    const moving = await bettered.turned("Planned", "Moving");
+    expect(moving?.message).to.match(/^a better plan gains \d+ %: its chains are made beside those that serve; /);
+    const both = await untilFound(
+      "a rank beside",
+      () => bettered.ranks(),
+      (found) => Object.keys(found).length === 2,
+    );
+    expect(both).to.deep.include(before);
+    await told("0 ready", "1  unproven");
+    house.probeFailure = "no answer yet";
+    await bettered.runs("tiny-1-0-0");
+    machines.autoReady = true;
+    await machines.report("tiny-1-0-0", { ready: true });
+    await told("0 ready", "1 ready unproven");
+    await untilFound(
+      "a probe",
+      async () => house.probes.some(({ model, chain }) => model === "tiny" && chain === 1),
+      (found) => found,
+    );
+    await sleep(1_000);
+    expect(await chains(), "no request has gone through").to.deep.equal(["0 ready", "1 ready unproven"]);
+    house.probeFailure = undefined;
+    await told("0 ready  draining", "1 ready");
+    await sleep(1_000);
+    expect(await bettered.ranks(), "while an answer is under way").to.deep.equal(both);
+    expect((await bettered.condition("UpToDate"))?.reason).to.equal("AsAsked");
+    house.say("bettered/tiny", {});
+    await told("1 ready");
+    const after = await untilFound(
+      "the old rank gone",
+      () => bettered.ranks(),
+      (found) => Object.keys(found).length === 1,
+    );
+    expect(Object.values(after).map(([node]) => node)).to.deep.equal(["quick-1"]);
+    await bettered.turned("Planned", "Placed");
+    expect((await bettered.plan())?.spec.better).to.equal(undefined);
+    expect(await bettered.condition("Ready")).to.include({ status: "True" });
+    await bettered.end();
+    await cluster.kubectl(["apply", "-f", "-"], shardNode("spare-1", "20G"));
   });
 
   it("says what would make a model fit, and plans as soon as it is so", async () => {

@@ -1,4 +1,5 @@
 /** Ranks that are still reading the model, as far as the operator can see: their /readyz, and nothing behind it. */
+import { Registry } from "prom-client";
 import type { ReadProgress } from "../../core/read-progress.ts";
 import { openStatusServer } from "../../core/wire/status-server.ts";
 import { METRICS_PORT } from "../../operator/apply/rank-objects.ts";
@@ -9,11 +10,10 @@ export async function startReadingRanks(
 ): Promise<() => Promise<void>> {
   const doors = await Promise.all(
     ranks.map(([host, progress]) => {
-      const registry = { contentType: "text/plain", metrics: () => Promise.resolve("") };
       return openStatusServer({
         host,
         port: METRICS_PORT,
-        registry,
+        registry: new Registry(),
         unready: () => "Packing",
         progress: () => progress,
       });

@@ -103,9 +103,9 @@ describe("scaling on a real API server", function () {
     const one = await ranks("writer");
     await kubectl("scale", "sm", "writer", "--replicas=2");
     const two = await untilFound(
-      "more ranks",
+      "more ranks, on nodes",
       () => ranks("writer"),
-      (found) => found.length > one.length,
+      (found) => found.length > one.length && !found.some((rank) => rank.endsWith(" on undefined")),
     );
     expect(two).to.include.members([...one]);
     await untilFound(
@@ -137,12 +137,14 @@ describe("scaling on a real API server", function () {
     suite.world.house.say("models/writer", { sessions: 1 }); // of a gateway that has not let go
     await kubectl("scale", "sm", "writer", "--replicas=0");
     await ready("writer", "ScaledToZero");
+    const told = await untilFound(
+      "gateways told that it is off",
+      async () => suite.world.house.told.gateway?.models.find(({ name }) => name === "writer"),
+      (found) => found?.asleep === true,
+    );
+    expect(told?.wakeTimeoutSeconds).to.equal(0);
     await sleep(500);
     expect(await ranks("writer"), "while a session runs").to.deep.equal(one);
-    expect(suite.world.house.told.gateway?.models.find(({ name }) => name === "writer")).to.include({
-      asleep: true,
-      wakeTimeoutSeconds: 0,
-    });
     suite.world.house.say("models/writer", {});
     await ranksOf("writer", 0);
     suite.world.house.say("models/writer", { waiting: 1 });

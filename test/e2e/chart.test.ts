@@ -270,5 +270,6 @@ const rankOf = (node: NodeFacts) =>
     revision: "r1",
     neighbours: [],
     renewAfter: "2030-01-01T00:00:00Z",
+    secretName: "tiny-0.a-owner",
     image: "localhost/tessellate-shard-runtime:0.1.0",
   });

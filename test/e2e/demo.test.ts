@@ -248,11 +248,14 @@ describe("the demo in a cluster", function () {
       expect(loaded.message).to.match(/was taken back: .*demo-\d+-\d+-\d+/);
       return loaded;
     });
-    await underLoad("ranks that are stopped two thirds of the time: taken back", true, async (rollouts) => {
+    let said = "";
+    await underLoad("ranks that are stopped most of the time: taken back", true, async (rollouts) => {
       const loaded = await rollouts.slowDown({ contextLength: 384 }, { contextLength: 512 });
+      said = loaded.message;
       expect(loaded.message).to.match(/ms for a token, \d+ % more than .*spec.update.maxSlowdown is 50%/);
       return loaded;
     });
+    timeline.note(`    ${said}`);
     await happened(kubectl, "RolledBack");
     expect(await operatorMetric("tessellate_rollout_rollbacks_total")).to.equal(2);
   });

@@ -14,11 +14,15 @@ export type Asked = {
   readonly tokenIds: readonly number[];
 };
 
-/** Greedily, in a stream; `onText` gets every piece as it comes. Throws OpenAI's errors. */
+/**
+ * Greedily, in a stream; `onText` gets every piece as it comes. `length`: so many tokens, beyond the end of the turn too;
+ * left out, 64 at most. Throws OpenAI's errors.
+ */
 export async function ask(
   url: string,
   messages: readonly Message[],
   onText: (piece: string) => void = () => {},
+  length?: number,
 ): Promise<Asked> {
   const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0 });
   const stream = await client.chat.completions.create(
@@ -26,7 +30,8 @@ export async function ask(
       model: "demo",
       messages: messages.map((message) => ({ ...message })),
       temperature: 0,
-      max_tokens: 64,
+      max_tokens: length ?? 64,
+      ...(length === undefined ? {} : { ignore_eos: true }),
       stream: true,
       stream_options: { include_usage: true },
     },

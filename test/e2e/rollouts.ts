@@ -8,6 +8,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { verifyAnswer } from "../../core/answer-verification.ts";
+import type { ShardPlan } from "../../core/gen/crds/shardplan.ts";
 import { MANIFEST_FILE, formatManifest, manifestOf, parseManifest } from "../../core/manifest.ts";
 import { REPOSITORY } from "../cluster/container-process.ts";
 import { type Golden, chatGoldens } from "../golden/demo-goldens.ts";
@@ -17,6 +18,12 @@ import type { Stage } from "./stage.ts";
 
 /** Clients that ask one question after the other; the chain has four slots. */
 const CLIENT_COUNT = 2;
+/**
+ * For how many milliseconds a rank is stopped, and then runs. What the gateway measures is the middle of eight tokens, so
+ * no token may fit between two stops; and what loads must end before its deadline.
+ */
+const SLOW = [25, 2] as const;
+const LOADS_SLOWLY = [120, 60] as const;
 const MINUTES_4 = { timeoutMs: 240_000, everyMs: 200 };
 
 export type Loaded = {
@@ -172,35 +179,41 @@ export class Rollouts {
     );
   }
 
-  /** Names of ranks of chains that the plan counts among its own and no probe has gone through. */
+  /** Names of the ranks of chains that the plan counts among its own and no probe has gone through, once all are pods. */
   async #nextRanks(): Promise<readonly string[]> {
     const { kubectl } = this.#stage.controlPlane;
-    return untilFound(
+    const { names } = await untilFound(
       "ranks of the next revision",
       async () => {
-        const { spec } = JSON.parse(await kubectl(["get", "shardplan/demo", "-o", "json"]));
-        const next = (spec.rollout?.unproven ?? []).map((chain: number) => `demo-${chain}-`);
-        const names = (await kubectl(["get", "pods", "-o", "name"]))
-          .split("\n")
-          .map((name) => name.replace("pod/", ""));
-        return names.filter((name) => next.some((start: string) => name.startsWith(start)));
+        const { spec }: ShardPlan = JSON.parse(await kubectl(["get", "shardplan/demo", "-o", "json"]));
+        const unproven = spec.rollout?.unproven ?? [];
+        const next = spec.chains.filter(({ index }) => unproven.includes(index));
+        const ranks = next.flatMap(({ segments }) => segments.flatMap((segment) => segment.ranks));
+        const pods = (await kubectl(["get", "pods", "-o", "name"])).split("\n");
+        return { names: ranks.map(({ name }) => name), pods };
       },
-      (names) => names.length > 0,
+      ({ names, pods }) => names.length > 0 && names.every((name) => pods.includes(`pod/${name}`)),
     );
+    return names;
   }
 
   async #brake(over: AbortSignal): Promise<void> {
     const names = await this.#nextRanks();
     while (!over.aborted) {
-      for (const [signal, ms] of [
-        ["SIGSTOP", 120],
-        ["SIGCONT", 60],
-      ] as const) {
-        for (const name of names) this.#signal(name, signal);
-        await sleep(ms);
-      }
+      const [stoppedMs, runMs] = names.every((name) => this.#serves(name)) ? SLOW : LOADS_SLOWLY;
+      for (const name of names) this.#signal(name, "SIGSTOP");
+      await sleep(stoppedMs);
+      for (const name of names) this.#signal(name, "SIGCONT");
+      await sleep(runMs);
     }
-    for (const name of names) this.#signal(name, "SIGCONT");
+  }
+
+  #serves(name: string): boolean {
+    try {
+      return this.#stage.kubelet.logs({ name }).includes('"event":"serving"');
+    } catch {
+      return false; // it has not begun
+    }
   }
 
   #signal(name: string, signal: NodeJS.Signals): void {

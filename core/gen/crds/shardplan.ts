@@ -150,6 +150,21 @@ export interface ShardPlanSpecRollout {
   readonly draining?: readonly ShardPlanSpecRolloutDraining[];
 }
 
+/**
+ * A better plan that was found last: while chains of it are made beside those that serve, or why it is not moved to.
+ * Absent where none was found.
+ */
+export interface ShardPlanSpecBetter {
+  /**
+   * What it gains of what the objective asks for, in per cent. Absent where it keeps a bound that this plan does not.
+   */
+  readonly gainPercent?: number;
+  /** Digest of the plan that was tried last. It is not tried again once it was taken back. */
+  readonly plan?: string;
+  /** Why it is not moved to, and what would let that be done. Absent while it is. */
+  readonly whyNot?: string;
+}
+
 /** One chain. */
 export interface ShardPlanSpecDraining {
   /** Its number. */
@@ -167,11 +182,11 @@ export interface ShardPlanSpecRefused {
   /** A sentence for people. */
   readonly why: string;
   /**
-   * One word for programs. RankEnds: a rank's process ended three times. Slower: than spec.update.maxSlowdown allows.
-   * Deadline: no progress in spec.update.progressDeadlineSeconds. NoRoom: old chains made way, and it found none after
-   * all.
+   * One word for programs. RankEnds: a rank's process ended three times. CorruptChunk: no source has the bytes of the
+   * manifest. Slower: than spec.update.maxSlowdown allows. Deadline: no progress in
+   * spec.update.progressDeadlineSeconds. NoRoom: old chains made way, and it found none after all.
    */
-  readonly reason?: "RankEnds" | "Slower" | "Deadline" | "NoRoom";
+  readonly reason?: "RankEnds" | "CorruptChunk" | "Slower" | "Deadline" | "NoRoom";
 }
 
 /** One node. */
@@ -221,8 +236,18 @@ export interface ShardPlanSpec {
   readonly outgoing?: readonly ShardPlanSpecOutgoing[];
   /** How far the way from outgoing revisions to the plan's own is. Absent where there is none. */
   readonly rollout?: ShardPlanSpecRollout;
+  /**
+   * A better plan that was found last: while chains of it are made beside those that serve, or why it is not moved to.
+   * Absent where none was found.
+   */
+  readonly better?: ShardPlanSpecBetter;
   /** Chains of the plan's own revision that take no new session and go once those that run on them have ended. */
   readonly draining?: readonly ShardPlanSpecDraining[];
+  /**
+   * Chains of the plan's own revision that take the place of others once a request has gone through them; no session
+   * begins on them before.
+   */
+  readonly unproven?: readonly number[];
   /** A revision that was tried and taken back. It is not tried again while the spec asks for it. */
   readonly refused?: ShardPlanSpecRefused;
   /** Nodes without a shard, and why. */
@@ -493,6 +518,14 @@ export const shardPlanSchema: Schema = {
             },
           },
         },
+        better: {
+          type: "object",
+          properties: {
+            gainPercent: { type: "integer", format: "int32", minimum: 0 },
+            plan: { type: "string" },
+            whyNot: { type: "string", maxLength: 1000 },
+          },
+        },
         draining: {
           type: "array",
           "x-kubernetes-list-type": "map",
@@ -507,6 +540,12 @@ export const shardPlanSchema: Schema = {
             },
           },
         },
+        unproven: {
+          type: "array",
+          "x-kubernetes-list-type": "set",
+          maxItems: 1024,
+          items: { type: "integer", format: "int32" },
+        },
         refused: {
           type: "object",
           required: ["wish", "revision", "why"],
@@ -516,7 +555,7 @@ export const shardPlanSchema: Schema = {
             why: { type: "string", maxLength: 1000 },
             reason: {
               type: "string",
-              enum: ["RankEnds", "Slower", "Deadline", "NoRoom"],
+              enum: ["RankEnds", "CorruptChunk", "Slower", "Deadline", "NoRoom"],
             },
           },
         },
