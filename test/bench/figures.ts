@@ -66,7 +66,7 @@ export function markdownOf(result: BenchResult): string {
     name,
     `${figure} ${unit}`.trim(),
     `${must.replace("be ", "")} ${limit} ${unit}`.trim(),
-    String(ratio),
+    limit === 0 ? "" : String(ratio),
     met ? "yes" : "**no**",
   ]);
   const head = ["requirement", "figure", "limit", "figure / limit", "met"];

@@ -2,7 +2,11 @@
 import { percentile } from "./figures.ts";
 
 /** When a timer fired, and how much later than it should have. */
-export type Late = { readonly atMs: number; readonly lateMs: number };
+export type Late = {
+  readonly atMs: number;
+  readonly lateMs: number;
+  readonly ownMs?: number; // of it while no other process kept it from running
+};
 
 /**
  * The lateness that something meets which comes at any moment, and not only when the timer is due: a loop that stood for
@@ -14,6 +18,10 @@ export const metLateness = (samples: readonly Late[], everyMs: number): readonly
   );
 
 export type Window = { readonly startMs: number; readonly endMs: number };
+
+/** The same loop as if it had had a core to itself. */
+export const ofItsOwn = (samples: readonly Late[]): readonly Late[] =>
+  samples.map(({ atMs, lateMs, ownMs = lateMs }) => ({ atMs, lateMs: ownMs }));
 
 /** What was late within any of the windows: a timer that fires after one may have been due in it. */
 export const within = (samples: readonly Late[], windows: readonly Window[]): readonly Late[] =>

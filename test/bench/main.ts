@@ -10,7 +10,8 @@ import { present } from "../../core/assert.ts";
 import { type BenchResult, markdownOf } from "./figures.ts";
 import { DOCS, writeTables } from "./tables.ts";
 
-type Bench = { readonly run: (args: readonly string[]) => Promise<BenchResult> };
+/** Undefined where nothing was to be measured: somebody asked for help, or for what is no option. */
+type Bench = { readonly run: (args: readonly string[]) => Promise<BenchResult | undefined> };
 
 const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   decode: () => import("./decode.ts"),
@@ -46,6 +47,7 @@ async function runOne(bench: string): Promise<void> {
   const start = performance.now();
   const { run } = await present(BENCHES[bench], "a bench of the table")();
   const result = await run(args);
+  if (result === undefined) return;
   console.log(`\n${markdownOf(result)}\n`);
   if (args.includes("--save")) {
     await mkdir(DOCS, { recursive: true });

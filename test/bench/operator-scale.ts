@@ -19,6 +19,7 @@ import {
   startScaleWorld,
   writesBetween,
 } from "../cluster/scale-world.ts";
+import { partsCpu } from "../cluster/part-cpu.ts";
 import { type BenchResult, atLeast, atMost, rounded } from "./figures.ts";
 import { memoryOf } from "./machine.ts";
 
@@ -35,7 +36,12 @@ const QUIET_MS = 1_500;
 const UNWRITTEN_MS = 8_000;
 const MIB = 2 ** 20;
 const PROGRESS_MS = 20_000;
+/** Between two scrapes, each of which costs the operator as much as many looks. */
+const LOOK_AGAIN_MS = 1_000;
 const say = (line: string) => console.error(line);
+
+/** Milliseconds of a core, by the program that used them. */
+type CpuEach = Readonly<Record<string, number>>;
 
 /** All of one size. Rates are pods a second. */
 export type ScaleFigures = {
@@ -43,6 +49,8 @@ export type ScaleFigures = {
   readonly bareCreated: number;
   readonly bareReady: number;
   readonly bareDeleted: number;
+  readonly bareCpu: CpuEach; // for each model until all its pods were ready
+  readonly cpu: CpuEach; // for each model until it was Ready, the operator's among them
   readonly created: number;
   readonly ready: number;
   readonly deleted: number;
@@ -51,6 +59,7 @@ export type ScaleFigures = {
   readonly resyncSeconds: number;
   readonly resyncCpuSeconds: number;
   readonly resyncWrites: number;
+  readonly firstResyncCpuSeconds: number; // of one that the models have not settled before
   readonly restCpuPercent: number; // of one core
   readonly restWrites: number;
   readonly rssMib: number;
@@ -90,25 +99,37 @@ async function measured(world: ScaleWorld, modelCount: number): Promise<ScaleFig
   }
 }
 
-type Bare = Pick<ScaleFigures, "bareCreated" | "bareReady" | "bareDeleted">;
+type Bare = Pick<ScaleFigures, "bareCreated" | "bareReady" | "bareDeleted" | "bareCpu">;
+
+/** Of everybody but the operator since now: milliseconds of a core for each model, by the program's name. */
+function cpuOfEach({ cluster }: ScaleWorld, modelCount: number): () => CpuEach {
+  const parts = partsCpu(cluster);
+  const before = parts.seconds();
+  return () =>
+    Object.fromEntries(
+      [...parts.seconds()].map(([name, now]) => [name, (1000 * (now - (before.get(name) ?? 0))) / modelCount]),
+    );
+}
 
 /** Nobody else is there: models exist, so that pods have owners, and no operator looks at them. */
 async function bareLoop(world: ScaleWorld, kubelet: ReadyPods, modelCount: number): Promise<Bare> {
   const models = await world.createModels(modelCount);
   const pods = await world.podsOf(models);
   const reportedBefore = kubelet.reportedCount;
+  const cpu = cpuOfEach(world, modelCount);
   const startMs = performance.now();
   await world.each(pods, (pod) => world.client.create(PODS, pod));
   const createdMs = performance.now() - startMs;
   await reaches("pods reported as ready", () => kubelet.reportedCount - reportedBefore, pods.length);
   const readyMs = performance.now() - startMs;
+  const bareCpu = cpu();
   const deleteMs = performance.now();
   await world.each(pods, ({ metadata: { namespace, name } }) => world.client.delete(PODS, { namespace, name }));
   await reaches("pods gone", () => pods.length - kubelet.count, pods.length);
   const deletedMs = performance.now() - deleteMs;
   await deleteModels(world, models);
   const rate = (ms: number) => (1000 * pods.length) / ms;
-  const found = { bareCreated: rate(createdMs), bareReady: rate(readyMs), bareDeleted: rate(deletedMs) };
+  const found = { bareCreated: rate(createdMs), bareReady: rate(readyMs), bareDeleted: rate(deletedMs), bareCpu };
   say(`${modelCount} models: bare loop ${JSON.stringify(found)}`);
   return found;
 }
@@ -132,13 +153,18 @@ async function throughOperator(world: ScaleWorld, kubelet: ReadyPods, modelCount
     const converged = await converge(world, kubelet, operator, readiness, modelCount);
     await atRest(world, operator);
     const rssMib = memoryOf(operator.pid, "VmRSS") / MIB;
-    const resynced = await resync(world, operator, modelCount);
+    const first = await resync(world, operator, modelCount);
+    const again = await resync(world, operator, modelCount);
+    say(`resynced: ${JSON.stringify([first, again])}`);
+    const resynced = { ...again, firstResyncCpuSeconds: first.resyncCpuSeconds };
     const rested = await rest(world, operator);
     const rssMibMost = memoryOf(operator.pid, "VmHWM") / MIB;
+    const writesBefore = await world.writes();
     const deleteMs = performance.now();
     await deleteModels(world, converged.models);
     await reaches("pods gone", () => modelCount * RANK_COUNT - kubelet.count, modelCount * RANK_COUNT, operator);
     const deleted = (1000 * modelCount * RANK_COUNT) / (performance.now() - deleteMs);
+    say(`written until all pods are gone: ${inWords(writesBetween(writesBefore, await world.writes()))}`);
     await atRest(world, operator);
     await everythingGone(world);
     const { models: _, ...figures } = converged;
@@ -155,9 +181,13 @@ async function converge(
   operator: OperatorProcess,
   readiness: Readiness,
   modelCount: number,
-): Promise<Pick<Operated, "created" | "ready" | "cpuSeconds" | "writesEach"> & { models: readonly KubeObject[] }> {
+): Promise<
+  Pick<Operated, "created" | "ready" | "cpuSeconds" | "cpu" | "writesEach"> & { models: readonly KubeObject[] }
+> {
   const podCount = modelCount * RANK_COUNT;
+  const looksBefore = await looksAtModels(operator);
   const [writesBefore, cpuBefore, seenBefore] = [await world.writes(), operator.cpuSeconds(), kubelet.seenCount];
+  const cpuOfParts = cpuOfEach(world, modelCount);
   const startMs = performance.now();
   const creating = world.createModels(modelCount);
   await reaches("pods made", () => kubelet.seenCount - seenBefore, podCount, operator);
@@ -166,9 +196,12 @@ async function converge(
   await reaches("models Ready", readiness.readyCount, modelCount, operator);
   const readyMs = performance.now() - startMs;
   const cpuSeconds = operator.cpuSeconds() - cpuBefore;
+  const cpu = { ...cpuOfParts(), operator: (1000 * cpuSeconds) / modelCount };
+  say(`CPU of each model: ${cpuInWords(cpu)}`);
   const written = writesBetween(writesBefore, await world.writes());
   const all = [...written.values()].reduce((sum, count) => sum + count, 0);
-  say(`written until all are Ready: ${inWords(written)}`);
+  const looks = (await looksAtModels(operator)) - looksBefore;
+  say(`looks until all are Ready: ${looks}; written: ${inWords(written)}`);
   const writesEach = (all - podCount - modelCount) / modelCount; // reports and the models themselves
   const late = writesBetween(writesBefore, await allWritten(world));
   say(`written in all: ${inWords(late)}`);
@@ -177,16 +210,15 @@ async function converge(
     created: (1000 * podCount) / createdMs,
     ready: (1000 * podCount) / readyMs,
     cpuSeconds,
+    cpu,
     writesEach,
   };
 }
 
+type Resynced = Pick<Operated, "resyncSeconds" | "resyncCpuSeconds" | "resyncWrites">;
+
 /** What is said of one node changes: every model is looked at again, and none has anything to be written. */
-async function resync(
-  world: ScaleWorld,
-  operator: OperatorProcess,
-  modelCount: number,
-): Promise<Pick<Operated, "resyncSeconds" | "resyncCpuSeconds" | "resyncWrites">> {
+async function resync(world: ScaleWorld, operator: OperatorProcess, modelCount: number): Promise<Resynced> {
   await atRest(world, operator);
   const before = await looksAtModels(operator);
   const [writesBefore, cpuBefore, startMs] = [await world.writes(), operator.cpuSeconds(), performance.now()];
@@ -235,12 +267,13 @@ async function atRest(_: ScaleWorld, operator: OperatorProcess): Promise<void> {
   }
 }
 
+/** Until the operator has taken away what it does. */
 async function everythingGone(world: ScaleWorld): Promise<void> {
   const secrets = `/api/v1/namespaces/${MODELS_NAMESPACE}/secrets?limit=1`;
   const startMs = performance.now();
   for (;;) {
     const { items } = await world.cluster.api.get<{ readonly items: readonly unknown[] }>(secrets);
-    if (items.length === 0) return;
+    if (items.length === 0) return world.sweep();
     if (performance.now() - startMs > REST_MS_MAX) throw new Error("Secrets stay behind");
     await sleep(100);
   }
@@ -297,7 +330,7 @@ async function reaches(
       say(`${what}: ${now} of ${target}`);
       saidMs = nowMs;
     }
-    await sleep(before === undefined ? 5 : Math.max(20, target / 10));
+    await sleep(before === undefined ? 5 : LOOK_AGAIN_MS);
   }
 }
 
@@ -310,6 +343,13 @@ async function allWritten(world: ScaleWorld): Promise<ReadonlyMap<string, number
     before = now;
   }
 }
+
+const cpuInWords = (cpu: CpuEach): string => {
+  const all = Object.values(cpu).reduce((sum, each) => sum + each, 0);
+  return [...Object.entries(cpu), ["all", all] as const]
+    .map(([name, each]) => `${name} ${rounded(each)} ms`)
+    .join(", ");
+};
 
 const inWords = (written: ReadonlyMap<string, number>): string =>
   [...written].map(([what, count]) => `${what} ${count}`).join(", ");
@@ -343,7 +383,10 @@ function foundOf(figures: readonly ScaleFigures[]): Found {
     table: [
       heads,
       ...rows,
+      ["CPU for each model until Ready", cpuInWords(most.cpu)],
+      ["CPU for each model's pods in the bare loop", cpuInWords(most.bareCpu)],
       ["writes for each model until all are Ready", String(rounded(most.writesEach))],
+      ["CPU of the first resync, before the models had settled", `${rounded(most.firstResyncCpuSeconds)} s`],
       ["CPU at rest", `${rounded(most.restCpuPercent)} % of a core`],
       ["memory at rest, of it without models", `${rounded(most.rssMib)} MiB, ${rounded(most.emptyRssMib)} MiB`],
       ["memory at most", `${rounded(most.rssMibMost)} MiB`],

@@ -84,18 +84,37 @@ const ALONE: readonly Alone[] = [
   },
 ];
 
-export async function run(args: readonly string[]): Promise<BenchResult> {
+/** Undefined where nothing was to be measured: `--help`, or what is no option. */
+export async function run(args: readonly string[]): Promise<BenchResult | undefined> {
+  const parts = ALONE.map(({ option, what }) => `  ${option} ${what}`).join("\n");
+  if (args.includes("--help")) {
+    console.log(`npm run bench -- operator [PART] [--save]; without a part three of them, a minute each:\n${parts}`);
+    return undefined;
+  }
+  const unknown = unknownIn(args);
+  if (unknown !== undefined) {
+    say(`${unknown} is no option of this bench: see npm run bench -- operator --help`);
+    process.exitCode = 2;
+    return undefined;
+  }
   const result = resultOf(machineFacts());
   const asked = ALONE.find(({ option }) => args.includes(option));
   if (asked !== undefined) return result(`operator-${asked.option.slice(2)}`, await asked.run(wordsOf(args)));
-  const [unknown] = args.filter((arg) => arg !== "--save");
-  const parts = ALONE.map(({ option, what }) => `  ${option} ${what}`).join("\n");
-  if (unknown !== undefined) throw new Error(`${unknown} is none of\n${parts}`);
   say(
     `A minute of faults, a thousand leader changes, a list of ten thousand pods. Each alone, and what else there is:\n${parts}`,
   );
   return result("operator", await inTurn([soaked, led, relisted], 1));
 }
+
+const OPTIONS: ReadonlySet<string> = new Set([...ALONE.map(({ option }) => option), "--every", "--save"]);
+
+/** The first that is no option and does not stand after one. */
+const unknownIn = (args: readonly string[]): string | undefined =>
+  args.find((arg, index) => {
+    const before = args[index - 1];
+    const isWord = !arg.startsWith("--") && before !== undefined && before !== "--save" && OPTIONS.has(before);
+    return !OPTIONS.has(arg) && !isWord;
+  });
 
 function wordsOf(args: readonly string[]): Words {
   const word = (option: string) => {
