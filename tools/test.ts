@@ -103,7 +103,10 @@ async function run(tier: Tier): Promise<Tally> {
     true,
   );
   report(outcome, true);
-  const died = failure(tier.name, `mocha ended with code ${outcome.code}; its output is above: npm test -- ${tier.name}`);
+  const died = failure(
+    tier.name,
+    `mocha ended with code ${outcome.code}; its output is above: npm test -- ${tier.name}`,
+  );
   if (!existsSync(tallyFile)) return died;
   const tally: Tally = JSON.parse(readFileSync(tallyFile, "utf8"));
   return outcome.code !== 0 && tally.failed === 0 ? { ...died, ...tally, failed: 1, failures: died.failures } : tally;
