@@ -358,18 +358,14 @@ function foundOf(figures: readonly ScaleFigures[]): Found {
   const most = figures.at(-1);
   if (most === undefined) return { requirements: [], table: [], notes: [] };
   const { modelCount } = most;
-  const heads = ["models", "pods/s until Ready", "bare", "pods/s created", "bare", "pods/s deleted", "bare", "CPU s"];
-  const rows = figures.map((each) => [
-    String(each.modelCount),
-    ...[
-      each.ready,
-      each.bareReady,
-      each.created,
-      each.bareCreated,
-      each.deleted,
-      each.bareDeleted,
-      each.cpuSeconds,
-    ].map((value) => String(rounded(value))),
+  const beside = (rate: number, bare: number) => `${rounded(rate)} (bare ${rounded(bare)})`;
+  const growth = figures.map((each) => [
+    `${each.modelCount} models: pods/s until Ready, created, deleted; CPU of the operator`,
+    [
+      beside(each.ready, each.bareReady),
+      beside(each.created, each.bareCreated),
+      `${beside(each.deleted, each.bareDeleted)}; ${rounded(each.cpuSeconds)} s`,
+    ].join(", "),
   ]);
   return {
     requirements: [
@@ -381,8 +377,7 @@ function foundOf(figures: readonly ScaleFigures[]): Found {
       atMost(`writes of ${modelCount} models at rest in ${REST_MS / 1000} s`, most.restWrites, 0, ""),
     ],
     table: [
-      heads,
-      ...rows,
+      ...growth,
       ["CPU for each model until Ready", cpuInWords(most.cpu)],
       ["CPU for each model's pods in the bare loop", cpuInWords(most.bareCpu)],
       ["writes for each model until all are Ready", String(rounded(most.writesEach))],
