@@ -114,14 +114,14 @@ export class Metrics {
       ["model", "namespace", "phase"],
       (gauge) => {
         gauge.reset();
-        for (const { metadata, status } of stores.models.all().map(asModel)) {
+        for (const object of stores.models.all()) {
+          const { metadata, status } = asModel(object);
           if (status?.rollout === undefined) continue;
           const { phase, since } = status.rollout;
-          const { name: model, namespace = "" } = metadata;
-          const plan = stores.plans.get(`${namespace}/${model}`);
+          const plan = stores.plans.get(keyOf(object));
           const progressed = plan && asPlan(plan).spec.rollout?.progressed;
           const atMs = Math.max(Date.parse(since), progressed === undefined ? 0 : Date.parse(progressed));
-          gauge.set({ model, namespace, phase }, atMs / 1000);
+          gauge.set({ ...placeOf(metadata), phase }, atMs / 1000);
         }
       },
     );

@@ -4,6 +4,8 @@ import { crashOnce, liveThrough } from "../cluster/crashes.ts";
 import { startModelWorld } from "../cluster/model-world.ts";
 import { type BenchResult, atMost } from "./figures.ts";
 
+const SAY_EVERY = 10;
+
 /** `names`: of flows, with commas between. `every`: only each so manieth write. */
 export async function crashed(
   names?: string,
@@ -21,7 +23,9 @@ export async function crashed(
       const all = Array.from({ length: calm.writeCount }, (_, index) => 1 + index);
       const points = all.filter((point) => point % every === 0);
       console.error(`${flow.name}: a life of ${all.length} writes, lived once for each of ${points.length}`);
-      const wrong = await crashOnce(world, calm, points, flow);
+      const wrong = await crashOnce(world, calm, points, flow, (count) => {
+        if (count % SAY_EVERY === 0) console.error(`${flow.name}: ${count} of ${points.length} lives`);
+      });
       for (const each of wrong) console.error(`WRONG: ${each}`);
       requirements.push(
         atMost(`${flow.name}: crashes that led to another end, of ${points.length}`, wrong.length, 0, ""),

@@ -267,7 +267,7 @@ async function atRest(_: ScaleWorld, operator: OperatorProcess): Promise<void> {
   }
 }
 
-/** Until the operator has taken away what it does. */
+/** Until the operator has taken away what it does; what is left to the garbage collector goes at once. */
 async function everythingGone(world: ScaleWorld): Promise<void> {
   const secrets = `/api/v1/namespaces/${MODELS_NAMESPACE}/secrets?limit=1`;
   const startMs = performance.now();

@@ -171,15 +171,20 @@ export async function liveThrough(
   }
 }
 
-/** A life for each of `points`, in which the operator crashes after so many writes and its successor lives. What went wrong. */
+/**
+ * A life for each of `points`, in which the operator crashes after so many writes and its successor lives. What went wrong.
+ * `onLived` hears of each life that is over, with how many are.
+ */
 export async function crashOnce(
   world: ModelWorld,
   calm: LifeOutcome,
   points: readonly number[],
   flow: Flow = LIFE,
+  onLived: (count: number) => void = () => undefined,
 ): Promise<readonly string[]> {
   const wrong: string[] = [];
   const left = [...points.entries()];
+  let livedCount = 0;
   const work = async () => {
     for (let next = left.shift(); next !== undefined; next = left.shift()) {
       const [index, point] = next;
@@ -197,6 +202,8 @@ export async function crashOnce(
       } catch (error) {
         wrong.push(`${flow.name}, crashed after write ${point}: ${error instanceof Error ? error.message : error}`);
       }
+      livedCount += 1;
+      onLived(livedCount);
     }
   };
   await Promise.all(Array.from({ length: flow.isAlone ? 1 : AT_A_TIME }, work));
