@@ -160,19 +160,19 @@ export class Admission {
     if (signal.aborted) return whyAborted(signal);
     const ticket = old ?? { number: (this.#lastTicket += 1), resumed };
     const queue = this.#queueOf(key);
+    const { maxQueue, ...model } = present(this.#models.get(key), "a model that is known");
+    const isNew = old === undefined && !ticket.resumed;
+    // A full chain that is due to be asked again is no free one: it is for those who wait already.
+    if (isNew && isOfOneForm(model) && queue.line.length > 0 && overfull([...queue.line, ticket], maxQueue))
+      return queueFull(key, maxQueue);
     const { promise, resolve } = Promise.withResolvers<Result<Lease>>();
     queue.waiters.set(ticket.number, { ticket, fit, admit: resolve });
     queue.line = joined(queue.line, ticket);
     this.#isActive(key);
     this.#callNext(key);
-    const maxQueue = present(this.#models.get(key), "a model that is known").maxQueue;
-    const isNew = old === undefined && !ticket.resumed;
     if (isNew && queue.waiters.has(ticket.number) && overfull(queue.line, maxQueue)) {
       this.#leave(key, queue, ticket);
-      return refuse(
-        "QueueFull",
-        `${maxQueue} requests wait for a slot of ${key} already; try again later, or raise gateway.maxQueue`,
-      );
+      return queueFull(key, maxQueue);
     }
     const called = await within(this.#clock, waitMs, promise, signal);
     const result = called === "late" ? this.#tooLate(key, waitMs) : called === "aborted" ? whyAborted(signal) : called;
@@ -297,7 +297,13 @@ export class Admission {
   }
 }
 
-const isOfOneForm = ({ chains }: ModelFacts): boolean =>
+const queueFull = (key: string, maxQueue: number): Refusal<"QueueFull"> =>
+  refuse(
+    "QueueFull",
+    `${maxQueue} requests wait for a slot of ${key} already; try again later, or raise gateway.maxQueue`,
+  );
+
+const isOfOneForm = ({ chains }: Pick<ModelFacts, "chains">): boolean =>
   chains.every(({ form, draining }) => draining === undefined && form?.revision === chains[0]?.form?.revision);
 
 const loadOf = (queue: Queue, key: string): ChainLoad => queue.loads.get(key) ?? newLoad(key);
