@@ -1,7 +1,9 @@
 import { expect } from "chai";
 import fc from "fast-check";
+import type { Clock } from "../../core/clock.ts";
 import { CHUNK_BYTES, type ManifestFile, chunkHash } from "../../core/manifest.ts";
 import type { Range } from "../../core/ranges.ts";
+import { RefusalError, refuse } from "../../core/result.ts";
 import { askingOrder } from "./asking-order.ts";
 import { hurriedClock } from "./checkpoint-builder.ts";
 import { type FellowDoor, Fellows } from "./fellows.ts";
@@ -43,8 +45,7 @@ function aFellow(name: string, asks: Ask[], give: Behaviour): FellowDoor {
   };
 }
 
-function fellowsOf(doors: readonly FellowDoor[], troubles: string[] = []) {
-  const clock = hurriedClock();
+function fellowsOf(doors: readonly FellowDoor[], troubles: string[] = [], clock: Clock = hurriedClock()) {
   return new Fellows({
     own: "me",
     doors,
@@ -86,6 +87,24 @@ describe("ranks that have pieces", () => {
     const fellows = fellowsOf([away, aFellow("b", asks, right)], troubles);
     for (const stretch of ["w 0", "w 1", "w 2"]) expect(await fellows.take(PIECES, stretch)).to.have.length(20);
     expect(troubles).to.have.length.at.most(1);
+  });
+
+  it("are asked again soon where they still open the model, and nothing is said of it", async () => {
+    let nowMs = 0;
+    const clock: Clock = { monotonicMs: () => nowMs, sleep: () => Promise.reject(new Error("nobody sleeps here")) };
+    const asks: Ask[] = [];
+    const troubles: string[] = [];
+    const door = aFellow("a", asks, right);
+    let refusals = 5;
+    const starting: FellowDoor = {
+      ...door,
+      ask: (...asked) =>
+        refusals-- > 0 ? Promise.reject(new RefusalError(refuse("NotServing", "opens its model"))) : door.ask(...asked),
+    };
+    const fellows = fellowsOf([starting], troubles, clock);
+    for (let turn = 0; turn < 5; turn += 1, nowMs += 50) expect(await fellows.take(PIECES, "w 0")).to.deep.equal([]);
+    expect(await fellows.take(PIECES, "w 0")).to.have.length(20);
+    expect([refusals, asks.length, troubles]).to.deep.equal([-1, 1, []]);
   });
 
   it("agree on who fetches what: everybody's order is one and the same, and work is spread", () => {

@@ -31,6 +31,8 @@ export type FellowsOptions = {
 
 const REST_MS = 500;
 const REST_MS_MAX = 300_000;
+/** Of one that is there and still opens the model: together they begin sooner than either could again after a failure. */
+const STARTING_REST_MS = 50;
 /** How many are asked whether they happen to have what this rank would fetch itself. */
 const AFTER_MAX = 2;
 
@@ -119,11 +121,14 @@ export class Fellows {
   }
 
   #rest(name: string, standing: Standing, error: unknown): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    if (error instanceof RefusalError && error.code === "NotServing") {
+      standing.restsUntilMs = nowMs + STARTING_REST_MS;
+      return;
+    }
     standing.failureCount += 1;
-    const restMs = Math.min(REST_MS_MAX, REST_MS * 2 ** (standing.failureCount - 1));
-    standing.restsUntilMs = this.#options.clock.monotonicMs() + restMs;
-    const isStarting = error instanceof RefusalError && error.code === "NotServing";
-    if (standing.failureCount > 1 || isStarting) return; // said once, and only where it is news
+    standing.restsUntilMs = nowMs + Math.min(REST_MS_MAX, REST_MS * 2 ** (standing.failureCount - 1));
+    if (standing.failureCount > 1) return; // said once
     this.#options.onTrouble("fellow-away", {
       fellow: name,
       detail: error instanceof Error ? error.message : String(error),
