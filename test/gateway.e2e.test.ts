@@ -166,13 +166,13 @@ describe("the gateway before real ranks", function () {
     });
 
     it("frees the slot of a client that leaves", async () => {
-      const freeSlots = async (): Promise<number> => {
+      const usedSlots = async (): Promise<number> => {
         const [address] = house.cluster.metricsAddresses();
         const text = await (await fetch(`http://${address}/metrics`)).text();
-        return Number(/^tessellate_kv_slots\{[^}]*state="free"[^}]*\} (\d+)$/m.exec(text)?.[1]);
+        return Number(/^tessellate_kv_slots\{[^}]*state="used"[^}]*\} (\d+)$/m.exec(text)?.[1]);
       };
-      await until("all slots to be free", async () => (await freeSlots()) > 0);
-      const free = await freeSlots();
+      // An answer is out before its session is closed.
+      await until("all slots to be free", async () => (await usedSlots()) === 0);
       const gone = new AbortController();
       const response = await fetch(`${url}/v1/completions`, {
         method: "POST",
@@ -182,9 +182,9 @@ describe("the gateway before real ranks", function () {
       });
       const reader = response.body?.getReader();
       await reader?.read();
-      await until("a slot to be taken", async () => (await freeSlots()) === free - 1, { everyMs: 20 });
+      await until("a slot to be taken", async () => (await usedSlots()) === 1, { everyMs: 20 });
       gone.abort();
-      await until("the slot to be free again", async () => (await freeSlots()) === free);
+      await until("the slot to be free again", async () => (await usedSlots()) === 0);
     });
 
     it("finishes the answer under way when it is told to end, and exits with 0", async () => {

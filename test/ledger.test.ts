@@ -39,7 +39,8 @@ type LedgerProcess = {
 };
 
 const EPOCH_SECONDS = 3600;
-const epoch = Math.floor(Date.now() / 1000 / EPOCH_SECONDS);
+const epochNow = () => Math.floor(Date.now() / 1000 / EPOCH_SECONDS);
+let epoch = epochNow();
 /** 900 micro-credits a session of six tokens. */
 const price = 150_000_000n;
 const gatewayKey = keyNamed("gateway/gw").publicKey.spki;
@@ -58,6 +59,7 @@ for (const kind of ["pglite", "postgres"] as const) {
     const started: LedgerProcess[] = [];
 
     before(async function () {
+      epoch = epochNow(); // not as it was when all files of tests were read
       directory = mkdtempSync(join(tmpdir(), "tessellate-ledger-"));
       authority = await createAuthority();
       if (kind === "postgres") {

@@ -133,7 +133,7 @@ describe("core/wire", () => {
 
   it("says once when the certificate in use expires", async () => {
     const said: string[] = [];
-    await writeCertificate(join(directory, "short"), await authority.issue(GATEWAY, { days: 1.2 / 86_400 }));
+    await writeCertificate(join(directory, "short"), await authority.issue(GATEWAY, { days: 3 / 86_400 }));
     const tls = valueOrThrow(openTls(join(directory, "short"), (detail) => said.push(detail)));
     opened.push(tls);
     tls.look();

@@ -108,7 +108,7 @@ describe("draining", () => {
     });
     while (counts.answered < 40) await ask(gateway, agent);
     told = true;
-    const ending = gateway.gateway.end(5_000, 300).then(() => {
+    const ending = gateway.gateway.end(5_000, 2_000).then(() => {
       ended = true;
     });
     // New connections are taken still, and told that they are the last.

@@ -337,13 +337,13 @@ describe("Reflector", () => {
   });
 
   it("finds nothing amiss where there is nothing at all", async () => {
-    let checked = (): void => undefined;
-    server.watches = [(response) => (checked = () => void response.write(event("ADDED", server.put("a"))))];
+    const checked = Promise.withResolvers<void>();
+    server.watches = [(response) => void checked.promise.then(() => response.write(event("ADDED", server.put("a"))))];
     server.lists = [
       server.list,
       (response, query) => {
         server.list(response, query);
-        checked();
+        checked.resolve();
       },
     ];
     const reflector = start({ checkMs: 30, graceMs: 5 });

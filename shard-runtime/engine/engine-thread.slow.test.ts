@@ -143,12 +143,12 @@ describe("the engine on its own thread", () => {
   });
 
   it("an exchange that never comes back times out, and its late end does not wake the next one", async () => {
-    const [rank] = await start([1, 1], { exchangeTimeoutMs: 50 });
+    const [rank] = await start([1, 1], { exchangeTimeoutMs: 1_000 });
     if (rank === undefined) expect.fail("a thread");
     await rank.acquire("a");
     let finishLate = () => {};
     const never: Exchange = () => new Promise((resolve) => (finishLate = resolve));
-    expect(await codeOf(rank.run(batch("a", 0, 1), never))).to.include("did not add up within 50 ms");
+    expect(await codeOf(rank.run(batch("a", 0, 1), never))).to.include("did not add up within 1000 ms");
     const slow: Exchange = async (partial) => {
       finishLate();
       await new Promise((resolve) => setTimeout(resolve, 5));

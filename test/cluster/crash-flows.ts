@@ -76,7 +76,11 @@ export const LIFE: Flow = {
         world.cluster.api.request("DELETE", `/api/v1/namespaces/${namespace}/pods/${MODEL}-0-1-0`),
       settled: serves(2),
     },
-    { name: "plan change", begin: (life) => change(life, { contextLength: 256 }), settled: serves(2) },
+    {
+      name: "plan change",
+      begin: (life) => change(life, { contextLength: 256 }),
+      settled: (seen) => serves(2)(seen) && seen.isUpToDate,
+    },
     { name: "scale down", begin: (life) => change(life, { replicas: 1 }), settled: serves(1) },
     DELETE,
   ],

@@ -48,6 +48,7 @@ describe("draining nodes on a real API server", function () {
     expect((await tiny.ranks())[name], "it stays until its copy is ready").to.deep.equal([node, uid]);
     const [made = ""] = Object.keys(copy).filter((each) => before[each] === undefined);
     suite.world.machines.autoReady = true;
+    await tiny.runs(made);
     const told = async () =>
       suite.world.house.told.gateway?.models
         .find(({ namespace }) => namespace === "emptied")
@@ -108,6 +109,11 @@ describe("draining nodes on a real API server", function () {
     await tiny.turned("Ready", "Serving");
     const before = await tiny.ranks();
     const [[name, [node]] = ["", [""]]] = Object.entries(before);
+    await untilFound(
+      "a budget for the four ranks",
+      () => tiny.kubectl("get", "pdb", "tiny", "-o", "jsonpath={.status}"),
+      (status) => status.includes('"expectedPods":4'),
+    );
     const refused = await drain(node, "3s").then(
       () => "done",
       (error: Error) => error.message,

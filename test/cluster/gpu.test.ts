@@ -5,7 +5,7 @@ import { aModel, aNode } from "../../operator/plan/builders.ts";
 import type { ModelSpec, NodeFacts } from "../../operator/plan/types.ts";
 import { until } from "../until.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
-import { registerNode } from "./nodes.ts";
+import { keepLeases, registerNode } from "./nodes.ts";
 
 const GPU = "nvidia.com/gpu";
 const CLASS = "gpu.example.org";
@@ -15,6 +15,7 @@ const AT = { address: "127.0.0.1", kubeletPort: 10250 };
 describe("ranks and GPUs", function () {
   this.timeout(180_000);
   let controlPlane: ControlPlane;
+  const stop = new AbortController();
   const kubectl = (...args: string[]) => controlPlane.kubectl(args);
   const create = (object: object) => controlPlane.kubectl(["create", "-f", "-"], JSON.stringify(object));
   const whereIs = (pod: string) => kubectl("get", "pod", pod, "-n", NAMESPACE, "-o", "jsonpath={.spec.nodeName}");
@@ -65,10 +66,14 @@ describe("ranks and GPUs", function () {
       { name: "kept", taints: [{ key: "dedicated", value: "others", effect: "NoSchedule" }] },
       AT,
     );
+    void keepLeases(api, () => ["plugged", "claimed", "kept"], stop.signal);
     if (NAMESPACE !== "default") await kubectl("create", "namespace", NAMESPACE);
     await until("the service account", () => kubectl("get", "sa", "default", "-n", NAMESPACE).then(() => true));
   });
-  after(() => controlPlane?.stop());
+  after(async () => {
+    stop.abort();
+    await controlPlane?.stop();
+  });
 
   it("of a device plug-in go one to a GPU, past the taint that keeps others away", async () => {
     const [first, second] = [

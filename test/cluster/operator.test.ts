@@ -49,6 +49,13 @@ describe("the operator on a real API server", function () {
     const { status } = await json("get", "sm", model);
     return status?.conditions?.find((each: { type: string }) => each.type === type);
   };
+  /** Waits until a condition has that status or that reason. */
+  const turned = (model: string, type: string, to: string) =>
+    untilFound(
+      `${type} of ${model} to be ${to}`,
+      () => condition(model, type),
+      (found) => found?.status === to || found?.reason === to,
+    );
 
   before(async () => {
     // Nobody renews the leases of machines that do not exist.
@@ -84,11 +91,7 @@ describe("the operator on a real API server", function () {
 
   it("says why nothing is planned, as long as nothing is", async () => {
     await create(modelOf("tiny"));
-    const planned = await untilFound(
-      "Planned=False",
-      () => condition("tiny", "Planned"),
-      (found) => found?.status === "False",
-    );
+    const planned = await turned("tiny", "Planned", "False");
     expect(planned).to.include({ reason: "NoNodes" });
     expect(await kubectl("get", "sm", "tiny", "-o", "wide")).to.match(/tiny +False +NoNodes +0\/1/);
   });
@@ -138,11 +141,7 @@ describe("the operator on a real API server", function () {
     expect(told.neighbours.filter((name: string) => !name.includes("-256"))).to.contain("models/tiny-0-1-0");
     expect(Object.keys(secret.data).filter((key) => !key.startsWith("tiny-0-0-0."))).to.deep.equal(["ca.crt"]);
     expect((await json("get", "service", "tiny")).spec.clusterIP).to.equal("None");
-    const loading = await untilFound(
-      "WeightsReady=False",
-      () => condition("tiny", "WeightsReady"),
-      (found) => found?.reason === "Loading",
-    );
+    const loading = await turned("tiny", "WeightsReady", "Loading");
     expect(loading.message).to.contain("0 of 3 ranks");
   });
 
@@ -158,21 +157,17 @@ describe("the operator on a real API server", function () {
     expect(await kubectl("get", "sm", "tiny", "-o", "wide")).to.match(/FETCHED.*\n.* 41%\s/);
     const before = operator.client.writes.length;
     await systemClock().sleep(4_000); // it looks every three seconds
+    await close();
     // How many shards nodes and providers hold is written some seconds after they were made.
     const written = operator.client.writes.slice(before).filter((each) => !/(shardnodes|providers)\//.test(each));
     expect(written).to.deep.equal([]);
-    await close();
     await untilFound("no progress", tiny, (status) => status.progress === undefined);
   });
 
   it("is Ready only after a probe has gone through the whole chain", async () => {
     house.probeFailure = "rank models/tiny-0-1-0 is lost";
     for (const rank of await ranks("tiny")) await machines.report(rank.split(" ")[0] ?? "", { ready: true });
-    const failed = await untilFound(
-      "ProbeFailed",
-      () => condition("tiny", "Ready"),
-      (found) => found?.reason === "ProbeFailed",
-    );
+    const failed = await turned("tiny", "Ready", "ProbeFailed");
     expect(failed.message).to.contain("rank models/tiny-0-1-0 is lost");
     house.probeFailure = undefined;
     await wait("condition=Ready", "sm/tiny");
@@ -224,11 +219,7 @@ describe("the operator on a real API server", function () {
     );
     expect([after[0], after[2]]).to.deep.equal([before[0], before[2]]);
     expect(after[1]?.split(" ").slice(0, 2)).to.deep.equal(before[1]?.split(" ").slice(0, 2));
-    await untilFound(
-      "Ready",
-      () => condition("tiny", "Ready"),
-      (found) => found?.status === "True",
-    );
+    await turned("tiny", "Ready", "True");
     expect(await secretsUnmounted(kubectl), "the lost rank's").to.deep.equal([]);
   });
 
@@ -269,7 +260,11 @@ describe("the operator on a real API server", function () {
     );
     await wait("condition=Ready", "sm/tiny");
     expect(await secretsUnmounted(kubectl), "of the provider that holds nothing now").to.deep.equal([]);
-    expect((await json("get", "sp", "tiny")).status.ranks).to.equal("3/3");
+    await untilFound(
+      "every rank to be counted as ready",
+      async () => (await json("get", "sp", "tiny")).status.ranks,
+      (ready) => ready === "3/3",
+    );
   });
 
   it("changes nothing when another operator takes over, which bears a higher fence", async () => {
@@ -284,11 +279,7 @@ describe("the operator on a real API server", function () {
       async () => house.told.gateway?.fence,
       (now) => now === fence + 1,
     );
-    await untilFound(
-      "Ready",
-      () => condition("tiny", "Ready"),
-      (found) => found?.status === "True",
-    );
+    await turned("tiny", "Ready", "True");
     expect(await ranks("tiny")).to.deep.equal(before);
     expect((await json("get", "sp", "tiny")).metadata.generation).to.equal(generation);
     expect(house.told.gateway?.models.map(({ name }) => name)).to.deep.equal(["tiny"]);
@@ -299,6 +290,7 @@ describe("the operator on a real API server", function () {
     machines.autoReady = true;
     const before = await ranks("tiny");
     const seen = new Set<string>();
+    house.probeFailure = "no answer before somebody has seen the rollout";
     await kubectl("patch", "sm", "tiny", "--type=merge", "-p", JSON.stringify({ spec: { contextLength: 256 } }));
     const { metadata } = await json("get", "sm", "tiny");
     await untilFound(
@@ -307,6 +299,7 @@ describe("the operator on a real API server", function () {
         const { status } = await json("get", "sm", "tiny");
         const upToDate = status.conditions.find((each: { type: string }) => each.type === "UpToDate");
         seen.add(`${status.readyReplicas} ${upToDate?.reason}`);
+        if (seen.has("1 RollingOut")) house.probeFailure = undefined;
         return { upToDate, seen: [...seen] };
       },
       ({ upToDate }) => upToDate?.status === "True" && upToDate.observedGeneration === metadata.generation,
@@ -321,19 +314,17 @@ describe("the operator on a real API server", function () {
     expect(after.filter((rank) => before.includes(rank))).to.deep.equal([]);
     const { spec } = await json("get", "sp", "tiny");
     expect([spec.outgoing, spec.rollout, spec.model.contextLength]).to.deep.equal([undefined, undefined, 256]);
-    const [model] = house.told.gateway?.models ?? [];
-    expect(model?.chains.map(({ ready, draining, unproven }) => [ready, draining, unproven])).to.deep.equal([
-      [true, false, false],
-    ]);
+    await untilFound(
+      "gateways to be told of the new chain alone",
+      () =>
+        house.told.gateway?.models[0]?.chains.map(({ ready, draining, unproven }) => [ready, draining, unproven]) ?? [],
+      (chains) => JSON.stringify(chains) === "[[true,false,false]]",
+    );
   });
 
   it("says which memory is missing where a model does not fit, and what would help", async () => {
     await create(modelOf("big", { contextLength: 2048, slots: 256, quantization: "f32" }));
-    const planned = await untilFound(
-      "Planned=False",
-      () => condition("big", "Planned"),
-      (found) => found?.status === "False",
-    );
+    const planned = await turned("big", "Planned", "False");
     expect(planned.reason).to.equal("NotEnoughRoom");
     expect(planned.message)
       .to.match(/short/)
@@ -348,11 +339,7 @@ describe("the operator on a real API server", function () {
       () => ranks("tiny"),
       (found) => found.length === 0,
     );
-    await untilFound(
-      "ScaledToZero",
-      () => condition("tiny", "Ready"),
-      (found) => found?.reason === "ScaledToZero",
-    );
+    await turned("tiny", "Ready", "ScaledToZero");
     await kubectl("scale", "sm/tiny", "--replicas=1");
     await wait("condition=Ready", "sm/tiny");
   });

@@ -11,6 +11,7 @@ import { shardNodeSchema } from "../../core/gen/crds/shardnode.ts";
 import { shardPlanSchema } from "../../core/gen/crds/shardplan.ts";
 import { type Schema, withDefaults } from "../../core/schema.ts";
 import { CommandFailed, type ControlPlane, startControlPlane } from "../cluster/control-plane.ts";
+import { until } from "../until.ts";
 
 const CRDS = fileURLToPath(new URL("../../crds/", import.meta.url));
 const SCHEMAS: Readonly<Record<string, Schema>> = {
@@ -44,6 +45,12 @@ describe("crds/ on a real API server", function () {
         .flatMap((name) => ["-f", join(CRDS, name)]),
     );
     await kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all");
+    // Established is not explained yet: what describes all kinds is put together a moment later.
+    const { items } = JSON.parse(await kubectl("get", "crd", "-o", "json"));
+    for (const { spec } of items) {
+      const { plural } = spec.names;
+      await until(`${plural} to be explained`, () => kubectl("explain", `${plural}.spec`).then(() => true));
+    }
   });
   after(() => cluster?.stop());
 
