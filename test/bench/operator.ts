@@ -6,6 +6,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ControlPlane, startControlPlane } from "../cluster/control-plane.ts";
+import { FLOWS } from "../cluster/crash-flows.ts";
 import { changeLeaders, installFence, takeOverTimes } from "../cluster/leader-changes.ts";
 import { soak } from "../cluster/soak.ts";
 import { type BenchResult, atMost, rounded } from "./figures.ts";
@@ -91,9 +92,9 @@ export async function run(args: readonly string[]): Promise<BenchResult | undefi
     console.log(`npm run bench -- operator [PART] [--save]; without a part three of them, a minute each:\n${parts}`);
     return undefined;
   }
-  const unknown = unknownIn(args);
-  if (unknown !== undefined) {
-    say(`${unknown} is no option of this bench: see npm run bench -- operator --help`);
+  const complaint = complaintOf(args);
+  if (complaint !== undefined) {
+    say(`${complaint}: see npm run bench -- operator --help`);
     process.exitCode = 2;
     return undefined;
   }
@@ -107,14 +108,23 @@ export async function run(args: readonly string[]): Promise<BenchResult | undefi
 }
 
 const OPTIONS: ReadonlySet<string> = new Set([...ALONE.map(({ option }) => option), "--every", "--save"]);
+const FLOW_NAMES = FLOWS.map(({ name }) => name);
+/** Options that a number may follow. */
+const COUNTED: ReadonlySet<string> = new Set(["--soak", "--churn", "--rest", "--away", "--scale", "--every"]);
 
-/** The first that is no option and does not stand after one. */
-const unknownIn = (args: readonly string[]): string | undefined =>
-  args.find((arg, index) => {
-    const before = args[index - 1];
-    const isWord = !arg.startsWith("--") && before !== undefined && before !== "--save" && OPTIONS.has(before);
-    return !OPTIONS.has(arg) && !isWord;
-  });
+/** What is wrong with the first that is. */
+function complaintOf(args: readonly string[]): string | undefined {
+  for (const [index, arg] of args.entries()) {
+    if (OPTIONS.has(arg)) continue;
+    const before = args[index - 1] ?? "";
+    if (COUNTED.has(before) && !(Number(arg) > 0)) return `${before} ${arg} is no number above 0`;
+    if (before === "--crashes") {
+      const unknown = arg.split(",").find((name) => !FLOW_NAMES.includes(name));
+      if (unknown !== undefined) return `there is no flow ${unknown}; there are ${FLOW_NAMES.join(", ")}`;
+    } else if (!COUNTED.has(before)) return `${arg} is no option of this bench`;
+  }
+  return undefined;
+}
 
 function wordsOf(args: readonly string[]): Words {
   const word = (option: string) => {
@@ -123,8 +133,8 @@ function wordsOf(args: readonly string[]): Words {
     return after === undefined || after.startsWith("--") ? undefined : after;
   };
   const count = (option: string) => {
-    const number = Number(word(option));
-    return number > 0 ? number : undefined;
+    const number = word(option);
+    return number === undefined ? undefined : Number(number);
   };
   return { word, count, isToSave: args.includes("--save") };
 }

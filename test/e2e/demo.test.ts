@@ -26,7 +26,7 @@ import { Timeline } from "./timeline.ts";
 import { verifyCommand } from "./verify-command.ts";
 
 describe("the demo in a cluster", function () {
-  this.timeout(180_000);
+  this.timeout(600_000); // against what hangs: the longest of them takes a minute on a machine of two cores
   inSteps(this);
   const timeline = new Timeline();
   const goldens = chatGoldens();
