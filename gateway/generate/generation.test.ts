@@ -249,36 +249,30 @@ describe("answers and their chains", () => {
       expect((await Promise.all(all)).map((one) => one.status)).to.deep.equal(Array(6).fill(200));
     });
 
-    it("lets go of whoever left", async () => {
-      await start({ models: [model], state: aState([[model]]) });
-      gateway.wire.slotCount = 1;
-      const gate = gated();
-      const running = ask();
-      await gateway.wire.until(() => gateway.wire.opened.length === 1);
+    const lets: readonly [who: string, queueWaitMs: number, go: () => Promise<unknown>, said: unknown][] = [
+      ["left", 60_000, leave, "left"],
+      ["waited too long", 40, async () => (await ask()).answer.error?.code, "no_slot_in_time"],
+    ];
+    for (const [who, queueWaitMs, go, said] of lets)
+      it(`lets go of whoever ${who}`, async () => {
+        await start({ models: [model], state: aState([[model]]), limits: { queueWaitMs } });
+        gateway.wire.slotCount = 1;
+        const gate = gated();
+        const running = ask();
+        await gateway.wire.until(() => gateway.wire.opened.length === 1);
+        expect(await go()).to.equal(said);
+        await queueOf(0);
+        gate.release();
+        expect([(await running).status, (await ask()).status]).to.deep.equal([200, 200]);
+      });
+
+    async function leave(): Promise<unknown> {
       const leaver = new AbortController();
       const left = ask({}, leaver.signal).catch(() => "left");
       await queueOf(1);
       leaver.abort();
-      expect(await left).to.equal("left");
-      await queueOf(0);
-      gate.release();
-      expect((await running).status).to.equal(200);
-      expect((await ask()).status).to.equal(200);
-    });
-
-    it("lets go of whoever waited too long", async () => {
-      await start({ models: [model], state: aState([[model]]), limits: { queueWaitMs: 40 } });
-      gateway.wire.slotCount = 1;
-      const gate = gated();
-      const running = ask();
-      await gateway.wire.until(() => gateway.wire.opened.length === 1);
-      const late = await ask();
-      expect([late.status, late.answer.error?.code]).to.deep.equal([503, "no_slot_in_time"]);
-      await queueOf(0);
-      gate.release();
-      expect((await running).status).to.equal(200);
-      expect((await ask()).status).to.equal(200);
-    });
+      return left;
+    }
 
     /** Resolves once `count` requests wait. */
     async function queueOf(count: number): Promise<void> {
