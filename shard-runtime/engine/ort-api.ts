@@ -32,6 +32,7 @@ const TEXTS = "const char **";
  */
 const FUNCTIONS = {
   GetErrorMessage: [2, "str", [POINTER]],
+  DisableTelemetryEvents: [6, POINTER, [POINTER]],
   CreateSession: [7, POINTER, [POINTER, process.platform === "win32" ? "str16" : "str", POINTER, OUT_POINTER]],
   CreateSessionFromArray: [8, POINTER, [POINTER, POINTER, "size_t", POINTER, OUT_POINTER]],
   CreateSessionOptions: [10, POINTER, [OUT_POINTER]],
@@ -168,11 +169,22 @@ export function apiOf(path: string = defaultLibrary()): Api {
 
 function loadLibrary(path: string): LibraryHandle {
   try {
-    return koffi.load(path);
+    return loadSilently(path);
   } catch (cause) {
     const detail = `cannot load ONNX Runtime from ${path}: ${String(cause)}; check the path, and that its platform is ${process.platform}/${process.arch}`;
     throw new RefusalError(refuse("EngineUnavailable", detail));
   }
+}
+
+/**
+ * ONNX Runtime of 1.29 and later, outside of Windows, tells its maker over the network what is run on which machine, and
+ * keeps an id and a database in the home directory, unless this stands in the environment before it starts (its
+ * docs/Privacy.md). Providers have agreed to no such thing. Only the main thread's `process.env` is the process's own, so
+ * it has to be the first to load the library: {@link keepLibrary}. Who has set the variable has decided otherwise.
+ */
+function loadSilently(path: string): LibraryHandle {
+  process.env["ORT_DISABLE_TELEMETRY"] ??= "1";
+  return koffi.load(path);
 }
 
 const kept = new Map<string, LibraryHandle>();
@@ -185,7 +197,7 @@ const kept = new Map<string, LibraryHandle>();
 export function keepLibrary(given?: string): void {
   try {
     const path = given ?? defaultLibrary();
-    if (!kept.has(path)) kept.set(path, koffi.load(path));
+    if (!kept.has(path)) kept.set(path, loadSilently(path));
   } catch {
     // The thread meets the same failure and names it.
   }

@@ -78,6 +78,7 @@ export class Ort {
     api.check("SetGlobalIntraOpNumThreads", threading, options.threadCount);
     api.check("SetGlobalSpinControl", threading, options.spin ? 1 : 0);
     this.#environment = api.make("CreateEnvWithGlobalThreadPools", LOG_FATAL_ONLY, "tessellate", threading);
+    if (process.env["ORT_DISABLE_TELEMETRY"] === "1") api.check("DisableTelemetryEvents", this.#environment); // Windows
     api.raw("ReleaseThreadingOptions")(threading);
     this.#memory = api.make("CreateCpuMemoryInfo", ARENA_ALLOCATOR, DEFAULT_MEMORY);
     this.#shareArena();
