@@ -8,20 +8,21 @@ import type { Condition, KubeList, KubeObject, Pod } from "../cluster/kube-types
 import { allRanksAreCounted } from "../cluster/operator-case.ts";
 import { startPrometheus, whyNoPrometheus } from "../prometheus.ts";
 import { inSteps } from "../in-steps.ts";
-import { requireOrSkip, whyNoProcessKubelet } from "../requirement.ts";
+import { requireOrSkip } from "../requirement.ts";
 import { until } from "../until.ts";
 import { HOUSE_NAMESPACE, housePod, installHouse } from "./house.ts";
 import { balances } from "./ledger.ts";
 import { ModelWatch, type RankPod } from "./model-watch.ts";
 import { expectOnlyReplaced, expectUnharmed, first, holdsToken, longest } from "./expected.ts";
+import { onStage } from "./on-stage.ts";
 import { scrapeTargets } from "./pod-monitors.ts";
 import { type Golden, chatGoldens } from "../golden/demo-goldens.ts";
 import { ask } from "./questions.ts";
 import { expectAgreement } from "./rewards.ts";
 import { type Loaded, Rollouts } from "./rollouts.ts";
 import { makeStrictNamespace, rightsOf, whyNotRestricted } from "./rights.ts";
-import { MACHINES, podProcesses, type Stage, setStage } from "./stage.ts";
-import { happened, metricAt, tellWhatIsKnown, versionsIn } from "./telling.ts";
+import { MACHINES, podProcesses, type Stage } from "./stage.ts";
+import { happened, metricAt, versionsIn } from "./telling.ts";
 import { Timeline } from "./timeline.ts";
 import { verifyCommand } from "./verify-command.ts";
 
@@ -41,18 +42,11 @@ describe("the demo in a cluster", function () {
   const patch = (what: string, spec: object) => kubectl("patch", what, "--type=merge", "-p", JSON.stringify({ spec }));
   const housePods = () => items<Pod>(`/api/v1/namespaces/${HOUSE_NAMESPACE}/pods`);
 
-  before(async function () {
-    const why = whyNoProcessKubelet();
-    requireOrSkip(this, why);
-    this.timeout(1_500_000); // the first time the control plane is built
-    stage = await timeline.phase("control plane, machines, node agents", setStage);
-  });
-  after(async function () {
-    await watch?.stop();
-    if (this.test?.parent?.tests.some(({ state }) => state === "failed")) await tellWhatIsKnown(kubectl, stage);
-    await stage?.controlPlane.stop();
-    console.log(`\n${timeline.text()}\n`);
-  });
+  onStage(
+    timeline,
+    (made) => (stage = made),
+    async () => watch?.stop(),
+  );
 
   it("comes up with helm install", async () => {
     gatewayUrl = await timeline.phase("helm install, operator and gateway and ledger ready", () => installHouse(stage));

@@ -4,17 +4,18 @@
  */
 import { expect } from "chai";
 import { type AnswerVerdict, verifyAnswer } from "../../core/answer-verification.ts";
+import { nodeObject } from "../cluster/operator-case.ts";
 import { chatGoldens } from "../golden/demo-goldens.ts";
 import { inSteps } from "../in-steps.ts";
-import { requireOrSkip, whyNoProcessKubelet } from "../requirement.ts";
 import { untilFound } from "../until.ts";
 import { first } from "./expected.ts";
 import { housePod, installHouse } from "./house.ts";
 import { ModelWatch } from "./model-watch.ts";
+import { onStage } from "./on-stage.ts";
 import { type Asked, ask } from "./questions.ts";
 import { Rollouts, loadedText } from "./rollouts.ts";
-import { MACHINES, type Stage, setStage } from "./stage.ts";
-import { happened, metricAt, tellWhatIsKnown } from "./telling.ts";
+import { MACHINES, type Stage } from "./stage.ts";
+import { happened, metricAt } from "./telling.ts";
 import { Timeline } from "./timeline.ts";
 
 /** Tokens of a long answer: seconds of work, within the model's context. */
@@ -35,21 +36,11 @@ describe("what the operator changes by its own choice", function () {
 
   const kubectl = (...args: string[]) => stage.controlPlane.kubectl(args);
   const patch = (what: string, spec: object) => kubectl("patch", what, "--type=merge", "-p", JSON.stringify({ spec }));
-  const offer = (name: string, provider: string, memoryBytesPerSecond: string) =>
-    stage.controlPlane.kubectl(
-      ["apply", "-f", "-"],
-      JSON.stringify({
-        apiVersion: "tessellate.dev/v1alpha1",
-        kind: "ShardNode",
-        metadata: { name },
-        spec: {
-          provider,
-          memory: { freeBytes: "1Gi" },
-          memoryBytesPerSecond,
-          signer: { target: stage.providers.target(name) },
-        },
-      }),
-    );
+  const offer = (name: string, provider: string, memoryBytesPerSecond: string) => {
+    const signer = { target: stage.providers.target(name) };
+    const node = nodeObject(name, provider, { memoryBytesPerSecond, signer });
+    return stage.controlPlane.kubectl(["apply", "-f", "-"], JSON.stringify(node));
+  };
   const gatewayMetric = async (name: string) =>
     metricAt((await housePod(stage.controlPlane, "gateway")).address("metrics"), name);
   const planned = async () => JSON.parse(await kubectl("get", "shardplan/demo", "-o", "json")).spec;
@@ -63,17 +54,11 @@ describe("what the operator changes by its own choice", function () {
   };
   const nodesHeld = async () => (await watch.ranks()).map(({ node }) => node).sort();
 
-  before(async function () {
-    requireOrSkip(this, whyNoProcessKubelet());
-    this.timeout(1_500_000); // the first time the control plane is built
-    stage = await timeline.phase("control plane, machines, node agents", setStage);
-  });
-  after(async function () {
-    await watch?.stop();
-    if (this.test?.parent?.tests.some(({ state }) => state === "failed")) await tellWhatIsKnown(kubectl, stage);
-    await stage?.controlPlane.stop();
-    console.log(`\n${timeline.text()}\n`);
-  });
+  onStage(
+    timeline,
+    (made) => (stage = made),
+    async () => watch?.stop(),
+  );
 
   it("finds a model that serves from two chains of their own", async () => {
     await timeline.phase("helm install, the demo Ready", async () => {
