@@ -11,7 +11,7 @@ import type { KubeClient } from "../kube/client.ts";
 import type { EventRecorder } from "../kube/events.ts";
 import { type KubeObject, PODS, SECRETS, keyOf } from "../kube/objects.ts";
 import { Recent } from "../kube/recent.ts";
-import { sameJson } from "../kube/same.ts";
+import { sameItems, sameJson } from "../kube/same.ts";
 import { withLeaving } from "../plan/leaving.ts";
 import { modelSpecOf } from "../plan/model-spec.ts";
 import { plannedPromise } from "../plan/words/plan-words.ts";
@@ -288,8 +288,7 @@ export class KubeCluster implements Cluster {
     const pods = this.#podsOf(key);
     const objects = [stored, planObject, ...pods]; // whatever changes comes as another object
     const known = this.#pictures.get(key);
-    const isSame = known?.objects.length === objects.length;
-    if (isSame && objects.every((object, index) => object === known.objects[index])) return known.model;
+    if (known !== undefined && sameItems(objects, known.objects)) return known.model;
     const shardPlan = asPlan(planObject);
     const facts = factsIn(shardPlan);
     if (!facts.ok) return undefined;

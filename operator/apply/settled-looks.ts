@@ -6,7 +6,7 @@
  * or is held; and once an hour each is looked at as a whole, whatever it sees: certificates are renewed then, at the latest.
  */
 import type { Clock } from "../../core/clock.ts";
-import { sameData } from "../kube/same.ts";
+import { sameData, sameItems } from "../kube/same.ts";
 import type { Plan, World } from "../plan/types.ts";
 import type { Observed } from "./cluster.ts";
 
@@ -63,6 +63,3 @@ export function isPlain(world: World, plan: Plan): boolean {
 
 const isStill = ({ outgoing, unproven, draining, isProgress, status }: NonNullable<Plan["rolled"]>): boolean =>
   outgoing.length === 0 && unproven.length === 0 && draining.length === 0 && !isProgress && status === undefined;
-
-const sameItems = (a: readonly unknown[], b: readonly unknown[]): boolean =>
-  a.length === b.length && a.every((item, index) => item === b[index]);

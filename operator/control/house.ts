@@ -15,6 +15,7 @@ import { type Result, ok, refuse } from "../../core/result.ts";
 import { ask, dial } from "../../core/wire/door.ts";
 import type { Client } from "../../core/wire/proto.ts";
 import type { Tls } from "../../core/wire/tls.ts";
+import { sameItems } from "../kube/same.ts";
 import { type Turn, turns } from "../turns.ts";
 import { DemandWatch, type DemandWatchOptions } from "./demand.ts";
 import { EncodedModels, encodeState, putState } from "./state-bytes.ts";
@@ -276,8 +277,5 @@ export class House {
     cancel.abort();
   }
 }
-
-const sameItems = (a: readonly unknown[], b: readonly unknown[]): boolean =>
-  a.length === b.length && a.every((item, index) => item === b[index]);
 
 const KEY_COUNT_MAX = 1_000;

@@ -14,6 +14,10 @@ export function sameJson(a: unknown, b: unknown): boolean {
   return false;
 }
 
+/** Whether two lists hold the very same items: what comes as another object counts as changed. */
+export const sameItems = (a: readonly unknown[], b: readonly unknown[]): boolean =>
+  a.length === b.length && a.every((item, index) => item === b[index]);
+
 /**
  * Whether two values of plain data are the same to the last field; one that is undefined is not absent. What is no plain
  * data, such as a Map, is the same as itself only.
